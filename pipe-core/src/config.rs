@@ -1,0 +1,238 @@
+use std::time::Duration;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The settings that every transport honours.
+///
+/// Start from [`Config::default`] and change what has to differ:
+///
+/// ```
+/// use pipe_core::Config;
+/// use std::time::Duration;
+///
+/// let config = Config::default()
+///     .with_stream_window(64 * 1024)
+///     .with_keep_alive(Duration::from_secs(2));
+/// config.validate()?;
+/// # Ok::<(), pipe_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Config {
+    /// How many streams opened by one side may be alive at once. Further opens wait. 256 by default;
+    /// from 1 to 65,536.
+    pub max_streams: u32,
+    /// How many bytes of one direction of a stream may be under way or unread, in bytes. A writer
+    /// waits when they are used up. 256 KiB by default; from 1 byte to 1 GiB.
+    pub stream_window: u32,
+    /// How many bytes of all streams of one direction together may be under way or unread, in bytes.
+    ///
+    /// 128 MiB by default, which is every stream's window at once, so that streams left unread never
+    /// hold up others; a smaller one saves memory at that price. From `stream_window` upwards.
+    pub connection_window: u64,
+    /// How many connections may wait to be accepted at a listener. Further dials wait. 128 by
+    /// default; from 1 to 65,536.
+    pub accept_backlog: u32,
+    /// How many incoming handshakes may run at once at a listener. 64 by default; from 1 to 65,536.
+    pub max_handshakes: u32,
+    /// How long a dial, or the handshake of an incoming connection, may take. 10 s by default.
+    pub handshake_timeout: Duration,
+    /// How long a connection may be silent before a ping is sent. 5 s by default; less than
+    /// `disconnected_after`.
+    pub keep_alive: Duration,
+    /// After how much silence of the peer a connection is
+    /// [`Disconnected`](crate::ConnState::Disconnected). 10 s by default.
+    pub disconnected_after: Duration,
+    /// After how much silence of the peer a connection is [`Failed`](crate::ConnState::Failed),
+    /// counted from the last sign of life. 30 s by default; more than `disconnected_after`.
+    pub failed_after: Duration,
+    /// What becomes of the streams of a connection that is disconnected. They wait by default.
+    pub on_disconnect: OnDisconnect,
+}
+
+/// What becomes of the streams of a connection that is
+/// [`Disconnected`](crate::ConnState::Disconnected).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnDisconnect {
+    /// Their reads and writes wait, and go on without a loss once the peer is back.
+    #[default]
+    Wait,
+    /// They end with [`Disconnected`](crate::ErrorKind::Disconnected). The connection itself waits,
+    /// and carries new streams once the peer is back.
+    FailStreams,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            max_streams: 256,
+            stream_window: 256 * 1024,
+            connection_window: 128 * 1024 * 1024,
+            accept_backlog: 128,
+            max_handshakes: 64,
+            handshake_timeout: Duration::from_secs(10),
+            keep_alive: Duration::from_secs(5),
+            disconnected_after: Duration::from_secs(10),
+            failed_after: Duration::from_secs(30),
+            on_disconnect: OnDisconnect::Wait,
+        }
+    }
+}
+
+macro_rules! setters {
+    ($($setter:ident, $field:ident: $type:ty;)*) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+            #[must_use]
+            pub fn $setter(mut self, $field: $type) -> Self {
+                self.$field = $field;
+                self
+            }
+        )*
+    };
+}
+
+impl Config {
+    setters! {
+        with_max_streams, max_streams: u32;
+        with_stream_window, stream_window: u32;
+        with_connection_window, connection_window: u64;
+        with_accept_backlog, accept_backlog: u32;
+        with_max_handshakes, max_handshakes: u32;
+        with_handshake_timeout, handshake_timeout: Duration;
+        with_keep_alive, keep_alive: Duration;
+        with_disconnected_after, disconnected_after: Duration;
+        with_failed_after, failed_after: Duration;
+        with_on_disconnect, on_disconnect: OnDisconnect;
+    }
+
+    /// Whether a connection's streams can use all their windows at once, so that
+    /// [`connection_window`](Self::connection_window) never holds a writer up.
+    pub fn connection_window_is_ample(&self) -> bool {
+        // Streams of both openers carry bytes in each direction.
+        self.connection_window >= 2 * u64::from(self.max_streams) * u64::from(self.stream_window)
+    }
+
+    /// Checks every setting against its range. Transports call it before they use a configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid), which names the setting, its value and its limit.
+    pub fn validate(&self) -> Result<()> {
+        in_range("max_streams", self.max_streams, 1, 65_536)?;
+        in_range("stream_window", self.stream_window, 1, 1 << 30)?;
+        in_range(
+            "connection_window",
+            self.connection_window,
+            u64::from(self.stream_window),
+            u64::MAX,
+        )?;
+        in_range("accept_backlog", self.accept_backlog, 1, 65_536)?;
+        in_range("max_handshakes", self.max_handshakes, 1, 65_536)?;
+        duration("handshake_timeout", self.handshake_timeout)?;
+        duration("keep_alive", self.keep_alive)?;
+        duration("disconnected_after", self.disconnected_after)?;
+        duration("failed_after", self.failed_after)?;
+        ordered(
+            "keep_alive",
+            self.keep_alive,
+            "disconnected_after",
+            self.disconnected_after,
+        )?;
+        ordered(
+            "disconnected_after",
+            self.disconnected_after,
+            "failed_after",
+            self.failed_after,
+        )
+    }
+}
+
+fn in_range<T: PartialOrd + std::fmt::Display>(name: &str, value: T, min: T, max: T) -> Result<()> {
+    if value < min || value > max {
+        return Err(invalid(format!(
+            "{name} is {value}, but has to be from {min} to {max}"
+        )));
+    }
+    Ok(())
+}
+
+fn duration(name: &str, value: Duration) -> Result<()> {
+    const MIN: Duration = Duration::from_millis(1);
+    const MAX: Duration = Duration::from_secs(5 * 60);
+    if value < MIN || value > MAX {
+        return Err(invalid(format!(
+            "{name} is {value:?}, but has to be from {MIN:?} to {MAX:?}"
+        )));
+    }
+    Ok(())
+}
+
+fn ordered(less: &str, a: Duration, more: &str, b: Duration) -> Result<()> {
+    if a >= b {
+        return Err(invalid(format!(
+            "{less} is {a:?}, but has to be less than {more}, {b:?}"
+        )));
+    }
+    Ok(())
+}
+
+fn invalid(message: String) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_valid() {
+        Config::default().validate().unwrap();
+    }
+
+    #[test]
+    fn each_setting_out_of_range_is_named_with_its_limit() {
+        let ms = Duration::from_millis;
+        let ok = Config::default;
+        let cases = [
+            (
+                ok().with_max_streams(0),
+                "max_streams is 0, but has to be from 1 to 65536",
+            ),
+            (
+                ok().with_stream_window(0),
+                "stream_window is 0, but has to be from 1 to 1073741824",
+            ),
+            (
+                ok().with_connection_window(1),
+                "connection_window is 1, but has to be from 262144",
+            ),
+            (ok().with_accept_backlog(0), "accept_backlog is 0"),
+            (
+                ok().with_max_handshakes(70_000),
+                "max_handshakes is 70000, but has to be from 1 to",
+            ),
+            (
+                ok().with_handshake_timeout(Duration::ZERO),
+                "handshake_timeout is 0ns",
+            ),
+            (
+                ok().with_keep_alive(ms(300_001)),
+                "keep_alive is 300.001s, but has to be from 1ms to",
+            ),
+            (
+                ok().with_keep_alive(ms(10_000)),
+                "keep_alive is 10s, but has to be less than disc",
+            ),
+            (
+                ok().with_failed_after(ms(9_000)),
+                "disconnected_after is 10s, but has to be less",
+            ),
+        ];
+        for (config, message) in cases {
+            let error = config.validate().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::ConfigInvalid);
+            assert!(error.to_string().starts_with(message), "{error}");
+        }
+    }
+}

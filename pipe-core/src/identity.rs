@@ -1,0 +1,25 @@
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// Who the peer of a connection has proved to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PeerIdentity {
+    /// The peer's certificate chain, each in DER, its own certificate first. The handshake has
+    /// checked it against what this side trusts.
+    Certificates(Arc<[Bytes]>),
+    /// The credentials that the kernel vouches for on a Unix socket.
+    Unix(UnixCredentials),
+}
+
+/// The process on the other end of a Unix socket, as it was when it connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct UnixCredentials {
+    /// Its process id, where the system tells.
+    pub pid: Option<i32>,
+    /// Its effective user id.
+    pub uid: u32,
+    /// Its effective group id.
+    pub gid: u32,
+}

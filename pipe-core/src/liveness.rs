@@ -1,0 +1,193 @@
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{Config, Error, ErrorKind};
+
+/// The clock that tells from silence whether the peer is there.
+///
+/// It does no I/O and reads no time of its own: its owner tells it what was
+/// [heard](Self::heard), asks it what is [due](Self::poll), and sleeps until its
+/// [deadline](Self::deadline).
+///
+/// After [`keep_alive`](Config::keep_alive) of silence, and every such period again, a ping is due;
+/// after [`disconnected_after`](Config::disconnected_after) the peer is disconnected, after
+/// [`failed_after`](Config::failed_after) it is lost, both counted from the last sign of life.
+///
+/// ```
+/// use pipe_core::{Config, Liveness, LivenessEvent};
+/// use tokio::time::Instant;
+///
+/// let config = Config::default();
+/// let start = Instant::now();
+/// let mut clock = Liveness::new(&config, start);
+/// assert_eq!(clock.poll(start), None);
+/// assert_eq!(clock.deadline(), start + config.keep_alive);
+/// assert_eq!(clock.poll(start + config.keep_alive), Some(LivenessEvent::Ping));
+/// ```
+#[derive(Debug, Clone)]
+pub struct Liveness {
+    keep_alive: Duration,
+    disconnected_after: Duration,
+    failed_after: Duration,
+    heard: Instant,
+    next_ping: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Connected,
+    Disconnected,
+    Failed,
+}
+
+/// What [`Liveness`] asks of its owner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LivenessEvent {
+    /// Ask the peer for a sign of life.
+    Ping,
+    /// The peer has been silent for long; it may come back.
+    Disconnected,
+    /// The peer is lost. No event follows.
+    Failed,
+}
+
+impl Liveness {
+    /// A clock for a connection that was made at `now`.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        Self {
+            keep_alive: config.keep_alive,
+            disconnected_after: config.disconnected_after,
+            failed_after: config.failed_after,
+            heard: now,
+            next_ping: now + config.keep_alive,
+            phase: Phase::Connected,
+        }
+    }
+
+    /// Notes a sign of life: anything at all that came from the peer. Returns whether that ends a
+    /// disconnect.
+    ///
+    /// A peer that is lost stays lost.
+    pub fn heard(&mut self, now: Instant) -> bool {
+        if self.phase == Phase::Failed {
+            return false;
+        }
+        self.heard = self.heard.max(now);
+        self.next_ping = self.heard + self.keep_alive;
+        std::mem::replace(&mut self.phase, Phase::Connected) == Phase::Disconnected
+    }
+
+    /// What is due at `now`. Ask until there is nothing more.
+    pub fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
+        let silence = now.saturating_duration_since(self.heard);
+        if self.phase < Phase::Disconnected && silence >= self.disconnected_after {
+            self.phase = Phase::Disconnected;
+            return Some(LivenessEvent::Disconnected);
+        }
+        if self.phase < Phase::Failed && silence >= self.failed_after {
+            self.phase = Phase::Failed;
+            return Some(LivenessEvent::Failed);
+        }
+        if self.phase < Phase::Failed && now >= self.next_ping {
+            self.next_ping = now + self.keep_alive;
+            return Some(LivenessEvent::Ping);
+        }
+        None
+    }
+
+    /// When to [`poll`](Self::poll) again, if nothing is heard before.
+    pub fn deadline(&self) -> Instant {
+        let silence = match self.phase {
+            Phase::Connected => self.disconnected_after,
+            Phase::Disconnected | Phase::Failed => self.failed_after,
+        };
+        self.next_ping.min(self.heard + silence)
+    }
+
+    /// The error of a connection whose peer is lost.
+    pub fn error(&self) -> Error {
+        let silence = self.failed_after;
+        Error::new(
+            ErrorKind::Failed,
+            format!("nothing heard of the peer for {silence:?}"),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn clock() -> (Liveness, Instant) {
+        let config = Config::default()
+            .with_keep_alive(Duration::from_secs(2))
+            .with_disconnected_after(Duration::from_secs(5))
+            .with_failed_after(Duration::from_secs(30));
+        let start = Instant::now();
+        (Liveness::new(&config, start), start)
+    }
+
+    /// Lets the clock run to `until`, woken at its deadlines only.
+    fn run(clock: &mut Liveness, start: Instant, until: u64) -> Vec<(u64, LivenessEvent)> {
+        let mut events = Vec::new();
+        while clock.deadline() <= start + Duration::from_secs(until) {
+            let now = clock.deadline();
+            while let Some(event) = clock.poll(now) {
+                events.push((now.duration_since(start).as_secs(), event));
+                if event == LivenessEvent::Failed {
+                    return events;
+                }
+            }
+        }
+        events
+    }
+
+    #[test]
+    fn silence_goes_from_pings_to_disconnected_to_failed() {
+        let (mut clock, start) = clock();
+        let events = run(&mut clock, start, 100);
+        let pings: Vec<u64> = events
+            .iter()
+            .filter(|e| e.1 == LivenessEvent::Ping)
+            .map(|e| e.0)
+            .collect();
+        assert_eq!(pings, (2..30).step_by(2).collect::<Vec<_>>());
+        assert_eq!(events[2], (5, LivenessEvent::Disconnected));
+        assert_eq!(events.last(), Some(&(30, LivenessEvent::Failed)));
+        let later = start + Duration::from_secs(1000);
+        assert!(!clock.heard(later));
+        assert_eq!(clock.poll(later), None);
+    }
+
+    #[test]
+    fn a_sign_of_life_ends_a_disconnect_and_starts_the_count_again() {
+        let (mut clock, start) = clock();
+        run(&mut clock, start, 10);
+        let back = start + Duration::from_secs(11);
+        assert!(clock.heard(back));
+        assert!(!clock.heard(back));
+        assert_eq!(clock.deadline(), back + Duration::from_secs(2));
+        let events = run(&mut clock, start, 100);
+        assert!(events.contains(&(16, LivenessEvent::Disconnected)));
+        assert_eq!(events.last(), Some(&(41, LivenessEvent::Failed)));
+    }
+
+    #[test]
+    fn a_late_owner_gets_every_step() {
+        let (mut clock, start) = clock();
+        let late = start + Duration::from_secs(60);
+        assert_eq!(clock.poll(late), Some(LivenessEvent::Disconnected));
+        assert_eq!(clock.poll(late), Some(LivenessEvent::Failed));
+        assert_eq!(clock.poll(late), None);
+    }
+
+    #[test]
+    fn an_old_sign_of_life_does_not_turn_the_clock_back() {
+        let (mut clock, start) = clock();
+        clock.heard(start + Duration::from_secs(3));
+        clock.heard(start + Duration::from_secs(1));
+        assert_eq!(clock.deadline(), start + Duration::from_secs(5));
+    }
+}

@@ -1,0 +1,81 @@
+use std::future::Future;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::Result;
+
+/// An ordered, reliable, flow-controlled stream of bytes in both directions.
+///
+/// Each direction ends by itself. `shutdown` (of [`AsyncWrite`]) ends the sending direction cleanly;
+/// [`reset`](Self::reset) abandons it; [`stop`](Self::stop) tells the peer that its bytes are no
+/// longer wanted. A read gives `Ok(0)` only after the peer's `shutdown`, and then every time: a
+/// stream that was cut short reads as an error.
+///
+/// Dropping a stream before its `shutdown` resets it with code 0, and dropping it before the peer's
+/// end was read stops the peer with code 0. After `shutdown`, dropping loses nothing as long as the
+/// connection lives.
+///
+/// The errors of reads and writes are [`io::Error`](std::io::Error)s that carry an
+/// [`Error`](crate::Error); [`Error::from_io`](crate::Error::from_io) takes it back out.
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// The sending direction by itself.
+    type SendHalf: SendStream;
+    /// The receiving direction by itself.
+    type RecvHalf: RecvStream;
+
+    /// The number of this stream, the same on both sides and unique in its connection.
+    fn id(&self) -> u64;
+
+    /// Abandons the sending direction: the peer's reads give [`Reset`](crate::ErrorKind::Reset) with
+    /// this code, and what it has not read may be lost. The receiving direction goes on.
+    ///
+    /// No effect once the direction is shut down or reset.
+    fn reset(&mut self, code: u32);
+
+    /// Gives the receiving direction up: the peer's writes give
+    /// [`Stopped`](crate::ErrorKind::Stopped) with this code, and so do reads on this side. The
+    /// sending direction goes on.
+    ///
+    /// No effect once the direction has ended.
+    fn stop(&mut self, code: u32);
+
+    /// Takes the two directions apart, for use from different tasks. Dropping a half counts for its
+    /// direction only.
+    fn into_split(self) -> (Self::SendHalf, Self::RecvHalf);
+}
+
+/// The sending direction of a [`Stream`].
+///
+/// Dropping it before its `shutdown` resets it with code 0.
+pub trait SendStream: AsyncWrite + Unpin + Send + 'static {
+    /// The number of the stream; see [`Stream::id`].
+    fn id(&self) -> u64;
+
+    /// Abandons this direction; see [`Stream::reset`].
+    fn reset(&mut self, code: u32);
+
+    /// Waits until this direction is of no more use: `Some(code)` when the peer has
+    /// [stopped](Stream::stop) it, `None` when it was shut down and the peer has taken in every byte.
+    ///
+    /// # Errors
+    ///
+    /// [`Reset`](crate::ErrorKind::Reset) when this side has reset the direction,
+    /// [`Closed`](crate::ErrorKind::Closed) or [`Failed`](crate::ErrorKind::Failed) when the
+    /// connection ended first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop.
+    fn stopped(&mut self) -> impl Future<Output = Result<Option<u32>>> + Send;
+}
+
+/// The receiving direction of a [`Stream`].
+///
+/// Dropping it before its end was read stops the peer with code 0.
+pub trait RecvStream: AsyncRead + Unpin + Send + 'static {
+    /// The number of the stream; see [`Stream::id`].
+    fn id(&self) -> u64;
+
+    /// Gives this direction up; see [`Stream::stop`].
+    fn stop(&mut self, code: u32);
+}
