@@ -148,7 +148,12 @@ impl Config {
     }
 }
 
-fn in_range<T: PartialOrd + std::fmt::Display>(name: &str, value: T, min: T, max: T) -> Result<()> {
+fn in_range<T: Copy + PartialOrd + std::fmt::Display>(
+    name: &str,
+    value: T,
+    min: T,
+    max: T,
+) -> Result<()> {
     if value < min || value > max {
         return Err(invalid(format!(
             "{name} is {value}, but has to be from {min} to {max}"

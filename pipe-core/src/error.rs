@@ -325,7 +325,7 @@ mod tests {
         let error = Error::from(io::Error::new(io::ErrorKind::StorageFull, "disk full"));
         assert_eq!(error.kind(), ErrorKind::Io);
         assert_eq!(error.to_string(), "disk full");
-        assert!(error.source().is_some_and(|s| s.is::<io::Error>()));
+        assert!(error.source().is_some_and(<dyn StdError>::is::<io::Error>));
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::StorageFull);
     }
 
