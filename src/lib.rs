@@ -1,1 +1,79 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+use std::sync::LazyLock;
+
+pub use pipe_core::*;
+#[cfg(feature = "inproc")]
+pub use pipe_inproc as inproc;
+
+pub mod prelude;
+
+/// Connects to the listener at `addr`, over the transport that its scheme names.
+///
+/// It goes through the [default registry](registry). A program with settings of its own builds a
+/// [`Registry`] and dials through that.
+///
+/// # Errors
+///
+/// Those of [`Transport::dial`], and [`AddrInvalid`](ErrorKind::AddrInvalid) when `addr` is no
+/// address.
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the attempt and leaves nothing behind.
+///
+/// # Examples
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use pipewerks::prelude::*;
+///
+/// let listener = pipewerks::listen("inproc://greeter").await?;
+/// let conn = pipewerks::dial("inproc://greeter").await?;
+/// assert_eq!(conn.remote_addr(), listener.local_addr());
+/// # Ok::<(), pipewerks::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub async fn dial<A>(addr: A) -> Result<BoxConn>
+where
+    A: TryInto<Addr>,
+    A::Error: Into<Error>,
+{
+    let addr = addr.try_into().map_err(Into::into)?;
+    registry().dial(&addr).await
+}
+
+/// Listens on `addr`, over the transport that its scheme names.
+///
+/// It goes through the [default registry](registry). [`Listener::local_addr`] of what it returns can
+/// be dialed as it is.
+///
+/// # Errors
+///
+/// Those of [`Transport::listen`], and [`AddrInvalid`](ErrorKind::AddrInvalid) when `addr` is no
+/// address.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves nothing bound.
+pub async fn listen<A>(addr: A) -> Result<BoxListener>
+where
+    A: TryInto<Addr>,
+    A::Error: Into<Error>,
+{
+    let addr = addr.try_into().map_err(Into::into)?;
+    registry().listen(&addr).await
+}
+
+/// The registry behind [`dial`] and [`listen`]: every transport among the enabled features, with its
+/// default settings.
+pub fn registry() -> &'static Registry {
+    static DEFAULT: LazyLock<Registry> = LazyLock::new(|| {
+        let registry = Registry::new();
+        #[cfg(feature = "inproc")]
+        let registry = registry.with(inproc::InprocTransport::new());
+        registry
+    });
+    &DEFAULT
+}

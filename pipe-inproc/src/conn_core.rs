@@ -1,0 +1,569 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use pipe_core::{
+    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, Error, ErrorKind, OnDisconnect,
+    Result, StreamSlot, StreamSlots,
+};
+use slab::Slab;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::event::Event;
+use crate::pings::Pings;
+use crate::pipe::{Pipe, RecvState, SendState};
+use crate::pump;
+use crate::side::{PerSide, Side};
+use crate::window::ConnWindow;
+use crate::wire::Wire;
+
+/// A connection: what its two sides share.
+///
+/// Both sides' handles point here, and so does the pump while the link is not ideal. Streams do not,
+/// so there is no cycle. Locks are taken in the order streams, pipe, connection window, and never
+/// held while an event is sent or a task is woken.
+pub(crate) struct ConnCore {
+    pub(crate) sides: PerSide<SideCore>,
+    /// The window of each stream, by the writer's side.
+    pub(crate) stream_windows: PerSide<u32>,
+    /// What all streams together may use, by the writer's side; none where it cannot be short.
+    pub(crate) conn_windows: PerSide<Option<ConnWindow>>,
+    pub(crate) wire: Wire,
+    streams: Mutex<Streams>,
+    /// Told when the last stream is over, and of every step of a drain.
+    pub(crate) idle: Notify,
+    runtime: Handle,
+    pumped: AtomicBool,
+    /// Its number on its link.
+    number: u64,
+}
+
+/// One side of a connection.
+pub(crate) struct SideCore {
+    pub(crate) addr: Addr,
+    pub(crate) config: Config,
+    pub(crate) status: ConnStatus,
+    pub(crate) backlog: Backlog<Arc<StreamCore>>,
+    pub(crate) slots: StreamSlots,
+    pub(crate) pings: Pings,
+    next_id: AtomicU64,
+    opened: AtomicU64,
+    accepted: AtomicU64,
+    /// This side has announced a drain.
+    draining: AtomicBool,
+    /// The peer has announced a drain.
+    drained_by_peer: AtomicBool,
+    /// The peer has seen this side's drain.
+    drain_seen: AtomicBool,
+}
+
+struct Streams {
+    live: Slab<LiveStream>,
+    /// What streams that are over have carried, by the writer's side.
+    carried: PerSide<Carried>,
+    /// Whether no stream was alive when the first side ended.
+    ended_idle: bool,
+}
+
+struct LiveStream {
+    core: Arc<StreamCore>,
+    _slot: StreamSlot,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    sent: u64,
+    received: u64,
+}
+
+/// A stream: what its two ends share.
+pub(crate) struct StreamCore {
+    pub(crate) id: u64,
+    key: usize,
+    /// By the writer's side.
+    pub(crate) pipes: PerSide<Mutex<Pipe>>,
+    /// What has ended so far; see [`ACCEPTED`].
+    over: AtomicU8,
+}
+
+/// A stream is over, and gives its slot back, when both directions are and it was accepted.
+const ACCEPTED: u8 = 0b100;
+const ALL: u8 = 0b111;
+
+/// Everything that a connection starts from.
+pub(crate) struct NewConn {
+    pub(crate) addrs: PerSide<Addr>,
+    pub(crate) configs: PerSide<Config>,
+    pub(crate) wire: Wire,
+    pub(crate) number: u64,
+    pub(crate) runtime: Handle,
+}
+
+impl ConnCore {
+    pub(crate) fn new(new: NewConn) -> Arc<Self> {
+        let NewConn {
+            addrs,
+            configs,
+            wire,
+            number,
+            runtime,
+        } = new;
+        // What the receiver allows binds the sender.
+        let max_streams = configs.iter().map(|c| c.max_streams).min().unwrap_or(1);
+        let conn_window = |writer: Side| {
+            let config = &configs[writer.other()];
+            (!config.connection_window_is_ample()).then_some(config.connection_window)
+        };
+        Arc::new(Self {
+            stream_windows: PerSide::new(|writer| configs[writer.other()].stream_window),
+            conn_windows: PerSide::new(|writer| conn_window(writer).map(ConnWindow::new)),
+            sides: PerSide::new(|side| SideCore {
+                addr: addrs[side].clone(),
+                config: configs[side].clone(),
+                status: ConnStatus::new(),
+                backlog: Backlog::new(),
+                slots: StreamSlots::new(max_streams),
+                pings: Pings::new(),
+                // Odd for the dialer's streams, even for the listener's.
+                next_id: AtomicU64::new(1 + side as u64),
+                opened: AtomicU64::new(0),
+                accepted: AtomicU64::new(0),
+                draining: AtomicBool::new(false),
+                drained_by_peer: AtomicBool::new(false),
+                drain_seen: AtomicBool::new(false),
+            }),
+            wire,
+            streams: Mutex::new(Streams {
+                live: Slab::new(),
+                carried: PerSide::default(),
+                ended_idle: false,
+            }),
+            idle: Notify::new(),
+            runtime,
+            pumped: AtomicBool::new(false),
+            number,
+        })
+    }
+
+    /// The link has changed, or is not ideal from the start.
+    pub(crate) fn link_changed(self: &Arc<Self>, profile: crate::LinkProfile, up: bool) {
+        self.wire.reshape(profile, up, self.number);
+        self.ensure_pump();
+    }
+
+    /// The side vanishes as if its process had been killed.
+    pub(crate) fn kill(self: &Arc<Self>, side: Side) {
+        self.wire.kill(side);
+        let error = Error::new(
+            ErrorKind::Failed,
+            "this side was killed by its simulated link",
+        );
+        self.end(side, CloseReason::Failed(error));
+        self.ensure_pump();
+    }
+
+    /// Starts the pump when the wire needs it for the first time.
+    pub(crate) fn ensure_pump(self: &Arc<Self>) {
+        if !self.wire.is_direct() && !self.is_over() && !self.pumped.swap(true, Ordering::AcqRel) {
+            self.runtime.spawn(pump::run(self.clone()));
+        }
+    }
+
+    /// Whether both sides have ended.
+    pub(crate) fn is_over(&self) -> bool {
+        self.sides.iter().all(|side| side.status.reason().is_some())
+    }
+
+    /// Whether any side has ended.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.sides.iter().any(|side| side.status.reason().is_some())
+    }
+
+    pub(crate) fn send(&self, from: Side, event: Event) {
+        if let Some(event) = self.wire.send(from, event) {
+            self.apply(from.other(), event);
+        }
+    }
+
+    /// Lets an event take effect where it arrives.
+    pub(crate) fn apply(&self, at: Side, event: Event) {
+        let side = &self.sides[at];
+        if let Some(reason) = side.status.reason() {
+            // Like a host that has no such connection: the peer hears of it.
+            if matches!(reason, CloseReason::Failed(_)) && !matches!(event, Event::Gone) {
+                self.send(at, Event::Gone);
+            }
+            return;
+        }
+        match event {
+            Event::Open(stream) => {
+                // A queue that is closed belongs to a connection that is ending.
+                let _ = side.backlog.push(stream);
+            }
+            Event::Data(stream, bytes) => {
+                let window = self.stream_windows[at.other()];
+                let mut pipe = stream.pipes[at.other()].lock();
+                pipe.arrive(&bytes, window);
+                let reader = pipe.reader.take();
+                drop(pipe);
+                wake(reader);
+            }
+            Event::End(stream) => self.apply_end(at, &stream),
+            Event::Reset(stream, code) => {
+                self.cut_recv(at, &stream, RecvState::Reset(code));
+            }
+            Event::Stop(stream, code) => {
+                self.cut_send(at, &stream, |state| match state {
+                    SendState::Open => Some(SendState::Stopped { code, shut: false }),
+                    SendState::Shut => Some(SendState::Stopped { code, shut: true }),
+                    _ => None,
+                });
+            }
+            Event::Credit(stream, count) => self.credit(at, stream.pipes[at].lock(), count),
+            Event::Ping(token) => self.send(at, Event::Pong(token)),
+            Event::Pong(token) => side.pings.answer(token),
+            Event::Drain => {
+                side.drained_by_peer.store(true, Ordering::Release);
+                side.slots.close();
+                self.send(at, Event::Drained);
+            }
+            Event::Drained => {
+                side.drain_seen.store(true, Ordering::Release);
+                self.idle.notify_waiters();
+            }
+            Event::Close(code, reason) => {
+                self.end(at, CloseReason::Remote { code, reason });
+            }
+            Event::Gone => {
+                let error = "the peer has given the connection up";
+                self.end(
+                    at,
+                    CloseReason::Failed(Error::new(ErrorKind::Failed, error)),
+                );
+            }
+        }
+    }
+
+    fn apply_end(&self, at: Side, stream: &Arc<StreamCore>) {
+        let writer = at.other();
+        let mut pipe = stream.pipes[writer].lock();
+        if pipe.recv != RecvState::Open {
+            return;
+        }
+        pipe.recv = RecvState::Ended;
+        let credit = if pipe.is_consumed() {
+            pipe.all_credit()
+        } else {
+            0
+        };
+        let over = pipe.is_over();
+        let reader = pipe.reader.take();
+        drop(pipe);
+        if credit > 0 {
+            self.send(at, Event::Credit(stream.clone(), credit));
+        }
+        if over {
+            self.mark_over(stream, writer);
+        }
+        wake(reader);
+    }
+
+    /// Ends the receiving direction of `at` short, unless it has ended. Returns whether it did.
+    pub(crate) fn cut_recv(&self, at: Side, stream: &Arc<StreamCore>, to: RecvState) -> bool {
+        let writer = at.other();
+        let mut pipe = stream.pipes[writer].lock();
+        if pipe.recv != RecvState::Open && (pipe.recv != RecvState::Ended || pipe.is_consumed()) {
+            return false;
+        }
+        pipe.recv = to;
+        let (over, freed) = settle(&mut pipe);
+        let reader = pipe.reader.take();
+        drop(pipe);
+        self.after_cut(stream, writer, over, freed);
+        wake(reader);
+        true
+    }
+
+    /// Ends the sending direction of `at` short, in the way that `to` makes of its state. Returns
+    /// whether it made anything of it.
+    pub(crate) fn cut_send(
+        &self,
+        at: Side,
+        stream: &Arc<StreamCore>,
+        to: impl FnOnce(SendState) -> Option<SendState>,
+    ) -> bool {
+        let mut pipe = stream.pipes[at].lock();
+        let Some(next) = to(pipe.send) else {
+            return false;
+        };
+        pipe.send = next;
+        let (over, freed) = settle(&mut pipe);
+        let writer = pipe.writer.take();
+        drop(pipe);
+        self.after_cut(stream, at, over, freed);
+        wake(writer);
+        true
+    }
+
+    fn after_cut(&self, stream: &Arc<StreamCore>, writer: Side, over: bool, freed: u32) {
+        if let Some(window) = &self.conn_windows[writer] {
+            window.give(freed);
+        }
+        if over {
+            self.mark_over(stream, writer);
+        }
+    }
+
+    /// The reader of `writer`'s direction has made room.
+    pub(crate) fn credit(&self, writer: Side, mut pipe: MutexGuard<'_, Pipe>, count: u32) {
+        let (freed, mut waker) = pipe.credit(count, self.stream_windows[writer]);
+        if pipe.is_delivered() {
+            waker = waker.or_else(|| pipe.writer.take());
+        }
+        drop(pipe);
+        if let Some(window) = &self.conn_windows[writer] {
+            window.give(freed);
+        }
+        wake(waker);
+    }
+
+    /// Opens a stream in a slot that was taken for it.
+    pub(crate) fn open(&self, side: Side, slot: StreamSlot) -> Result<Arc<StreamCore>> {
+        let id = self.sides[side].next_id.fetch_add(2, Ordering::Relaxed);
+        let stream = {
+            let mut streams = self.streams.lock();
+            self.check_open(side)?;
+            let entry = streams.live.vacant_entry();
+            let stream = Arc::new(StreamCore {
+                id,
+                key: entry.key(),
+                pipes: PerSide::default(),
+                over: AtomicU8::new(0),
+            });
+            entry.insert(LiveStream {
+                core: stream.clone(),
+                _slot: slot,
+            });
+            stream
+        };
+        self.sides[side].opened.fetch_add(1, Ordering::Relaxed);
+        self.send(side, Event::Open(stream.clone()));
+        Ok(stream)
+    }
+
+    /// `Ok` if this side may open streams.
+    pub(crate) fn check_open(&self, side: Side) -> Result<()> {
+        let side = &self.sides[side];
+        side.status.check()?;
+        if side.draining.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "this side is draining the connection",
+            ));
+        }
+        if side.drained_by_peer.load(Ordering::Acquire) {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "the peer is draining the connection",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The side's application has the stream now.
+    pub(crate) fn accepted(&self, side: Side, stream: &StreamCore) {
+        self.sides[side].accepted.fetch_add(1, Ordering::Relaxed);
+        self.mark(stream, ACCEPTED);
+    }
+
+    /// The direction of this writer is over.
+    pub(crate) fn mark_over(&self, stream: &StreamCore, writer: Side) {
+        self.mark(stream, 1 << writer as u8);
+    }
+
+    fn mark(&self, stream: &StreamCore, part: u8) {
+        let before = stream.over.fetch_or(part, Ordering::AcqRel);
+        if before == ALL || before | part != ALL {
+            return;
+        }
+        let mut streams = self.streams.lock();
+        // The table is emptied when both sides end.
+        let live = streams
+            .live
+            .get(stream.key)
+            .is_some_and(|l| l.core.id == stream.id);
+        if !live {
+            return;
+        }
+        let gone = streams.live.remove(stream.key);
+        streams.settle(stream);
+        let idle = streams.live.is_empty();
+        drop(streams);
+        drop(gone);
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Closes the connection from this side.
+    pub(crate) fn close(&self, side: Side, code: u32, reason: &str) {
+        let reason = CloseReason::local(code, reason);
+        let CloseReason::Local { code, reason: text } = reason.clone() else {
+            return;
+        };
+        if self.end(side, reason) {
+            self.send(side, Event::Close(code, text));
+        }
+    }
+
+    /// Ends one side, unless it has ended: all that waits there wakes up. Returns whether this end
+    /// counts.
+    pub(crate) fn end(&self, at: Side, reason: CloseReason) -> bool {
+        let was_over = self.is_ending();
+        let side = &self.sides[at];
+        if !side.status.end(reason) {
+            return false;
+        }
+        drop(side.backlog.close());
+        side.slots.close();
+        side.pings.fail();
+
+        let mut wakers = Vec::new();
+        let mut streams = self.streams.lock();
+        if !was_over {
+            streams.ended_idle = streams.live.is_empty();
+        }
+        for (_, live) in &streams.live {
+            wakers.extend(live.core.pipes[at].lock().writer.take());
+            wakers.extend(live.core.pipes[at.other()].lock().reader.take());
+        }
+        let gone = if self.is_over() {
+            streams.clear()
+        } else {
+            Slab::new()
+        };
+        drop(streams);
+        drop(gone);
+        wakers.into_iter().for_each(Waker::wake);
+        self.idle.notify_waiters();
+        self.wire.nudge();
+        true
+    }
+
+    /// The peer of this side is silent.
+    pub(crate) fn disconnect(&self, at: Side) {
+        let side = &self.sides[at];
+        if !side.status.set_connected(false) || side.config.on_disconnect == OnDisconnect::Wait {
+            return;
+        }
+        let live: Vec<_> = self
+            .streams
+            .lock()
+            .live
+            .iter()
+            .map(|(_, live)| live.core.clone())
+            .collect();
+        for stream in live {
+            if self.cut_send(at, &stream, |state| state.cut_open(SendState::Disconnected)) {
+                self.send(at, Event::Reset(stream.clone(), 0));
+            }
+            if self.cut_recv(at, &stream, RecvState::Disconnected) {
+                self.send(at, Event::Stop(stream, 0));
+            }
+        }
+    }
+
+    /// Announces that this side drains the connection.
+    pub(crate) fn announce_drain(&self, at: Side) {
+        let side = &self.sides[at];
+        if !side.draining.swap(true, Ordering::AcqRel) {
+            side.slots.close();
+            self.send(at, Event::Drain);
+        }
+    }
+
+    /// Whether nothing is left to wait for in a drain.
+    pub(crate) fn is_drained(&self, at: Side) -> bool {
+        self.sides[at].drain_seen.load(Ordering::Acquire) && self.streams.lock().live.is_empty()
+    }
+
+    /// Whether the connection ended in good order, with no stream cut short.
+    pub(crate) fn ended_idle(&self) -> bool {
+        self.streams.lock().ended_idle
+    }
+
+    pub(crate) fn stats(&self, at: Side) -> ConnStats {
+        let side = &self.sides[at];
+        let streams = self.streams.lock();
+        let carried = |writer: Side| {
+            let mut sum = streams.carried[writer];
+            for (_, live) in &streams.live {
+                sum.add(&live.core.pipes[writer].lock());
+            }
+            sum
+        };
+        let mut stats = ConnStats::default();
+        stats.bytes_sent = carried(at).sent;
+        stats.bytes_received = carried(at.other()).received;
+        stats.streams_opened = side.opened.load(Ordering::Relaxed);
+        stats.streams_accepted = side.accepted.load(Ordering::Relaxed);
+        stats.streams_open = streams.live.len() as u64;
+        stats.last_round_trip = side.pings.last_round_trip();
+        stats
+    }
+
+    /// Measures a round trip.
+    pub(crate) async fn ping(&self, at: Side) -> Result<Duration> {
+        let side = &self.sides[at];
+        let ended = || side.status.error().unwrap_or_else(|| lost_ping());
+        let ping = side.pings.start().await.ok_or_else(ended)?;
+        // The end may have come before the ping was registered.
+        side.status.check()?;
+        self.send(at, Event::Ping(ping.token));
+        ping.finish().await.ok_or_else(ended)
+    }
+}
+
+fn lost_ping() -> Error {
+    Error::new(ErrorKind::Failed, "the connection ended before the answer")
+}
+
+/// Whether a direction that was cut is over; if so, its window and memory are free.
+fn settle(pipe: &mut Pipe) -> (bool, u32) {
+    let over = pipe.is_over();
+    let freed = if over { pipe.release() } else { 0 };
+    (over, freed)
+}
+
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+impl Streams {
+    /// Notes what a stream that is over has carried.
+    fn settle(&mut self, stream: &StreamCore) {
+        for writer in Side::BOTH {
+            self.carried[writer].add(&stream.pipes[writer].lock());
+        }
+    }
+
+    fn clear(&mut self) -> Slab<LiveStream> {
+        let live = std::mem::take(&mut self.live);
+        for (_, stream) in &live {
+            self.settle(&stream.core);
+        }
+        live
+    }
+}
+
+impl Carried {
+    fn add(&mut self, pipe: &Pipe) {
+        self.sent += pipe.sent;
+        self.received += pipe.received;
+    }
+}

@@ -1,0 +1,120 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pipe_core::{Addr, Error, ErrorKind, Result};
+
+use crate::LinkProfile;
+
+pub(crate) const SCHEME: &str = "inproc";
+
+/// Names that the transport gives begin with this; applications cannot take them.
+const GIVEN: char = '~';
+
+/// What an `inproc://` address says.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Name {
+    /// The host and the path; empty where the transport is to choose.
+    pub(crate) text: String,
+    pub(crate) link: Option<LinkProfile>,
+}
+
+impl Name {
+    pub(crate) fn of(addr: &Addr) -> Result<Self> {
+        if addr.scheme() != SCHEME {
+            let why = format!("{addr} is no {SCHEME}:// address");
+            return Err(Error::new(ErrorKind::AddrUnsupported, why));
+        }
+        let invalid = |why: &str| {
+            Err(Error::new(
+                ErrorKind::AddrInvalid,
+                format!("invalid address {addr}: {why}"),
+            ))
+        };
+        let url = addr.as_url();
+        if addr.port().is_some() {
+            return invalid("a name in this process has no port");
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return invalid("a name in this process has no user");
+        }
+        let mut link = None;
+        for (key, value) in addr.params() {
+            if key != "link" {
+                return invalid(&format!(
+                    "the option {key:?} is unknown; there is only \"link\""
+                ));
+            }
+            let preset = LinkProfile::PRESETS.iter().find(|(name, _)| *name == value);
+            let Some((_, profile)) = preset else {
+                let known = LinkProfile::PRESETS.map(|(name, _)| name).join(", ");
+                return invalid(&format!("the link {value:?} is unknown; there are {known}"));
+            };
+            link = Some(*profile);
+        }
+        let host = addr.host().unwrap_or_default();
+        let text = format!("{host}{}", addr.path().trim_end_matches('/'));
+        Ok(Self { text, link })
+    }
+
+    /// Whether only the transport gives such names.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.text.starts_with(GIVEN)
+    }
+}
+
+/// A name that nobody has in this process.
+pub(crate) fn fresh() -> Result<Addr> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Addr::parse(&format!(
+        "{SCHEME}://{GIVEN}{}",
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Result<Name> {
+        Name::of(&Addr::parse(text).unwrap())
+    }
+
+    #[test]
+    fn a_name_is_host_and_path() {
+        assert_eq!(name("inproc://a").unwrap().text, "a");
+        assert_eq!(name("inproc://a/").unwrap().text, "a");
+        assert_eq!(name("inproc://a/b").unwrap().text, "a/b");
+        assert_eq!(name("inproc://").unwrap().text, "");
+        assert_eq!(
+            name("inproc://a?link=wifi").unwrap().link,
+            Some(LinkProfile::wifi())
+        );
+        assert!(name(fresh().unwrap().as_str()).unwrap().is_reserved());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_the_reason() {
+        for (text, kind, why) in [
+            (
+                "tcp://a:1",
+                ErrorKind::AddrUnsupported,
+                "is no inproc:// address",
+            ),
+            ("inproc://a:80", ErrorKind::AddrInvalid, "has no port"),
+            ("inproc://me@a", ErrorKind::AddrInvalid, "has no user"),
+            (
+                "inproc://a?lnk=wifi",
+                ErrorKind::AddrInvalid,
+                "the option \"lnk\" is unknown",
+            ),
+            (
+                "inproc://a?link=wlan",
+                ErrorKind::AddrInvalid,
+                "ideal, lan, wifi, mobile, satellite",
+            ),
+        ] {
+            let error = name(text).unwrap_err();
+            assert_eq!(error.kind(), kind, "{text}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
+}

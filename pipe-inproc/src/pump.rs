@@ -1,0 +1,67 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipe_core::{CloseReason, Liveness, LivenessEvent};
+use tokio::time::{Instant, sleep_until};
+
+use crate::conn_core::ConnCore;
+use crate::event::Event;
+use crate::pings::Pings;
+use crate::side::{PerSide, Side};
+
+/// Delivers what is under way on a wire that is not direct, and watches whether the sides hear of each
+/// other. Runs until both sides have ended; rests while the wire is direct.
+pub(crate) async fn run(conn: Arc<ConnCore>) {
+    let mut clocks = new_clocks(&conn);
+    loop {
+        let changed = conn.wire.changed();
+        let now = Instant::now();
+        while let Some((at, event)) = conn.wire.arrived(now) {
+            if clocks[at].heard(now) {
+                conn.sides[at].status.set_connected(true);
+            }
+            conn.apply(at, event);
+        }
+        if conn.is_over() {
+            return;
+        }
+        if !conn.is_ending() && conn.wire.try_direct() {
+            for side in Side::BOTH {
+                conn.sides[side].status.set_connected(true);
+            }
+            changed.await;
+            clocks = new_clocks(&conn);
+            continue;
+        }
+        let alarm = Side::BOTH
+            .into_iter()
+            .filter_map(|side| watch(&conn, side, &mut clocks[side], now))
+            .chain(conn.wire.next_arrival())
+            .min();
+        let sleep = sleep_until(alarm.unwrap_or_else(|| now + Duration::from_secs(3600)));
+        tokio::select! {
+            () = changed => {}
+            () = sleep => {}
+        }
+    }
+}
+
+fn new_clocks(conn: &ConnCore) -> PerSide<Liveness> {
+    let now = Instant::now();
+    PerSide::new(|side| Liveness::new(&conn.sides[side].config, now))
+}
+
+/// Does what one side's clock says is due. Returns when to look again; never, once the side has ended.
+fn watch(conn: &ConnCore, side: Side, clock: &mut Liveness, now: Instant) -> Option<Instant> {
+    while conn.sides[side].status.reason().is_none() {
+        match clock.poll(now) {
+            None => return Some(clock.deadline()),
+            Some(LivenessEvent::Ping) => conn.send(side, Event::Ping(Pings::KEEP_ALIVE)),
+            Some(LivenessEvent::Disconnected) => conn.disconnect(side),
+            Some(LivenessEvent::Failed) => {
+                conn.end(side, CloseReason::Failed(clock.error()));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,379 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::MutexGuard;
+use pipe_core::{RecvStream, Result, SendStream, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
+
+use crate::conn::Handle;
+use crate::conn_core::{StreamCore, wake};
+use crate::event::Event;
+use crate::pipe::{Pipe, RecvState, SendState};
+
+/// The most that one event carries over a shaped link, in bytes.
+const MAX_SEGMENT: usize = 16 * 1024;
+
+/// A stream of an in-process connection.
+///
+/// Reads and writes copy straight between the caller's buffer and one ring of bytes for each
+/// direction; a stream that has carried nothing has none.
+pub struct InprocStream {
+    // Dropped in this order: the peer hears of the reset before the stop.
+    send: InprocSendStream,
+    recv: InprocRecvStream,
+}
+
+/// The sending direction of an [`InprocStream`].
+pub struct InprocSendStream(End);
+
+/// The receiving direction of an [`InprocStream`].
+pub struct InprocRecvStream(End);
+
+struct End {
+    stream: Arc<StreamCore>,
+    handle: Arc<Handle>,
+}
+
+impl InprocStream {
+    pub(crate) fn new(stream: Arc<StreamCore>, handle: Arc<Handle>) -> Self {
+        let end = End {
+            stream: stream.clone(),
+            handle: handle.clone(),
+        };
+        Self {
+            send: InprocSendStream(end),
+            recv: InprocRecvStream(End { stream, handle }),
+        }
+    }
+}
+
+impl Stream for InprocStream {
+    type SendHalf = InprocSendStream;
+    type RecvHalf = InprocRecvStream;
+
+    fn id(&self) -> u64 {
+        self.send.id()
+    }
+
+    fn reset(&mut self, code: u32) {
+        self.send.reset(code);
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.recv.stop(code);
+    }
+
+    fn into_split(self) -> (InprocSendStream, InprocRecvStream) {
+        (self.send, self.recv)
+    }
+}
+
+impl End {
+    /// The error of everything once this side of the connection has ended.
+    fn check(&self) -> Result<()> {
+        self.handle.conn.sides[self.handle.side].status.check()
+    }
+
+    fn tell(&self, event: impl FnOnce(Arc<StreamCore>) -> Event) {
+        self.handle
+            .conn
+            .send(self.handle.side, event(self.stream.clone()));
+    }
+}
+
+impl InprocSendStream {
+    fn poll_write_parts<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        parts: impl Iterator<Item = &'a [u8]> + Clone,
+    ) -> Poll<io::Result<usize>> {
+        let coop = ready!(poll_proceed(cx));
+        let End { stream, handle } = &self.0;
+        let (conn, side) = (&handle.conn, handle.side);
+        let mut pipe = stream.pipes[side].lock();
+        self.0.check()?;
+        if let Some(error) = pipe.send.write_error() {
+            return Poll::Ready(Err(error.into()));
+        }
+        let total: usize = parts.clone().map(<[u8]>::len).sum();
+        if total == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let window = conn.stream_windows[side];
+        let direct = conn.wire.is_direct();
+        let most = if direct { usize::MAX } else { MAX_SEGMENT };
+        let mut room = pipe.room(window).min(total).min(most);
+        if room == 0 {
+            keep(&mut pipe.writer, cx);
+            return Poll::Pending;
+        }
+        if let Some(conn_window) = &conn.conn_windows[side] {
+            room = conn_window.take(room, cx);
+            if room == 0 {
+                // Woken for an end of the stream too.
+                keep(&mut pipe.writer, cx);
+                return Poll::Pending;
+            }
+        }
+        pipe.take_room(room);
+        if direct {
+            for part in first(parts, room) {
+                pipe.arrive(part, window);
+            }
+            let reader = pipe.reader.take();
+            drop(pipe);
+            wake(reader);
+        } else {
+            drop(pipe);
+            let mut bytes = Vec::with_capacity(room);
+            first(parts, room).for_each(|part| bytes.extend_from_slice(part));
+            self.0
+                .tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
+        }
+        coop.made_progress();
+        Poll::Ready(Ok(room))
+    }
+}
+
+impl AsyncWrite for InprocSendStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_parts(cx, std::iter::once(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_parts(cx, bufs.iter().map(|buf| &**buf))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// There is nothing to flush: what was written is on its way.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut pipe = self.0.stream.pipes[self.0.handle.side].lock();
+        if let Some(error) = pipe.send.shutdown_error() {
+            return Poll::Ready(Err(error.into()));
+        }
+        if pipe.send == SendState::Open {
+            self.0.check()?;
+            pipe.send = SendState::Shut;
+            drop(pipe);
+            self.0.tell(Event::End);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl SendStream for InprocSendStream {
+    fn id(&self) -> u64 {
+        self.0.stream.id
+    }
+
+    fn reset(&mut self, code: u32) {
+        let End { stream, handle } = &self.0;
+        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
+        if self.0.check().is_ok() && handle.conn.cut_send(handle.side, stream, cut) {
+            self.0.tell(|stream| Event::Reset(stream, code));
+        }
+    }
+
+    async fn stopped(&mut self) -> Result<Option<u32>> {
+        poll_fn(|cx| {
+            let mut pipe = self.0.stream.pipes[self.0.handle.side].lock();
+            match pipe.send {
+                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
+                _ if pipe.is_delivered() => return Poll::Ready(Ok(None)),
+                state => {
+                    if let Some(error) = state.shutdown_error() {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+            self.0.check()?;
+            keep(&mut pipe.writer, cx);
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for InprocSendStream {
+    fn drop(&mut self) {
+        SendStream::reset(self, 0);
+    }
+}
+
+impl AsyncRead for InprocRecvStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let coop = ready!(poll_proceed(cx));
+        let End { stream, handle } = &self.0;
+        let (conn, writer) = (&handle.conn, handle.side.other());
+        let mut pipe = stream.pipes[writer].lock();
+        self.0.check()?;
+        if let Some(error) = pipe.recv.read_error() {
+            return Poll::Ready(Err(error.into()));
+        }
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        if !pipe.has_data() {
+            if pipe.recv == RecvState::Ended {
+                return Poll::Ready(Ok(()));
+            }
+            keep(&mut pipe.reader, cx);
+            return Poll::Pending;
+        }
+        pipe.read(buf);
+        coop.made_progress();
+        self.return_credit(pipe, conn.stream_windows[writer]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl InprocRecvStream {
+    /// Tells the writer of the room that a read has made, and notes the end if that was the last of
+    /// it.
+    fn return_credit(&self, mut pipe: MutexGuard<'_, Pipe>, window: u32) {
+        let End { stream, handle } = &self.0;
+        let (conn, writer) = (&handle.conn, handle.side.other());
+        let over = pipe.is_consumed();
+        if conn.wire.is_direct() {
+            let credit = pipe.all_credit();
+            conn.credit(writer, pipe, credit);
+        } else {
+            let credit = pipe.due_credit(window);
+            drop(pipe);
+            if credit > 0 {
+                self.0.tell(|stream| Event::Credit(stream, credit));
+            }
+        }
+        if over {
+            conn.mark_over(stream, writer);
+        }
+    }
+}
+
+impl RecvStream for InprocRecvStream {
+    fn id(&self) -> u64 {
+        self.0.stream.id
+    }
+
+    fn stop(&mut self, code: u32) {
+        let End { stream, handle } = &self.0;
+        let stopped = RecvState::Stopped(code);
+        if self.0.check().is_ok() && handle.conn.cut_recv(handle.side, stream, stopped) {
+            self.0.tell(|stream| Event::Stop(stream, code));
+        }
+    }
+}
+
+impl Drop for InprocRecvStream {
+    fn drop(&mut self) {
+        RecvStream::stop(self, 0);
+    }
+}
+
+impl AsyncWrite for InprocStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for InprocStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+/// The parts that make up the first `count` bytes of all.
+fn first<'a>(
+    parts: impl Iterator<Item = &'a [u8]>,
+    mut count: usize,
+) -> impl Iterator<Item = &'a [u8]> {
+    parts.map(move |part| {
+        let part = &part[..part.len().min(count)];
+        count -= part.len();
+        part
+    })
+}
+
+/// Keeps the task's waker, unless it is kept already.
+fn keep(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(cx.waker()),
+        None => *slot = Some(cx.waker().clone()),
+    }
+}
+
+impl fmt::Debug for InprocStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InprocStream")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for InprocSendStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InprocSendStream")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for InprocRecvStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InprocRecvStream")
+            .field("id", &self.id())
+            .finish_non_exhaustive()
+    }
+}
