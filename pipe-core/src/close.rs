@@ -104,6 +104,7 @@ impl CloseCell {
     }
 
     /// The reason, if there is one yet.
+    #[inline]
     pub fn get(&self) -> Option<&CloseReason> {
         self.reason.get()
     }

@@ -67,6 +67,7 @@ impl ConnStatus {
     }
 
     /// Why the connection has ended, if it has.
+    #[inline]
     pub fn reason(&self) -> Option<&CloseReason> {
         self.end.get()
     }
@@ -81,8 +82,12 @@ impl ConnStatus {
     /// # Errors
     ///
     /// [`error`](Self::error).
+    #[inline]
     pub fn check(&self) -> Result<()> {
-        self.error().map_or(Ok(()), Err)
+        match self.end.get() {
+            None => Ok(()),
+            Some(reason) => Err(Error::closed(reason)),
+        }
     }
 
     /// Waits for the end and tells why.

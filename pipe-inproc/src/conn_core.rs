@@ -318,11 +318,9 @@ impl ConnCore {
     }
 
     /// The reader of `writer`'s direction has made room.
+    #[inline]
     pub(crate) fn credit(&self, writer: Side, mut pipe: MutexGuard<'_, Pipe>, count: u32) {
-        let (freed, mut waker) = pipe.credit(count, self.stream_windows[writer]);
-        if pipe.is_delivered() {
-            waker = waker.or_else(|| pipe.writer.take());
-        }
+        let (freed, waker) = pipe.credit(count, self.stream_windows[writer]);
         drop(pipe);
         if let Some(window) = &self.conn_windows[writer] {
             window.give(freed);
@@ -437,8 +435,8 @@ impl ConnCore {
             streams.ended_idle = streams.live.is_empty();
         }
         for (_, live) in &streams.live {
-            wakers.extend(live.core.pipes[at].lock().writer.take());
-            wakers.extend(live.core.pipes[at.other()].lock().reader.take());
+            wakers.extend(live.core.pipes[at].lock().end_send());
+            wakers.extend(live.core.pipes[at.other()].lock().end_recv());
         }
         let gone = if self.is_over() {
             streams.clear()
@@ -538,6 +536,7 @@ fn settle(pipe: &mut Pipe) -> (bool, u32) {
     (over, freed)
 }
 
+#[inline]
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();

@@ -40,6 +40,8 @@ pub(crate) enum SendState {
     Stopped { code: u32, shut: bool },
     /// Ended by a disconnect, as the configuration asks.
     Disconnected,
+    /// Ended with this side of the connection.
+    ConnEnded,
 }
 
 /// How the reader's end stands.
@@ -55,21 +57,26 @@ pub(crate) enum RecvState {
     Stopped(u32),
     /// Ended by a disconnect, as the configuration asks.
     Disconnected,
+    /// Ended with this side of the connection.
+    ConnEnded,
 }
 
 impl Pipe {
     /// How much the writer may write now.
+    #[inline]
     pub(crate) fn room(&self, window: u32) -> usize {
         window.saturating_sub(self.used) as usize
     }
 
     /// Counts bytes that the writer sends off.
+    #[inline]
     pub(crate) fn take_room(&mut self, count: usize) {
         self.used += count as u32;
         self.sent += count as u64;
     }
 
     /// Stores what has arrived, unless the reader is past wanting it.
+    #[inline]
     pub(crate) fn arrive(&mut self, bytes: &[u8], window: u32) {
         if self.recv == RecvState::Open {
             self.ring.write(bytes, window as usize);
@@ -77,6 +84,7 @@ impl Pipe {
     }
 
     /// Hands bytes to the reader.
+    #[inline]
     pub(crate) fn read(&mut self, buf: &mut ReadBuf<'_>) -> usize {
         let count = self.ring.read(buf);
         self.received += count as u64;
@@ -86,6 +94,7 @@ impl Pipe {
 
     /// Takes the credit that is worth telling the writer of: a quarter of the window, or everything
     /// once the whole content was read.
+    #[inline]
     pub(crate) fn due_credit(&mut self, window: u32) -> u32 {
         if self.unreturned >= window / 4 || self.is_consumed() {
             self.all_credit()
@@ -95,12 +104,14 @@ impl Pipe {
     }
 
     /// Takes all credit that the writer was not told of.
+    #[inline]
     pub(crate) fn all_credit(&mut self) -> u32 {
         std::mem::take(&mut self.unreturned)
     }
 
     /// Gives room back to the writer. Returns how much was still counted, and the writer's waker once
-    /// half the window is free, so that it writes in large pieces.
+    /// half the window is free, so that it writes in large pieces, or all is delivered.
+    #[inline]
     pub(crate) fn credit(&mut self, count: u32, window: u32) -> (u32, Option<Waker>) {
         let count = count.min(self.used);
         self.used -= count;
@@ -121,18 +132,38 @@ impl Pipe {
         std::mem::take(&mut self.used)
     }
 
+    #[inline]
     pub(crate) fn has_data(&self) -> bool {
         !self.ring.is_empty()
     }
 
     /// Whether the end has arrived and everything before it was read.
+    #[inline]
     pub(crate) fn is_consumed(&self) -> bool {
         self.recv == RecvState::Ended && self.ring.is_empty()
     }
 
     /// Whether the writer has shut down and knows that the reader has every byte.
+    #[inline]
     pub(crate) fn is_delivered(&self) -> bool {
         self.send == SendState::Shut && self.used == 0
+    }
+
+    /// Ends the writer's end together with its side of the connection.
+    pub(crate) fn end_send(&mut self) -> Option<Waker> {
+        if self.send == SendState::Open {
+            self.send = SendState::ConnEnded;
+        }
+        self.writer.take()
+    }
+
+    /// Ends the reader's end together with its side of the connection.
+    pub(crate) fn end_recv(&mut self) -> Option<Waker> {
+        if self.recv == RecvState::Open || self.recv == RecvState::Ended && self.has_data() {
+            self.recv = RecvState::ConnEnded;
+            self.ring.clear();
+        }
+        self.reader.take()
     }
 
     /// Whether nothing can happen on this direction any more.
@@ -142,7 +173,9 @@ impl Pipe {
             RecvState::Ended => self.ring.is_empty(),
             RecvState::Reset(_) => true,
             // The writer goes on until it hears of it.
-            RecvState::Stopped(_) | RecvState::Disconnected => self.send != SendState::Open,
+            RecvState::Stopped(_) | RecvState::Disconnected | RecvState::ConnEnded => {
+                self.send != SendState::Open
+            }
         }
     }
 }
@@ -153,34 +186,39 @@ impl SendState {
         (self == Self::Open).then_some(to)
     }
 
-    /// What a write gives on a direction that takes none any more.
-    pub(crate) fn write_error(self) -> Option<Error> {
+    /// What a write gives on a direction that takes none any more. `conn` is the end of the
+    /// connection, if it has ended.
+    #[cold]
+    pub(crate) fn write_error(self, conn: Option<Error>) -> Error {
         match self {
-            Self::Open => None,
-            Self::Shut | Self::Stopped { shut: true, .. } => Some(Error::write_after_shutdown()),
-            other => other.shutdown_error(),
+            Self::Shut | Self::Stopped { shut: true, .. } => Error::write_after_shutdown(),
+            other => other.shutdown_error(conn).unwrap_or_else(Error::write_after_shutdown),
         }
     }
 
     /// What a shutdown gives on a direction that was cut short.
-    pub(crate) fn shutdown_error(self) -> Option<Error> {
+    pub(crate) fn shutdown_error(self, conn: Option<Error>) -> Option<Error> {
         match self {
             Self::Open | Self::Shut | Self::Stopped { shut: true, .. } => None,
             Self::Reset(code) => Some(Error::reset(code)),
             Self::Stopped { code, shut: false } => Some(Error::stopped(code)),
             Self::Disconnected => Some(disconnected()),
+            Self::ConnEnded => conn,
         }
     }
 }
 
 impl RecvState {
-    /// What a read gives on a direction that was cut short.
-    pub(crate) fn read_error(self) -> Option<Error> {
+    /// What a read gives on a direction that was cut short. `conn` is the end of the connection, if it
+    /// has ended.
+    #[cold]
+    pub(crate) fn read_error(self, conn: Option<Error>) -> Option<Error> {
         match self {
             Self::Open | Self::Ended => None,
             Self::Reset(code) => Some(Error::reset(code)),
             Self::Stopped(code) => Some(Error::stopped(code)),
             Self::Disconnected => Some(disconnected()),
+            Self::ConnEnded => conn,
         }
     }
 }

@@ -19,11 +19,13 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends `src`. The caller keeps `len` within `limit`.
+    /// Appends `src`. The caller keeps the content within `limit`.
+    #[inline]
     pub(crate) fn write(&mut self, src: &[u8], limit: usize) {
         let len = self.len + src.len();
         if len > self.buf.len() {
@@ -34,24 +36,33 @@ impl Ring {
         if tail >= capacity {
             tail -= capacity;
         }
-        let (first, second) = src.split_at(src.len().min(capacity - tail));
-        copy(&mut self.buf[tail..tail + first.len()], first);
-        copy(&mut self.buf[..second.len()], second);
         self.len = len;
+        let room = capacity - tail;
+        if src.len() <= room {
+            copy(&mut self.buf[tail..tail + src.len()], src);
+        } else {
+            let (first, second) = src.split_at(room);
+            copy(&mut self.buf[tail..], first);
+            copy(&mut self.buf[..second.len()], second);
+        }
     }
 
     /// Moves as much as there is room for into `dst`, and returns how much that was.
+    #[inline]
     pub(crate) fn read(&mut self, dst: &mut ReadBuf<'_>) -> usize {
         let count = self.len.min(dst.remaining());
-        let first = count.min(self.buf.len() - self.head);
-        put(dst, &self.buf[self.head..self.head + first]);
-        put(dst, &self.buf[..count - first]);
+        let contiguous = self.buf.len() - self.head;
+        if count <= contiguous {
+            put(dst, &self.buf[self.head..self.head + count]);
+            self.head += count;
+        } else {
+            put(dst, &self.buf[self.head..]);
+            self.head = count - contiguous;
+            put(dst, &self.buf[..self.head]);
+        }
         self.len -= count;
-        self.head += count;
-        if self.len == 0 {
+        if self.len == 0 || self.head == self.buf.len() {
             self.head = 0;
-        } else if self.head >= self.buf.len() {
-            self.head -= self.buf.len();
         }
         count
     }
@@ -61,6 +72,7 @@ impl Ring {
         *self = Self::default();
     }
 
+    #[cold]
     fn grow(&mut self, capacity: usize) {
         let mut buf = vec![0; capacity].into_boxed_slice();
         let first = self.len.min(self.buf.len() - self.head);
@@ -71,13 +83,21 @@ impl Ring {
     }
 }
 
+#[inline]
 fn copy(dst: &mut [u8], src: &[u8]) {
+    if src.len() <= BLOCK {
+        return dst.copy_from_slice(src);
+    }
     for (dst, src) in dst.chunks_mut(BLOCK).zip(src.chunks(BLOCK)) {
         dst.copy_from_slice(src);
     }
 }
 
+#[inline]
 fn put(dst: &mut ReadBuf<'_>, src: &[u8]) {
+    if src.len() <= BLOCK {
+        return dst.put_slice(src);
+    }
     for src in src.chunks(BLOCK) {
         dst.put_slice(src);
     }

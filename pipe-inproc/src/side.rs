@@ -10,6 +10,7 @@ pub(crate) enum Side {
 impl Side {
     pub(crate) const BOTH: [Self; 2] = [Self::Dialer, Self::Listener];
 
+    #[inline]
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Dialer => Self::Listener,
@@ -39,12 +40,14 @@ impl<T> PerSide<T> {
 impl<T> Index<Side> for PerSide<T> {
     type Output = T;
 
+    #[inline]
     fn index(&self, side: Side) -> &T {
         &self.0[side as usize]
     }
 }
 
 impl<T> IndexMut<Side> for PerSide<T> {
+    #[inline]
     fn index_mut(&mut self, side: Side) -> &mut T {
         &mut self.0[side as usize]
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::{RecvStream, Result, SendStream, Stream};
+use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -75,8 +75,8 @@ impl Stream for InprocStream {
 
 impl End {
     /// The error of everything once this side of the connection has ended.
-    fn check(&self) -> Result<()> {
-        self.handle.conn.sides[self.handle.side].status.check()
+    fn conn_error(&self) -> Option<Error> {
+        self.handle.conn.sides[self.handle.side].status.error()
     }
 
     fn tell(&self, event: impl FnOnce(Arc<StreamCore>) -> Event) {
@@ -86,54 +86,65 @@ impl End {
     }
 }
 
+/// Where written bytes go: into the reader's ring, or into an event.
+enum Sink<'a> {
+    Ring(&'a mut Pipe, u32),
+    Event(&'a mut Vec<u8>),
+}
+
+impl Sink<'_> {
+    #[inline]
+    fn put(&mut self, part: &[u8]) {
+        match self {
+            Self::Ring(pipe, window) => pipe.arrive(part, *window),
+            Self::Event(bytes) => bytes.extend_from_slice(part),
+        }
+    }
+}
+
 impl InprocSendStream {
-    fn poll_write_parts<'a>(
+    /// Writes as much of `total` bytes as there is room for; `put` passes that much of them on.
+    #[inline]
+    fn poll_write_with(
         &self,
         cx: &mut Context<'_>,
-        parts: impl Iterator<Item = &'a [u8]> + Clone,
+        total: usize,
+        put: impl FnOnce(usize, Sink<'_>),
     ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let End { stream, handle } = &self.0;
-        let (conn, side) = (&handle.conn, handle.side);
+        let (conn, side) = (&*handle.conn, handle.side);
         let mut pipe = stream.pipes[side].lock();
-        self.0.check()?;
-        if let Some(error) = pipe.send.write_error() {
-            return Poll::Ready(Err(error.into()));
+        if pipe.send != SendState::Open {
+            return Poll::Ready(Err(pipe.send.write_error(self.0.conn_error()).into()));
         }
-        let total: usize = parts.clone().map(<[u8]>::len).sum();
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
         let window = conn.stream_windows[side];
         let direct = conn.wire.is_direct();
-        let most = if direct { usize::MAX } else { MAX_SEGMENT };
-        let mut room = pipe.room(window).min(total).min(most);
+        let most = if direct { total } else { total.min(MAX_SEGMENT) };
+        let mut room = pipe.room(window).min(most);
+        if let Some(conn_window) = &conn.conn_windows[side]
+            && room > 0
+        {
+            room = conn_window.take(room, cx);
+        }
         if room == 0 {
             keep(&mut pipe.writer, cx);
             return Poll::Pending;
         }
-        if let Some(conn_window) = &conn.conn_windows[side] {
-            room = conn_window.take(room, cx);
-            if room == 0 {
-                // Woken for an end of the stream too.
-                keep(&mut pipe.writer, cx);
-                return Poll::Pending;
-            }
-        }
         pipe.take_room(room);
         if direct {
-            for part in first(parts, room) {
-                pipe.arrive(part, window);
-            }
+            put(room, Sink::Ring(&mut pipe, window));
             let reader = pipe.reader.take();
             drop(pipe);
             wake(reader);
         } else {
             drop(pipe);
             let mut bytes = Vec::with_capacity(room);
-            first(parts, room).for_each(|part| bytes.extend_from_slice(part));
-            self.0
-                .tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
+            put(room, Sink::Event(&mut bytes));
+            self.0.tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
         }
         coop.made_progress();
         Poll::Ready(Ok(room))
@@ -146,7 +157,7 @@ impl AsyncWrite for InprocSendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_parts(cx, std::iter::once(buf))
+        self.poll_write_with(cx, buf.len(), |room, mut sink| sink.put(&buf[..room]))
     }
 
     fn poll_write_vectored(
@@ -154,7 +165,14 @@ impl AsyncWrite for InprocSendStream {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_parts(cx, bufs.iter().map(|buf| &**buf))
+        let total = bufs.iter().map(|buf| buf.len()).sum();
+        self.poll_write_with(cx, total, |mut room, mut sink| {
+            for buf in bufs {
+                let part = &buf[..buf.len().min(room)];
+                sink.put(part);
+                room -= part.len();
+            }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -168,11 +186,10 @@ impl AsyncWrite for InprocSendStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut pipe = self.0.stream.pipes[self.0.handle.side].lock();
-        if let Some(error) = pipe.send.shutdown_error() {
+        if let Some(error) = pipe.send.shutdown_error(self.0.conn_error()) {
             return Poll::Ready(Err(error.into()));
         }
         if pipe.send == SendState::Open {
-            self.0.check()?;
             pipe.send = SendState::Shut;
             drop(pipe);
             self.0.tell(Event::End);
@@ -189,7 +206,7 @@ impl SendStream for InprocSendStream {
     fn reset(&mut self, code: u32) {
         let End { stream, handle } = &self.0;
         let cut = |state: SendState| state.cut_open(SendState::Reset(code));
-        if self.0.check().is_ok() && handle.conn.cut_send(handle.side, stream, cut) {
+        if handle.conn.cut_send(handle.side, stream, cut) {
             self.0.tell(|stream| Event::Reset(stream, code));
         }
     }
@@ -201,12 +218,12 @@ impl SendStream for InprocSendStream {
                 SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
                 _ if pipe.is_delivered() => return Poll::Ready(Ok(None)),
                 state => {
-                    if let Some(error) = state.shutdown_error() {
+                    let ended = self.0.conn_error();
+                    if let Some(error) = state.shutdown_error(ended.clone()).or(ended) {
                         return Poll::Ready(Err(error));
                     }
                 }
             }
-            self.0.check()?;
             keep(&mut pipe.writer, cx);
             Poll::Pending
         })
@@ -230,8 +247,9 @@ impl AsyncRead for InprocRecvStream {
         let End { stream, handle } = &self.0;
         let (conn, writer) = (&handle.conn, handle.side.other());
         let mut pipe = stream.pipes[writer].lock();
-        self.0.check()?;
-        if let Some(error) = pipe.recv.read_error() {
+        if !matches!(pipe.recv, RecvState::Open | RecvState::Ended)
+            && let Some(error) = pipe.recv.read_error(self.0.conn_error())
+        {
             return Poll::Ready(Err(error.into()));
         }
         if buf.remaining() == 0 {
@@ -282,7 +300,7 @@ impl RecvStream for InprocRecvStream {
     fn stop(&mut self, code: u32) {
         let End { stream, handle } = &self.0;
         let stopped = RecvState::Stopped(code);
-        if self.0.check().is_ok() && handle.conn.cut_recv(handle.side, stream, stopped) {
+        if handle.conn.cut_recv(handle.side, stream, stopped) {
             self.0.tell(|stream| Event::Stop(stream, code));
         }
     }
@@ -334,19 +352,8 @@ impl AsyncRead for InprocStream {
     }
 }
 
-/// The parts that make up the first `count` bytes of all.
-fn first<'a>(
-    parts: impl Iterator<Item = &'a [u8]>,
-    mut count: usize,
-) -> impl Iterator<Item = &'a [u8]> {
-    parts.map(move |part| {
-        let part = &part[..part.len().min(count)];
-        count -= part.len();
-        part
-    })
-}
-
 /// Keeps the task's waker, unless it is kept already.
+#[inline]
 fn keep(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),

@@ -57,6 +57,7 @@ impl Wire {
 
     /// Whether events take effect at once. It can turn false at any time, but true only when nothing
     /// is under way, so that events of one task never overtake each other.
+    #[inline]
     pub(crate) fn is_direct(&self) -> bool {
         self.direct.load(Ordering::Acquire)
     }
