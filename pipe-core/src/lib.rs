@@ -31,7 +31,8 @@
 //!
 //! The machinery that backends share: [`ConnStatus`] (state and end in step), [`CloseCell`] (the
 //! first reason wins), [`Liveness`] (keep-alive and failure from silence), [`StreamSlots`] (opens
-//! wait at the limit), [`Backlog`] (accept queues). The crate `pipe-conformance` tests a transport
+//! wait at the limit), [`Backlog`] (accept queues), [`SendState`] and [`RecvState`] (how a direction of
+//! a stream stands), and the control protocol [`wire`]. The crate `pipe-conformance` tests a transport
 //! against the contract.
 
 mod addr;
@@ -48,7 +49,9 @@ mod slots;
 mod state;
 mod status;
 mod stream;
+mod stream_state;
 mod transport;
+pub mod wire;
 
 pub use addr::Addr;
 pub use backlog::Backlog;
@@ -64,4 +67,5 @@ pub use slots::{StreamSlot, StreamSlots};
 pub use state::{ConnState, ConnStats};
 pub use status::ConnStatus;
 pub use stream::{RecvStream, SendStream, Stream};
+pub use stream_state::{RecvState, SendState};
 pub use transport::{Listener, Transport};

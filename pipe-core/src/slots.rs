@@ -8,7 +8,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 #[derive(Debug, Clone)]
 pub struct StreamSlots {
     free: Arc<Semaphore>,
-    limit: u32,
 }
 
 /// The place of one stream; dropping it lets a waiting open through.
@@ -22,7 +21,6 @@ impl StreamSlots {
     pub fn new(limit: u32) -> Self {
         Self {
             free: Arc::new(Semaphore::new(limit as usize)),
-            limit,
         }
     }
 
@@ -51,10 +49,10 @@ impl StreamSlots {
         self.free.close();
     }
 
-    /// How many slots are in use.
-    pub fn in_use(&self) -> u32 {
-        let free = u32::try_from(self.free.available_permits()).unwrap_or(u32::MAX);
-        self.limit.saturating_sub(free)
+    /// Lowers the number of slots to `limit`, once, before any is taken: the peer allows no more.
+    pub fn shrink(&self, limit: u32) {
+        self.free
+            .forget_permits(self.free.available_permits().saturating_sub(limit as usize));
     }
 }
 
@@ -71,7 +69,6 @@ mod tests {
         let _second = slots.try_acquire().unwrap();
         let mut third = Box::pin(slots.acquire());
         assert!(third.as_mut().now_or_never().is_none());
-        assert_eq!(slots.in_use(), 2);
         drop(first);
         assert!(third.now_or_never().flatten().is_some());
     }
@@ -84,8 +81,17 @@ mod tests {
             assert!(slots.acquire().now_or_never().is_none());
         }
         drop(held);
-        assert_eq!(slots.in_use(), 0);
         assert!(slots.try_acquire().is_some());
+    }
+
+    #[test]
+    fn fewer_slots_than_planned() {
+        let slots = StreamSlots::new(8);
+        slots.shrink(2);
+        slots.shrink(100);
+        let held = [slots.try_acquire(), slots.try_acquire()];
+        assert!(held.iter().all(Option::is_some));
+        assert!(slots.try_acquire().is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::{
     Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, Error, ErrorKind, OnDisconnect,
-    Result, StreamSlot, StreamSlots,
+    RecvState, Result, SendState, StreamSlot, StreamSlots,
 };
 use slab::Slab;
 use tokio::runtime::Handle;
@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use crate::event::Event;
 use crate::pings::Pings;
-use crate::pipe::{Pipe, RecvState, SendState};
+use crate::pipe::Pipe;
 use crate::pump;
 use crate::side::{PerSide, Side};
 use crate::window::ConnWindow;
@@ -216,11 +216,7 @@ impl ConnCore {
                 self.cut_recv(at, &stream, RecvState::Reset(code));
             }
             Event::Stop(stream, code) => {
-                self.cut_send(at, &stream, |state| match state {
-                    SendState::Open => Some(SendState::Stopped { code, shut: false }),
-                    SendState::Shut => Some(SendState::Stopped { code, shut: true }),
-                    _ => None,
-                });
+                self.cut_send(at, &stream, |state| state.stop(code));
             }
             Event::Credit(stream, count) => self.credit(at, stream.pipes[at].lock(), count),
             Event::Ping(token) => self.send(at, Event::Pong(token)),

@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use pipe_core::Error;
+use pipe_core::{RecvState, SendState};
 use tokio::io::ReadBuf;
 
 use crate::ring::Ring;
@@ -25,40 +25,6 @@ pub(crate) struct Pipe {
     pub(crate) received: u64,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
-}
-
-/// How the writer's end stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum SendState {
-    #[default]
-    Open,
-    /// Shut down: the end is announced or under way.
-    Shut,
-    /// Abandoned by the writer.
-    Reset(u32),
-    /// Given up by the reader, before the shutdown or after it.
-    Stopped { code: u32, shut: bool },
-    /// Ended by a disconnect, as the configuration asks.
-    Disconnected,
-    /// Ended with this side of the connection.
-    ConnEnded,
-}
-
-/// How the reader's end stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum RecvState {
-    #[default]
-    Open,
-    /// The end has arrived; what the ring holds comes before it.
-    Ended,
-    /// Abandoned by the writer.
-    Reset(u32),
-    /// Given up by the reader.
-    Stopped(u32),
-    /// Ended by a disconnect, as the configuration asks.
-    Disconnected,
-    /// Ended with this side of the connection.
-    ConnEnded,
 }
 
 impl Pipe {
@@ -92,15 +58,11 @@ impl Pipe {
         count
     }
 
-    /// Takes the credit that is worth telling the writer of: a quarter of the window, or everything
-    /// once the whole content was read.
+    /// Takes the credit that is worth telling the writer of: all of it once it is `worth` so many
+    /// bytes, or the whole content was read.
     #[inline]
-    pub(crate) fn due_credit(&mut self, window: u32) -> u32 {
-        if self.unreturned >= window / 4 || self.is_consumed() {
-            self.all_credit()
-        } else {
-            0
-        }
+    pub(crate) fn due_credit(&mut self, worth: u32) -> u32 {
+        if self.unreturned >= worth || self.is_consumed() { self.all_credit() } else { 0 }
     }
 
     /// Takes all credit that the writer was not told of.
@@ -178,54 +140,4 @@ impl Pipe {
             }
         }
     }
-}
-
-impl SendState {
-    /// What a direction that is still open turns into; nothing comes of any other.
-    pub(crate) fn cut_open(self, to: Self) -> Option<Self> {
-        (self == Self::Open).then_some(to)
-    }
-
-    /// What a write gives on a direction that takes none any more. `conn` is the end of the
-    /// connection, if it has ended.
-    #[cold]
-    pub(crate) fn write_error(self, conn: Option<Error>) -> Error {
-        match self {
-            Self::Shut | Self::Stopped { shut: true, .. } => Error::write_after_shutdown(),
-            other => other.shutdown_error(conn).unwrap_or_else(Error::write_after_shutdown),
-        }
-    }
-
-    /// What a shutdown gives on a direction that was cut short.
-    pub(crate) fn shutdown_error(self, conn: Option<Error>) -> Option<Error> {
-        match self {
-            Self::Open | Self::Shut | Self::Stopped { shut: true, .. } => None,
-            Self::Reset(code) => Some(Error::reset(code)),
-            Self::Stopped { code, shut: false } => Some(Error::stopped(code)),
-            Self::Disconnected => Some(disconnected()),
-            Self::ConnEnded => conn,
-        }
-    }
-}
-
-impl RecvState {
-    /// What a read gives on a direction that was cut short. `conn` is the end of the connection, if it
-    /// has ended.
-    #[cold]
-    pub(crate) fn read_error(self, conn: Option<Error>) -> Option<Error> {
-        match self {
-            Self::Open | Self::Ended => None,
-            Self::Reset(code) => Some(Error::reset(code)),
-            Self::Stopped(code) => Some(Error::stopped(code)),
-            Self::Disconnected => Some(disconnected()),
-            Self::ConnEnded => conn,
-        }
-    }
-}
-
-fn disconnected() -> Error {
-    Error::new(
-        pipe_core::ErrorKind::Disconnected,
-        "the peer was silent for too long, and streams end on a disconnect",
-    )
 }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
+use pipe_core::{Error, RecvState, RecvStream, Result, SendState, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use crate::conn::Handle;
 use crate::conn_core::{StreamCore, wake};
 use crate::event::Event;
-use crate::pipe::{Pipe, RecvState, SendState};
+use crate::pipe::Pipe;
 
 /// The most that one event carries over a shaped link, in bytes.
 const MAX_SEGMENT: usize = 16 * 1024;
@@ -123,7 +123,11 @@ impl InprocSendStream {
         }
         let window = conn.stream_windows[side];
         let direct = conn.wire.is_direct();
-        let most = if direct { total } else { total.min(MAX_SEGMENT) };
+        let most = if direct {
+            total
+        } else {
+            total.min(MAX_SEGMENT)
+        };
         let mut room = pipe.room(window).min(most);
         if let Some(conn_window) = &conn.conn_windows[side]
             && room > 0
@@ -144,7 +148,8 @@ impl InprocSendStream {
             drop(pipe);
             let mut bytes = Vec::with_capacity(room);
             put(room, Sink::Event(&mut bytes));
-            self.0.tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
+            self.0
+                .tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
         }
         coop.made_progress();
         Poll::Ready(Ok(room))
@@ -280,7 +285,9 @@ impl InprocRecvStream {
             let credit = pipe.all_credit();
             conn.credit(writer, pipe, credit);
         } else {
-            let credit = pipe.due_credit(window);
+            // What a stream keeps to itself is missing to the others in a tight connection window.
+            let worth = if conn.conn_windows[writer].is_some() { 1 } else { window / 4 };
+            let credit = pipe.due_credit(worth);
             drop(pipe);
             if credit > 0 {
                 self.0.tell(|stream| Event::Credit(stream, credit));

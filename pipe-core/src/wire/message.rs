@@ -1,0 +1,233 @@
+use bytes::{Buf, BufMut, BytesMut};
+
+use crate::{Error, ErrorKind, MAX_REASON_LEN, Result};
+
+/// The longest payload of a message, in bytes.
+pub const MAX_PAYLOAD: usize = 4096;
+
+/// How many random bytes a ping carries.
+pub const PING_LEN: usize = 64;
+
+/// What the payload of the first message starts with.
+const MAGIC: &[u8; 6] = b"pipe/1";
+
+/// Type and length.
+const HEADER_LEN: usize = 3;
+
+/// Types from here on may be ignored by who does not know them.
+const FIRST_OPTIONAL: u8 = 0x80;
+
+const HELLO: u8 = 0x01;
+const PING: u8 = 0x02;
+const PONG: u8 = 0x03;
+const END: u8 = 0x04;
+const RESET: u8 = 0x05;
+const STOP: u8 = 0x06;
+const DONE: u8 = 0x07;
+const DRAIN: u8 = 0x08;
+const DRAINED: u8 = 0x09;
+const CLOSE: u8 = 0x0a;
+
+/// A message of the control channel of `pipe/1`.
+///
+/// On the wire: one byte of type, two of length, then so many bytes of payload; numbers in network
+/// byte order. A payload may be longer than its fields, for what later versions add.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// The first message of each side.
+    Hello(Hello),
+    /// A sign of life is asked for: these bytes come back.
+    Ping([u8; PING_LEN]),
+    /// The bytes of a ping.
+    Pong([u8; PING_LEN]),
+    /// The sender's direction of a stream ends cleanly after so many bytes.
+    End {
+        /// The stream.
+        stream: u64,
+        /// How many bytes the direction has carried in all.
+        bytes: u64,
+    },
+    /// The sender abandons its direction of a stream.
+    Reset {
+        /// The stream.
+        stream: u64,
+        /// The application's code.
+        code: u32,
+    },
+    /// The sender wants no more of the receiver's direction of a stream.
+    Stop {
+        /// The stream.
+        stream: u64,
+        /// The application's code.
+        code: u32,
+    },
+    /// The sender's application is done with a stream that the receiver opened: its slot is free.
+    Done {
+        /// The stream.
+        stream: u64,
+    },
+    /// The sender opens no more streams, and wants none.
+    Drain,
+    /// The sender opens no more streams since it was asked not to.
+    Drained,
+    /// The sender closes the connection. Nothing follows.
+    Close {
+        /// The application's code.
+        code: u32,
+        /// The application's reason, of at most [`MAX_REASON_LEN`] bytes.
+        reason: String,
+    },
+}
+
+/// What each side says of itself at the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// How many streams of the peer it allows at once.
+    pub max_streams: u32,
+    /// How many bytes of one direction of a stream it buffers.
+    pub stream_window: u32,
+}
+
+impl Message {
+    /// Appends the message to `out`.
+    pub fn encode(&self, out: &mut BytesMut) {
+        let start = out.len();
+        out.put_bytes(0, HEADER_LEN);
+        let kind = match self {
+            Self::Hello(hello) => {
+                out.put_slice(MAGIC);
+                out.put_u32(hello.max_streams);
+                out.put_u32(hello.stream_window);
+                HELLO
+            }
+            Self::Ping(bytes) => {
+                out.put_slice(bytes);
+                PING
+            }
+            Self::Pong(bytes) => {
+                out.put_slice(bytes);
+                PONG
+            }
+            Self::End { stream, bytes } => {
+                out.put_u64(*stream);
+                out.put_u64(*bytes);
+                END
+            }
+            Self::Reset { stream, code } => {
+                out.put_u64(*stream);
+                out.put_u32(*code);
+                RESET
+            }
+            Self::Stop { stream, code } => {
+                out.put_u64(*stream);
+                out.put_u32(*code);
+                STOP
+            }
+            Self::Done { stream } => {
+                out.put_u64(*stream);
+                DONE
+            }
+            Self::Drain => DRAIN,
+            Self::Drained => DRAINED,
+            Self::Close { code, reason } => {
+                out.put_u32(*code);
+                out.put_slice(crate::close::cut(reason).as_bytes());
+                CLOSE
+            }
+        };
+        let length = (out.len() - start - HEADER_LEN) as u16;
+        out[start] = kind;
+        out[start + 1..start + HEADER_LEN].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Takes the next message from the front of `input`, if it is whole. Optional messages of an
+    /// unknown type are passed over.
+    ///
+    /// # Errors
+    ///
+    /// [`Protocol`](ErrorKind::Protocol) for a payload above [`MAX_PAYLOAD`], before it is waited for,
+    /// one too short for its fields, or a type that is unknown and not optional.
+    pub fn decode(input: &mut BytesMut) -> Result<Option<Self>> {
+        loop {
+            let Some(&[kind, high, low]) = input.first_chunk::<HEADER_LEN>() else {
+                return Ok(None);
+            };
+            let length = usize::from(u16::from_be_bytes([high, low]));
+            if length > MAX_PAYLOAD {
+                return Err(protocol(format!(
+                    "a message of {length} bytes is above the limit"
+                )));
+            }
+            if input.len() < HEADER_LEN + length {
+                return Ok(None);
+            }
+            input.advance(HEADER_LEN);
+            let payload = input.split_to(length);
+            if let Some(message) = Self::from_payload(kind, &payload)? {
+                return Ok(Some(message));
+            }
+        }
+    }
+
+    fn from_payload(kind: u8, mut payload: &[u8]) -> Result<Option<Self>> {
+        let short = |_| protocol(format!("a message of type {kind:#04x} is too short"));
+        let message = match kind {
+            HELLO => {
+                if payload.get(..MAGIC.len()) != Some(MAGIC) {
+                    return Err(protocol("the peer does not speak pipe/1".into()));
+                }
+                payload.advance(MAGIC.len());
+                Self::Hello(Hello {
+                    max_streams: payload.try_get_u32().map_err(short)?,
+                    stream_window: payload.try_get_u32().map_err(short)?,
+                })
+            }
+            PING | PONG => {
+                let mut bytes = [0; PING_LEN];
+                payload.try_copy_to_slice(&mut bytes).map_err(short)?;
+                if kind == PING {
+                    Self::Ping(bytes)
+                } else {
+                    Self::Pong(bytes)
+                }
+            }
+            END => Self::End {
+                stream: payload.try_get_u64().map_err(short)?,
+                bytes: payload.try_get_u64().map_err(short)?,
+            },
+            RESET | STOP => {
+                let stream = payload.try_get_u64().map_err(short)?;
+                let code = payload.try_get_u32().map_err(short)?;
+                if kind == RESET {
+                    Self::Reset { stream, code }
+                } else {
+                    Self::Stop { stream, code }
+                }
+            }
+            DONE => Self::Done {
+                stream: payload.try_get_u64().map_err(short)?,
+            },
+            DRAIN => Self::Drain,
+            DRAINED => Self::Drained,
+            CLOSE => {
+                let code = payload.try_get_u32().map_err(short)?;
+                let reason = &payload[..payload.len().min(MAX_REASON_LEN)];
+                Self::Close {
+                    code,
+                    reason: String::from_utf8_lossy(reason).into_owned(),
+                }
+            }
+            FIRST_OPTIONAL.. => return Ok(None),
+            _ => {
+                return Err(protocol(format!(
+                    "a message of the unknown type {kind:#04x}"
+                )));
+            }
+        };
+        Ok(Some(message))
+    }
+}
+
+fn protocol(message: String) -> Error {
+    Error::new(ErrorKind::Protocol, message)
+}
