@@ -31,7 +31,7 @@
 //!
 //! The machinery that backends share: [`ConnStatus`] (state and end in step), [`CloseCell`] (the
 //! first reason wins), [`Liveness`] (keep-alive and failure from silence), [`StreamSlots`] (opens
-//! wait at the limit), [`Backlog`] (accept queues), [`SendState`] and [`RecvState`] (how a direction of
+//! wait at the limit), [`ConnWindow`] (what all streams share), [`Backlog`] (accept queues), [`SendState`] and [`RecvState`] (how a direction of
 //! a stream stands), and the control protocol [`wire`]. The crate `pipe-conformance` tests a transport
 //! against the contract.
 
@@ -51,6 +51,7 @@ mod status;
 mod stream;
 mod stream_state;
 mod transport;
+mod window;
 pub mod wire;
 
 pub use addr::Addr;
@@ -69,3 +70,4 @@ pub use status::ConnStatus;
 pub use stream::{RecvStream, SendStream, Stream};
 pub use stream_state::{RecvState, SendState};
 pub use transport::{Listener, Transport};
+pub use window::ConnWindow;

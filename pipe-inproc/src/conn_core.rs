@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::{
-    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, Error, ErrorKind, OnDisconnect,
-    RecvState, Result, SendState, StreamSlot, StreamSlots,
+    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
+    OnDisconnect, RecvState, Result, SendState, StreamSlot, StreamSlots,
 };
 use slab::Slab;
 use tokio::runtime::Handle;
@@ -17,7 +17,6 @@ use crate::pings::Pings;
 use crate::pipe::Pipe;
 use crate::pump;
 use crate::side::{PerSide, Side};
-use crate::window::ConnWindow;
 use crate::wire::Wire;
 
 /// A connection: what its two sides share.
@@ -512,7 +511,7 @@ impl ConnCore {
     /// Measures a round trip.
     pub(crate) async fn ping(&self, at: Side) -> Result<Duration> {
         let side = &self.sides[at];
-        let ended = || side.status.error().unwrap_or_else(|| lost_ping());
+        let ended = || side.status.error().unwrap_or_else(lost_ping);
         let ping = side.pings.start().await.ok_or_else(ended)?;
         // The end may have come before the ping was registered.
         side.status.check()?;

@@ -25,7 +25,6 @@ mod ring;
 mod side;
 mod stream;
 mod transport;
-mod window;
 mod wire;
 
 pub use conn::InprocConn;

@@ -62,7 +62,11 @@ impl Pipe {
     /// bytes, or the whole content was read.
     #[inline]
     pub(crate) fn due_credit(&mut self, worth: u32) -> u32 {
-        if self.unreturned >= worth || self.is_consumed() { self.all_credit() } else { 0 }
+        if self.unreturned >= worth || self.is_consumed() {
+            self.all_credit()
+        } else {
+            0
+        }
     }
 
     /// Takes all credit that the writer was not told of.

@@ -286,7 +286,11 @@ impl InprocRecvStream {
             conn.credit(writer, pipe, credit);
         } else {
             // What a stream keeps to itself is missing to the others in a tight connection window.
-            let worth = if conn.conn_windows[writer].is_some() { 1 } else { window / 4 };
+            let worth = if conn.conn_windows[writer].is_some() {
+                1
+            } else {
+                window / 4
+            };
             let credit = pipe.due_credit(worth);
             drop(pipe);
             if credit > 0 {

@@ -60,6 +60,18 @@ pub enum ControlEvent {
         /// The stream.
         stream: u64,
     },
+    /// Its application has read this side's direction of a stream to its end.
+    Taken {
+        /// The stream.
+        stream: u64,
+    },
+    /// Its application has read so many more bytes of this side's direction of a stream.
+    Credit {
+        /// The stream.
+        stream: u64,
+        /// How many bytes.
+        bytes: u32,
+    },
     /// It opens no more streams and wants none. The answer has been queued.
     Drain,
     /// It has taken this side's drain to heart: every stream that it opened is known by now.
@@ -151,6 +163,16 @@ impl Control {
         self.send(&Message::Done { stream });
     }
 
+    /// Announces that the peer's direction of a stream was read to its end.
+    pub fn taken(&mut self, stream: u64) {
+        self.send(&Message::Taken { stream });
+    }
+
+    /// Announces that so many more bytes of the peer's direction of a stream were read.
+    pub fn credit(&mut self, stream: u64, bytes: u32) {
+        self.send(&Message::Credit { stream, bytes });
+    }
+
     /// Announces that no more streams are to be opened.
     pub fn drain(&mut self) {
         self.send(&Message::Drain);
@@ -198,6 +220,8 @@ impl Control {
             Message::Reset { stream, code } => ControlEvent::Reset { stream, code },
             Message::Stop { stream, code } => ControlEvent::Stop { stream, code },
             Message::Done { stream } => ControlEvent::Done { stream },
+            Message::Taken { stream } => ControlEvent::Taken { stream },
+            Message::Credit { stream, bytes } => ControlEvent::Credit { stream, bytes },
             Message::Drain => {
                 if std::mem::replace(&mut self.drain_announced, true) {
                     return Err(protocol("a second drain"));

@@ -27,6 +27,8 @@ const DONE: u8 = 0x07;
 const DRAIN: u8 = 0x08;
 const DRAINED: u8 = 0x09;
 const CLOSE: u8 = 0x0a;
+const TAKEN: u8 = 0x0b;
+const CREDIT: u8 = 0x0c;
 
 /// A message of the control channel of `pipe/1`.
 ///
@@ -66,6 +68,18 @@ pub enum Message {
         /// The stream.
         stream: u64,
     },
+    /// The sender's application has read the receiver's direction of a stream to its end.
+    Taken {
+        /// The stream.
+        stream: u64,
+    },
+    /// The sender's application has read so many more bytes of the receiver's direction of a stream.
+    Credit {
+        /// The stream.
+        stream: u64,
+        /// How many bytes.
+        bytes: u32,
+    },
     /// The sender opens no more streams, and wants none.
     Drain,
     /// The sender opens no more streams since it was asked not to.
@@ -84,8 +98,11 @@ pub enum Message {
 pub struct Hello {
     /// How many streams of the peer it allows at once.
     pub max_streams: u32,
-    /// How many bytes of one direction of a stream it buffers.
+    /// How many bytes of one direction of a stream it takes before they are read. The multiplexer's own
+    /// window may be smaller.
     pub stream_window: u32,
+    /// How many bytes of all streams together it takes before they are read; 0 for any number.
+    pub connection_window: u64,
 }
 
 impl Message {
@@ -98,6 +115,7 @@ impl Message {
                 out.put_slice(MAGIC);
                 out.put_u32(hello.max_streams);
                 out.put_u32(hello.stream_window);
+                out.put_u64(hello.connection_window);
                 HELLO
             }
             Self::Ping(bytes) => {
@@ -126,6 +144,15 @@ impl Message {
             Self::Done { stream } => {
                 out.put_u64(*stream);
                 DONE
+            }
+            Self::Taken { stream } => {
+                out.put_u64(*stream);
+                TAKEN
+            }
+            Self::Credit { stream, bytes } => {
+                out.put_u64(*stream);
+                out.put_u32(*bytes);
+                CREDIT
             }
             Self::Drain => DRAIN,
             Self::Drained => DRAINED,
@@ -180,6 +207,7 @@ impl Message {
                 Self::Hello(Hello {
                     max_streams: payload.try_get_u32().map_err(short)?,
                     stream_window: payload.try_get_u32().map_err(short)?,
+                    connection_window: payload.try_get_u64().map_err(short)?,
                 })
             }
             PING | PONG => {
@@ -206,6 +234,13 @@ impl Message {
             }
             DONE => Self::Done {
                 stream: payload.try_get_u64().map_err(short)?,
+            },
+            TAKEN => Self::Taken {
+                stream: payload.try_get_u64().map_err(short)?,
+            },
+            CREDIT => Self::Credit {
+                stream: payload.try_get_u64().map_err(short)?,
+                bytes: payload.try_get_u32().map_err(short)?,
             },
             DRAIN => Self::Drain,
             DRAINED => Self::Drained,

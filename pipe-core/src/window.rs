@@ -6,15 +6,18 @@ use parking_lot::Mutex;
 ///
 /// Writers wait in no order: each that finds room takes it, and all that waited are woken when there
 /// is some again. Their number is bounded by that of the streams.
-pub(crate) struct ConnWindow(Mutex<State>);
+#[derive(Debug)]
+pub struct ConnWindow(Mutex<State>);
 
+#[derive(Debug)]
 struct State {
     free: u64,
     waiting: Vec<Waker>,
 }
 
 impl ConnWindow {
-    pub(crate) fn new(size: u64) -> Self {
+    /// A window of so many bytes.
+    pub fn new(size: u64) -> Self {
         Self(Mutex::new(State {
             free: size,
             waiting: Vec::new(),
@@ -23,7 +26,7 @@ impl ConnWindow {
 
     /// Takes up to `want` bytes of room. With none left it takes nothing and wakes the task when
     /// there is some again.
-    pub(crate) fn take(&self, want: usize, cx: &Context<'_>) -> usize {
+    pub fn take(&self, want: usize, cx: &Context<'_>) -> usize {
         let mut state = self.0.lock();
         let got = state.free.min(want as u64);
         state.free -= got;
@@ -33,7 +36,8 @@ impl ConnWindow {
         got as usize
     }
 
-    pub(crate) fn give(&self, count: u32) {
+    /// Gives room back and wakes those who wait for it.
+    pub fn give(&self, count: u32) {
         if count == 0 {
             return;
         }
@@ -44,5 +48,25 @@ impl ConnWindow {
         for waker in waiting {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Context;
+
+    use futures::task::noop_waker_ref;
+
+    use super::*;
+
+    #[test]
+    fn room_is_taken_and_given_back() {
+        let cx = Context::from_waker(noop_waker_ref());
+        let window = ConnWindow::new(10);
+        assert_eq!(window.take(7, &cx), 7);
+        assert_eq!(window.take(7, &cx), 3);
+        assert_eq!(window.take(1, &cx), 0);
+        window.give(4);
+        assert_eq!(window.take(9, &cx), 4);
     }
 }
