@@ -1,0 +1,179 @@
+use std::future::Future;
+use std::time::Duration;
+
+use pipe_core::{Stream, Transport};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::sleep;
+
+use crate::case::{Case, case};
+use crate::env::{Env, StreamOf};
+use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
+use crate::time::within;
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(56, an_idle_reader_holds_its_writer_at_the_window),
+        // So that a connection's window is too small for what some streams hold back.
+        case!(57, a_reader_that_resumes_gets_everything).config(|config| {
+            let window = config.stream_window;
+            config.with_connection_window(window.into())
+        }),
+        case!(58, a_stalled_stream_holds_up_no_other),
+        case!(59, a_reader_that_sleeps_between_reads_gets_every_message).weight(2),
+        case!(60, both_sides_may_write_before_either_reads),
+    ]
+}
+
+/// What a transport may hold of a stream above its two windows, one for each side: the buffers of its
+/// own and of the system.
+pub(super) const SLACK: usize = 1 << 20;
+
+async fn an_idle_reader_holds_its_writer_at_the_window<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let window = env.config().stream_window as usize;
+    let most = 2 * window + SLACK;
+    let data = env.payload(most + 1);
+
+    let taken = fill(&mut sender, &data).await;
+    assert!(
+        taken <= most,
+        "the writer got rid of {taken} bytes that nobody read, with a window of {window}"
+    );
+    // Half, since a transport may spend a part of a window on its own messages.
+    assert!(
+        taken >= window / 2,
+        "the writer had to wait after {taken} bytes, with a window of {window}"
+    );
+    expect_bytes(&mut receiver, &data[..taken]).await;
+}
+
+async fn a_reader_that_resumes_gets_everything<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(more_than_a_window(&env));
+
+    let taken = fill(&mut sender, &data).await;
+    assert!(taken < data.len(), "the writer never had to wait");
+    tokio::join!(
+        send_all(&mut sender, &data[taken..]),
+        expect_all(&mut receiver, &data)
+    );
+
+    // What was read makes room in the connection's window, too, while its stream lives on.
+    let some = env.payload(env.config().stream_window as usize / 8);
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        let (mut sender, mut receiver) = pair.stream().await;
+        let both =
+            async { tokio::join!(send(&mut sender, &some), expect_bytes(&mut receiver, &some)) };
+        env.soon("a transfer after others that were read", both)
+            .await;
+        streams.push((sender, receiver));
+    }
+}
+
+async fn a_stalled_stream_holds_up_no_other<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut stalled, mut unread) = pair.stream().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(more_than_a_window(&env));
+    let taken = fill(&mut stalled, &data).await;
+    assert!(taken < data.len(), "the writer never had to wait");
+
+    let other = env.payload_of(1, 1 << 20);
+    tokio::join!(
+        send_all(&mut sender, &other),
+        expect_all(&mut receiver, &other)
+    );
+
+    let (mut fresh, mut answering) = pair.stream().await;
+    expect_echo(&env, &mut fresh, &mut answering).await;
+    expect_bytes(&mut unread, &data[..taken]).await;
+}
+
+async fn a_reader_that_sleeps_between_reads_gets_every_message<T: Transport>(env: Env<T>) {
+    const MESSAGES: usize = 2000;
+    const MESSAGE: usize = 1000;
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(MESSAGES * MESSAGE);
+
+    let write = async {
+        for message in data.chunks(MESSAGE) {
+            send(&mut sender, message).await;
+        }
+        sender.shutdown().await.expect("a shutdown");
+    };
+    let read = async {
+        let mut buf = vec![0; 8 * MESSAGE];
+        let mut at = 0;
+        while at < data.len() {
+            let n = receiver.read(&mut buf).await.expect("a read");
+            assert!(n > 0, "the stream ended after {at} bytes");
+            expect_equal(&buf[..n], &data[at..data.len().min(at + n)], at);
+            at += n;
+            sleep(Duration::from_millis(1)).await;
+        }
+        expect_end(&mut receiver).await;
+    };
+    tokio::join!(write, read);
+}
+
+async fn both_sides_may_write_before_either_reads<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (opened, accepted) = pair.stream().await;
+    let (mut here_send, mut here_recv) = opened.into_split();
+    let (mut there_send, mut there_recv) = accepted.into_split();
+    let to_there = env.payload_of(0, 4 << 20);
+    let to_here = env.payload_of(1, 4 << 20);
+
+    let (here_taken, there_taken) = tokio::join!(
+        fill(&mut here_send, &to_there),
+        fill(&mut there_send, &to_here)
+    );
+    tokio::join!(
+        send_all(&mut here_send, &to_there[here_taken..]),
+        send_all(&mut there_send, &to_here[there_taken..]),
+        expect_all(&mut here_recv, &to_here),
+        expect_all(&mut there_recv, &to_there)
+    );
+}
+
+/// More than any writer may be rid of while nobody reads.
+pub(super) fn more_than_a_window<T: Transport>(env: &Env<T>) -> usize {
+    2 * env.config().stream_window as usize + 2 * SLACK
+}
+
+/// Writes until the writer has to wait, and returns how many bytes it got rid of.
+pub(super) async fn fill(writer: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> usize {
+    let mut taken = 0;
+    while taken < data.len() {
+        let end = data.len().min(taken + 16 * 1024);
+        match unless_stuck(writer.write(&data[taken..end])).await {
+            Some(Ok(0)) => panic!("a write of {} bytes took none", end - taken),
+            Some(Ok(n)) => taken += n,
+            Some(Err(e)) => panic!("a write after {taken} bytes failed: {e:?}"),
+            None => break,
+        }
+    }
+    taken
+}
+
+/// The output of a future, or `None` when it does not come for a while.
+pub(super) async fn unless_stuck<F: Future>(future: F) -> Option<F::Output> {
+    within(Duration::from_millis(500), future).await
+}
+
+/// Sends a few bytes to and fro.
+pub(super) async fn expect_echo<T: Transport>(
+    env: &Env<T>,
+    here: &mut StreamOf<T>,
+    there: &mut StreamOf<T>,
+) {
+    let data = env.payload_of(99, 100);
+    send(here, &data).await;
+    expect_bytes(there, &data).await;
+    send(there, &data).await;
+    expect_bytes(here, &data).await;
+}

@@ -1,0 +1,371 @@
+use std::collections::HashSet;
+use std::io::IoSlice;
+use std::sync::Arc;
+
+use futures::FutureExt;
+use pipe_core::{Config, Conn, RecvStream, SendStream, Stream, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+
+use crate::case::{Case, case};
+use crate::env::{Env, StreamOf};
+use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(17, small_writes_arrive_whole),
+        case!(18, a_counter_goes_to_and_fro).weight(2),
+        case!(19, reads_smaller_than_writes_keep_the_order),
+        case!(20, writes_of_every_size_arrive),
+        case!(21, an_empty_write_is_invisible),
+        case!(22, an_empty_read_is_not_the_end),
+        case!(23, many_bytes_in_both_directions_at_once).weight(6),
+        case!(24, a_hundred_streams_do_not_mix)
+            .weight(2)
+            .config(many_streams),
+        case!(25, a_vectored_write_is_the_sum_of_its_parts),
+        case!(26, the_acceptor_may_write_first),
+        case!(27, a_stream_is_visible_before_its_first_write),
+        case!(28, both_ends_know_a_stream_by_one_number),
+        case!(29, streams_are_accepted_in_their_order),
+        case!(30, streams_opened_by_both_sides_do_not_collide)
+            .once()
+            .config(many_streams),
+    ]
+}
+
+/// Lets the cases with a hundred streams at once have them.
+pub(super) fn many_streams(config: Config) -> Config {
+    let max = config.max_streams.max(128);
+    config.with_max_streams(max)
+}
+
+async fn small_writes_arrive_whole<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(1 << 20);
+    let write = async {
+        for part in data.chunks(1024) {
+            send(&mut sender, part).await;
+        }
+        sender.shutdown().await.expect("a shutdown");
+    };
+    tokio::join!(write, expect_all(&mut receiver, &data));
+}
+
+async fn a_counter_goes_to_and_fro<T: Transport>(env: Env<T>) {
+    const LAST: u32 = 1000;
+    let pair = env.pair().await;
+    let (mut here, mut there) = pair.stream().await;
+    let answer = tokio::spawn(async move {
+        for i in 0..LAST {
+            assert_eq!(there.read_u32().await.expect("a number"), i);
+            there.write_u32(i).await.expect("its answer");
+            there.flush().await.expect("a flush");
+        }
+        there
+    });
+    for i in 0..LAST {
+        here.write_u32(i).await.expect("a number");
+        here.flush().await.expect("a flush");
+        assert_eq!(here.read_u32().await.expect("its answer"), i);
+    }
+    answer.await.expect("the answers");
+}
+
+async fn reads_smaller_than_writes_keep_the_order<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(4000);
+    let write = async {
+        for two in data.chunks(2) {
+            send(&mut sender, two).await;
+        }
+        sender.shutdown().await.expect("a shutdown");
+    };
+    let read = async {
+        for (i, &expected) in data.iter().enumerate() {
+            let got = receiver.read_u8().await.expect("a byte");
+            assert_eq!(got, expected, "byte {i} differs from what was sent");
+        }
+        expect_end(&mut receiver).await;
+    };
+    tokio::join!(write, read);
+}
+
+async fn writes_of_every_size_arrive<T: Transport>(env: Env<T>) {
+    const SIZES: [usize; 12] = [
+        0, 1, 1199, 1200, 1201, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 1_048_576,
+    ];
+    let pair = env.pair().await;
+    let data = env.payload(1 << 20);
+    for size in SIZES {
+        let (mut sender, mut receiver) = pair.stream().await;
+        tokio::join!(
+            send_all(&mut sender, &data[..size]),
+            expect_all(&mut receiver, &data[..size])
+        );
+    }
+    let (mut sender, mut receiver) = pair.stream().await;
+    let write = async {
+        for size in SIZES {
+            send(&mut sender, &data[..size]).await;
+        }
+        sender.shutdown().await.expect("a shutdown");
+    };
+    let read = async {
+        for size in SIZES {
+            expect_bytes(&mut receiver, &data[..size]).await;
+        }
+        expect_end(&mut receiver).await;
+    };
+    tokio::join!(write, read);
+}
+
+async fn an_empty_write_is_invisible<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let mut buf = [0; 16];
+    for i in 0..3 {
+        let written = env.soon("an empty write", sender.write(&[])).await;
+        assert_eq!(written.expect("an empty write"), 0);
+        sender.flush().await.expect("a flush");
+        // Whatever the empty write sent would arrive before this byte.
+        send(&mut sender, &[i]).await;
+        let n = env
+            .soon("the read of a byte", receiver.read(&mut buf))
+            .await;
+        assert_eq!(n.expect("the byte after an empty write"), 1);
+        assert_eq!(buf[0], i);
+    }
+    let written = env.soon("an empty write", sender.write(&[])).await;
+    assert_eq!(written.expect("an empty write"), 0);
+    sender.shutdown().await.expect("a shutdown");
+    expect_end(&mut receiver).await;
+}
+
+async fn an_empty_read_is_not_the_end<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(1000);
+    let read_nothing = async |receiver: &mut StreamOf<T>| {
+        for _ in 0..2 {
+            let n = env.soon("an empty read", receiver.read(&mut [])).await;
+            assert_eq!(n.expect("an empty read"), 0);
+        }
+    };
+
+    read_nothing(&mut receiver).await;
+    send_all(&mut sender, &data).await;
+    read_nothing(&mut receiver).await;
+    expect_bytes(&mut receiver, &data[..500]).await;
+    read_nothing(&mut receiver).await;
+    expect_all(&mut receiver, &data[500..]).await;
+    read_nothing(&mut receiver).await;
+}
+
+async fn many_bytes_in_both_directions_at_once<T: Transport>(env: Env<T>) {
+    const LEN: usize = 32 << 20;
+    let pair = env.pair().await;
+    let (here, there) = pair.stream().await;
+    let data = Arc::new(env.payload(LEN));
+    // The two directions carry the halves of one payload in different orders.
+    let first_half_first = [0..LEN / 2, LEN / 2..LEN];
+    let second_half_first = [LEN / 2..LEN, 0..LEN / 2];
+
+    let mut ends = JoinSet::new();
+    for (end, sends, expects) in [
+        (here, first_half_first.clone(), second_half_first.clone()),
+        (there, second_half_first, first_half_first),
+    ] {
+        let (mut sender, mut receiver) = end.into_split();
+        let (to_send, to_expect) = (data.clone(), data.clone());
+        ends.spawn(async move {
+            for half in sends {
+                send(&mut sender, &to_send[half]).await;
+            }
+            sender.shutdown().await.expect("a shutdown");
+        });
+        ends.spawn(async move {
+            for half in expects {
+                expect_bytes(&mut receiver, &to_expect[half]).await;
+            }
+            expect_end(&mut receiver).await;
+        });
+    }
+    ends.join_all().await;
+}
+
+async fn a_hundred_streams_do_not_mix<T: Transport>(env: Env<T>) {
+    const STREAMS: u32 = 100;
+    let pair = env.pair().await;
+    let mut ends = JoinSet::new();
+    for i in 0..STREAMS {
+        ends.spawn(ask(env.clone(), pair.opener.clone(), i));
+        ends.spawn(answer(env.clone(), pair.acceptor.clone(), STREAMS));
+    }
+    ends.join_all().await;
+}
+
+/// Opens a stream that says its number, sends the request of the number, and gets the answer.
+async fn ask<T: Transport>(env: Env<T>, conn: T::Conn, number: u32) {
+    let mut stream = conn.open_stream().await.expect("a stream");
+    stream.write_u32(number).await.expect("the number");
+    send_all(&mut stream, &request(&env, number)).await;
+    expect_all(&mut stream, &reply(&env, number)).await;
+}
+
+/// Accepts a stream and answers the request of its number.
+async fn answer<T: Transport>(env: Env<T>, conn: T::Conn, numbers: u32) {
+    let mut stream = conn.accept_stream().await.expect("a stream");
+    let number = stream.read_u32().await.expect("its number");
+    assert!(number < numbers, "the stream says it is number {number}");
+    expect_all(&mut stream, &request(&env, number)).await;
+    send_all(&mut stream, &reply(&env, number)).await;
+}
+
+fn request<T: Transport>(env: &Env<T>, number: u32) -> Vec<u8> {
+    env.payload_of(u64::from(number) * 2, 30_000 + 101 * number as usize)
+}
+
+fn reply<T: Transport>(env: &Env<T>, number: u32) -> Vec<u8> {
+    env.payload_of(u64::from(number) * 2 + 1, 40_000 - 101 * number as usize)
+}
+
+async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: Env<T>) {
+    const PARTS: [usize; 9] = [1, 0, 1000, 16_384, 0, 0, 70_000, 3, 300_000];
+    let pair = env.pair().await;
+    let (mut sender, mut receiver) = pair.stream().await;
+    let data = env.payload(PARTS.iter().sum());
+    let write = async {
+        let mut rest = data.as_slice();
+        let mut parts = Vec::new();
+        for len in PARTS {
+            let (part, after) = rest.split_at(len);
+            parts.push(IoSlice::new(part));
+            rest = after;
+        }
+        let mut parts = parts.as_mut_slice();
+        let mut left = data.len();
+        while left > 0 {
+            let n = sender.write_vectored(parts).await.expect("a write");
+            assert!(n > 0 && n <= left, "a write of {left} bytes took {n}");
+            left -= n;
+            IoSlice::advance_slices(&mut parts, n);
+        }
+        sender.shutdown().await.expect("a shutdown");
+    };
+    tokio::join!(write, expect_all(&mut receiver, &data));
+}
+
+async fn the_acceptor_may_write_first<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut opened, mut accepted) = pair.stream().await;
+    let data = env.payload(50_000);
+    let write = send_all(&mut accepted, &data);
+    let read = env.soon(
+        "the acceptor's first bytes",
+        expect_bytes(&mut opened, &data[..1]),
+    );
+    tokio::join!(write, read);
+    expect_all(&mut opened, &data[1..]).await;
+}
+
+async fn a_stream_is_visible_before_its_first_write<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    // To one who comes later.
+    let opened = pair.opener.open_stream().await.expect("a stream");
+    let accept = pair.acceptor.accept_stream();
+    let accepted = env.soon("the accept of a silent stream", accept).await;
+    assert_eq!(accepted.expect("a silent stream").id(), opened.id());
+
+    // To one who waits: the accept is polled first.
+    let accept = pair.acceptor.accept_stream();
+    let accept = env.soon("the accept of a silent stream", accept);
+    let (accepted, opened) = tokio::join!(biased; accept, pair.opener.open_stream());
+    let (accepted, opened) = (
+        accepted.expect("a silent stream"),
+        opened.expect("a stream"),
+    );
+    assert_eq!(accepted.id(), opened.id());
+}
+
+async fn both_ends_know_a_stream_by_one_number<T: Transport>(env: Env<T>) {
+    const STREAMS: usize = 60;
+    let pair = env.pair().await;
+    let mut kept = Vec::new();
+    let mut seen = HashSet::new();
+    for i in 0..STREAMS {
+        let (opened, accepted) = pair.stream().await;
+        let id = opened.id();
+        assert_eq!(accepted.id(), id, "the ends of stream {i} differ");
+        assert!(
+            seen.insert(id),
+            "stream {i} has the number of another, {id}"
+        );
+        // Two of three streams end: a number is not used again after its stream.
+        if i % 3 == 0 {
+            let (send_half, recv_half) = opened.into_split();
+            assert_eq!((send_half.id(), recv_half.id()), (id, id));
+            kept.push((send_half, recv_half, accepted));
+        }
+    }
+}
+
+async fn streams_are_accepted_in_their_order<T: Transport>(env: Env<T>) {
+    const STREAMS: usize = 20;
+    let pair = env.pair().await;
+    let mut opened = Vec::new();
+    for _ in 0..STREAMS {
+        opened.push(pair.opener.open_stream().await.expect("a stream"));
+    }
+    let ids: Vec<u64> = opened.iter().map(Stream::id).collect();
+    for (i, id) in ids.into_iter().enumerate() {
+        let accept = env.soon("an accept", pair.acceptor.accept_stream()).await;
+        let accepted = accept.expect("an accept");
+        assert_eq!(accepted.id(), id, "stream {i} is not the next");
+    }
+}
+
+async fn streams_opened_by_both_sides_do_not_collide<T: Transport>(env: Env<T>) {
+    const STREAMS: usize = 50;
+    let pair = env.pair().await;
+    let mut openers = JoinSet::new();
+    let mut acceptors = JoinSet::new();
+    let sides = [
+        (&pair.opener, &pair.acceptor),
+        (&pair.acceptor, &pair.opener),
+    ];
+    for (side, (opener, acceptor)) in (0_u8..).zip(sides) {
+        for _ in 0..STREAMS {
+            let opener = opener.clone();
+            openers.spawn(async move {
+                let mut stream = opener.open_stream().await.expect("a stream");
+                stream.write_u8(side).await.expect("the opener's side");
+                stream.write_u64(stream.id()).await.expect("its number");
+                stream.shutdown().await.expect("a shutdown");
+                stream
+            });
+            let acceptor = acceptor.clone();
+            acceptors.spawn(async move {
+                let mut stream = acceptor.accept_stream().await.expect("a stream");
+                assert_eq!(stream.read_u8().await.expect("the opener's side"), side);
+                let id = stream.read_u64().await.expect("its number");
+                assert_eq!(id, stream.id());
+                expect_end(&mut stream).await;
+                stream
+            });
+        }
+    }
+    let (opened, accepted) = tokio::join!(openers.join_all(), acceptors.join_all());
+    for streams in [opened, accepted] {
+        let ids: HashSet<u64> = streams.iter().map(Stream::id).collect();
+        assert_eq!(ids.len(), 2 * STREAMS, "streams share numbers");
+    }
+    for conn in [&pair.opener, &pair.acceptor] {
+        assert!(
+            conn.accept_stream().now_or_never().is_none(),
+            "a stream too many was accepted"
+        );
+    }
+}

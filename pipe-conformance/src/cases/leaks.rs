@@ -1,0 +1,213 @@
+use std::time::Duration;
+
+use pipe_core::{Conn, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
+
+use super::backpressure::{expect_echo, fill, more_than_a_window};
+use super::limits::{ENDINGS, end};
+use crate::case::{Case, case};
+use crate::env::{Env, Pair};
+use crate::measure::{alive_tasks, heap_in_use, open_fds};
+use crate::payload::{expect_all, send_all};
+use crate::time::within;
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(98, dropped_streams_leave_nothing_behind)
+            .isolated()
+            .weight(12),
+        case!(99, closed_connections_leave_nothing_behind)
+            .once()
+            .isolated()
+            .weight(6),
+        case!(100, dropped_unread_bytes_return_their_credit)
+            .isolated()
+            .weight(30)
+            .config(|config| {
+                config
+                    .with_max_streams(64)
+                    .with_stream_window(32 * 1024)
+                    .with_connection_window(256 * 1024)
+            }),
+        case!(101, dropping_everything_ends_the_background_tasks).once(),
+    ]
+}
+
+async fn dropped_streams_leave_nothing_behind<T: Transport>(env: Env<T>) {
+    const STREAMS: usize = 1000;
+    let pair = env.pair().await;
+    open_and_end(&env, &pair, STREAMS).await;
+    let before = Held::settled().await;
+    open_and_end(&env, &pair, STREAMS).await;
+    expect_no_streams(&env, &pair).await;
+    before.expect_back(STREAMS * 16).await;
+}
+
+async fn open_and_end<T: Transport>(env: &Env<T>, pair: &Pair<T>, streams: usize) {
+    for (ending, i) in ENDINGS.into_iter().cycle().zip(0..streams) {
+        let (mut opened, mut accepted) = pair.stream().await;
+        if i % 2 == 0 {
+            expect_echo(env, &mut opened, &mut accepted).await;
+        }
+        end(ending, opened, accepted).await;
+    }
+}
+
+async fn closed_connections_leave_nothing_behind<T: Transport>(env: Env<T>) {
+    const CONNECTIONS: usize = 200;
+    let listener = env.listen().await;
+    connect_and_close(&env, &listener, 20).await;
+    let before = Held::settled().await;
+    connect_and_close(&env, &listener, CONNECTIONS).await;
+    before.expect_back(CONNECTIONS * 256).await;
+}
+
+async fn connect_and_close<T: Transport>(env: &Env<T>, listener: &T::Listener, times: usize) {
+    for i in 0..times {
+        let (dialed, accepted) = env.pair_on(listener).await;
+        let both = async { tokio::join!(dialed.open_stream(), accepted.accept_stream()) };
+        let (here, there) = env.soon("a stream", both).await;
+        let (mut here, mut there) = (here.expect("an open"), there.expect("an accept"));
+        expect_echo(env, &mut here, &mut there).await;
+        match i % 4 {
+            0 => dialed.close(1, "done"),
+            1 => accepted.close(2, "done"),
+            2 => {
+                drop((here, there));
+                env.soon("a drain", dialed.drain()).await.expect("a drain");
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn dropped_unread_bytes_return_their_credit<T: Transport>(env: Env<T>) {
+    const STREAMS: usize = 10_000;
+    let pair = env.pair().await;
+    let data = env.payload(1 << 20);
+    abandon_unread(&env, &pair, &data[..4096], STREAMS / 10).await;
+    expect_no_streams(&env, &pair).await;
+    let before = Held::settled().await;
+    abandon_unread(&env, &pair, &data[..4096], STREAMS).await;
+    expect_no_streams(&env, &pair).await;
+    before.expect_back(STREAMS * 8).await;
+
+    let (mut sender, mut receiver) = pair.stream().await;
+    tokio::join!(
+        send_all(&mut sender, &data),
+        expect_all(&mut receiver, &data)
+    );
+}
+
+/// Opens streams and writes to them; the other side drops them and reads a byte at most.
+async fn abandon_unread<T: Transport>(env: &Env<T>, pair: &Pair<T>, data: &[u8], streams: usize) {
+    let open = async {
+        for i in 0..streams {
+            let write = async {
+                let mut stream = pair.opener.open_stream().await.expect("an open");
+                // It fails if the other side has dropped the stream already.
+                let _ = stream.write_all(data).await;
+                if i % 2 == 0 {
+                    let _ = stream.shutdown().await;
+                }
+            };
+            env.soon("an open and a write after others were dropped", write)
+                .await;
+        }
+    };
+    let accept = async {
+        for i in 0..streams {
+            let read = async {
+                let mut stream = pair.acceptor.accept_stream().await.expect("an accept");
+                if i % 3 == 0 {
+                    let _ = stream.read_u8().await;
+                }
+            };
+            env.soon("an accept after others were dropped", read).await;
+        }
+    };
+    tokio::join!(open, accept);
+}
+
+async fn expect_no_streams<T: Transport>(env: &Env<T>, pair: &Pair<T>) {
+    for conn in [&pair.opener, &pair.acceptor] {
+        env.eventually("the end of all streams", || conn.stats().streams_open == 0)
+            .await;
+    }
+}
+
+async fn dropping_everything_ends_the_background_tasks<T: Transport>(env: Env<T>) {
+    drop(env.pair().await);
+    let before = settled(alive_tasks).await;
+    let data = env.payload(more_than_a_window(&env));
+    let mut all = Vec::new();
+    for _ in 0..5 {
+        let pair = env.pair().await;
+        let (mut unread, accepted) = pair.stream().await;
+        fill(&mut unread, &data).await;
+        let (mut ended, answering) = pair.stream().await;
+        ended.shutdown().await.expect("a shutdown");
+        let unaccepted = pair.opener.open_stream().await.expect("an open");
+        all.push((pair, [unread, accepted, ended, answering, unaccepted]));
+    }
+    drop(all);
+    env.eventually("the end of all tasks", || alive_tasks() <= before)
+        .await;
+}
+
+/// What the process and the runtime held at one moment.
+#[derive(Debug)]
+pub(super) struct Held {
+    tasks: usize,
+    fds: Option<usize>,
+    heap: Option<usize>,
+}
+
+impl Held {
+    fn now() -> Self {
+        Self {
+            tasks: alive_tasks(),
+            fds: open_fds(),
+            heap: heap_in_use(),
+        }
+    }
+
+    /// What is held once nothing comes and goes any more.
+    pub(super) async fn settled() -> Self {
+        settled(|| (alive_tasks(), open_fds())).await;
+        Self::now()
+    }
+
+    /// Waits until no more is held than at that moment, but for so many bytes of memory. Panics if
+    /// that takes long.
+    pub(super) async fn expect_back(&self, most_bytes: usize) {
+        let mut now = Self::now();
+        let watch = async {
+            while !now.is_within(self, most_bytes) {
+                sleep(Duration::from_millis(10)).await;
+                now = Self::now();
+            }
+        };
+        if within(Duration::from_secs(5), watch).await.is_none() {
+            panic!("{self:?} became {now:?}");
+        }
+    }
+
+    fn is_within(&self, before: &Self, most_bytes: usize) -> bool {
+        self.tasks <= before.tasks
+            && self.fds <= before.fds
+            && self.heap <= before.heap.map(|heap| heap.saturating_add(most_bytes))
+    }
+}
+
+/// What is measured, once it has stayed the same for a while.
+async fn settled<R: PartialEq>(measure: impl Fn() -> R) -> R {
+    loop {
+        let before = measure();
+        sleep(Duration::from_millis(200)).await;
+        if measure() == before {
+            return before;
+        }
+    }
+}

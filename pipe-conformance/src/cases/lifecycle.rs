@@ -1,0 +1,374 @@
+use std::collections::HashSet;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use pipe_core::{Addr, Conn, ConnState, ErrorKind, Listener, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::case::{Case, case};
+use crate::env::{Env, Pair};
+use crate::expect::{expect_kind, expect_refusal, expect_refused};
+use crate::fixture::Capability;
+use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
+use crate::time::within;
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(1, a_dial_connects_both_sides).once(),
+        case!(2, a_listener_tells_an_address_that_can_be_dialed).once(),
+        case!(3, the_addresses_of_the_ends_mirror_each_other)
+            .once()
+            .needs(&[Capability::MirroredAddrs]),
+        case!(4, a_dial_to_nobody_is_refused).once().weight(2),
+        case!(5, an_address_in_use_stays_with_its_listener).once(),
+        case!(6, closing_a_listener_wakes_its_accepts).once(),
+        case!(7, a_closed_listener_accepts_nobody).once().weight(2),
+        case!(8, closing_a_listener_twice_has_no_effect).once(),
+        case!(9, the_address_of_a_closed_listener_is_free).once(),
+        case!(10, connections_outlive_their_listener),
+        case!(11, a_foreign_address_is_unsupported).once(),
+        case!(12, concurrent_dials_make_distinct_connections).once(),
+        case!(13, a_peer_that_stalls_in_its_handshake_delays_nobody).once(),
+        case!(14, a_peer_that_fails_in_its_handshake_harms_nobody).once(),
+        case!(15, two_listeners_get_their_own_connections).once(),
+        case!(16, dropping_a_listener_closes_it).once().weight(2),
+    ]
+}
+
+async fn a_dial_connects_both_sides<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    for conn in [&pair.opener, &pair.acceptor] {
+        assert_eq!(*conn.state().borrow(), ConnState::Connected);
+        assert!(conn.closed().now_or_never().is_none());
+        let stats = conn.stats();
+        assert_eq!((stats.streams_open, stats.streams_opened), (0, 0));
+    }
+}
+
+async fn a_listener_tells_an_address_that_can_be_dialed<T: Transport>(env: Env<T>) {
+    let listener = env.listen_on(&env.open_addr()).await;
+    let addr = listener.local_addr();
+    assert!(
+        env.transport().schemes().contains(&addr.scheme()),
+        "{addr} is of a scheme that the transport does not serve"
+    );
+    let written: Addr = addr.as_str().parse().expect("the address as text");
+    assert_eq!(written, addr);
+    let both = async { tokio::join!(env.transport().dial(&written), listener.accept()) };
+    let (dialed, accepted) = env.soon("connecting", both).await;
+    dialed.expect("the dial");
+    accepted.expect("the accept");
+}
+
+async fn the_addresses_of_the_ends_mirror_each_other<T: Transport>(env: Env<T>) {
+    let listener = env.listen().await;
+    let (dialed, accepted) = env.pair_on(&listener).await;
+    assert_eq!(dialed.local_addr(), accepted.remote_addr());
+    assert_eq!(dialed.remote_addr(), accepted.local_addr());
+}
+
+async fn a_dial_to_nobody_is_refused<T: Transport>(env: Env<T>) {
+    let addr = env.vacant_addr();
+    match env.transport().dial(&addr).await {
+        Ok(_) => panic!("a dial to {addr}, where nobody listens, went well"),
+        Err(error) => expect_refusal(&env, &error),
+    }
+}
+
+async fn an_address_in_use_stays_with_its_listener<T: Transport>(env: Env<T>) {
+    let listener = env.listen().await;
+    let addr = listener.local_addr();
+    let again = env.soon("the second listen", env.transport().listen(&addr));
+    let again = again.await;
+    expect_kind(again, ErrorKind::AddrInUse);
+    expect_service(&env, &listener).await;
+}
+
+async fn closing_a_listener_wakes_its_accepts<T: Transport>(env: Env<T>) {
+    let listener = env.listen().await;
+    let (first, second, ()) = tokio::join!(
+        env.soon("the end of a waiting accept", listener.accept()),
+        env.soon("the end of another waiting accept", listener.accept()),
+        async { listener.close() },
+    );
+    expect_kind(first, ErrorKind::Closed);
+    expect_kind(second, ErrorKind::Closed);
+}
+
+async fn a_closed_listener_accepts_nobody<T: Transport>(env: Env<T>) {
+    let listener = env.listen().await;
+    let addr = listener.local_addr();
+    listener.close();
+    for _ in 0..2 {
+        let accept = env.soon("the end of an accept", listener.accept()).await;
+        expect_kind(accept, ErrorKind::Closed);
+    }
+    expect_refused(&env, &addr).await;
+    let accept = env.soon("the end of an accept", listener.accept()).await;
+    expect_kind(accept, ErrorKind::Closed);
+}
+
+async fn closing_a_listener_twice_has_no_effect<T: Transport>(env: Env<T>) {
+    let old = env.listen().await;
+    old.close();
+    old.close();
+    // Whoever has the address now is not affected either.
+    let new = listen_again(&env, &old.local_addr()).await;
+    old.close();
+    drop(old);
+    expect_service(&env, &new).await;
+}
+
+async fn the_address_of_a_closed_listener_is_free<T: Transport>(env: Env<T>) {
+    let old = env.listen().await;
+    let _live = env.pair_on(&old).await;
+    old.close();
+    let new = listen_again(&env, &old.local_addr()).await;
+    assert_eq!(new.local_addr(), old.local_addr());
+    expect_service(&env, &new).await;
+    expect_kind(old.accept().await, ErrorKind::Closed);
+}
+
+async fn connections_outlive_their_listener<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut before, mut before_peer) = pair.stream().await;
+    let data = env.payload(100_000);
+    send(&mut before, &data[..1000]).await;
+
+    pair.listener.close();
+    expect_bytes(&mut before_peer, &data[..1000]).await;
+    expect_echo(&pair, &data).await;
+
+    let Pair {
+        opener,
+        acceptor,
+        listener,
+        ..
+    } = pair;
+    drop(listener);
+    let (write, read) = (&data[1000..], &data[1000..]);
+    tokio::join!(
+        send_all(&mut before, write),
+        expect_all(&mut before_peer, read)
+    );
+    for conn in [&opener, &acceptor] {
+        assert_eq!(*conn.state().borrow(), ConnState::Connected);
+    }
+}
+
+async fn a_foreign_address_is_unsupported<T: Transport>(env: Env<T>) {
+    const FOREIGN: &str = "pipe-conformance-foreign://localhost:1/nowhere";
+    let addr: Addr = FOREIGN.parse().expect("a well-formed address");
+    // An answer at the first poll is one before any I/O.
+    let Some(dial) = env.transport().dial(&addr).now_or_never() else {
+        panic!("a dial to a foreign address waited for something");
+    };
+    expect_kind(dial, ErrorKind::AddrUnsupported);
+    let Some(listen) = env.transport().listen(&addr).now_or_never() else {
+        panic!("listening on a foreign address waited for something");
+    };
+    expect_kind(listen, ErrorKind::AddrUnsupported);
+}
+
+async fn concurrent_dials_make_distinct_connections<T: Transport>(env: Env<T>) {
+    const DIALS: u32 = 32;
+    let listener = env.listen().await;
+    let addr = listener.local_addr();
+    let mut dialers = JoinSet::new();
+    for i in 0..DIALS {
+        let (env, addr) = (env.clone(), addr.clone());
+        dialers.spawn(async move {
+            let conn = env.transport().dial(&addr).await.expect("a dial");
+            let mut stream = conn.open_stream().await.expect("a stream");
+            send_all(&mut stream, &i.to_be_bytes()).await;
+            expect_all(&mut stream, &i.to_be_bytes()).await;
+            conn
+        });
+    }
+
+    let mut serving = JoinSet::new();
+    for _ in 0..DIALS {
+        let conn = listener.accept().await.expect("an accept");
+        serving.spawn(async move {
+            let mut stream = conn.accept_stream().await.expect("its stream");
+            let i = stream.read_u32().await.expect("its number");
+            expect_end(&mut stream).await;
+            send_all(&mut stream, &i.to_be_bytes()).await;
+            (i, conn)
+        });
+    }
+    let dialed = dialers.join_all().await;
+    let served = serving.join_all().await;
+    let numbers: HashSet<u32> = served.iter().map(|(i, _)| *i).collect();
+    assert_eq!(numbers.len(), DIALS as usize);
+    // Closing one of them is nothing to the others.
+    dialed[0].close(0, "");
+    let closed = served.iter().map(|(_, conn)| conn.clone());
+    let closed =
+        futures::future::select_all(closed.map(|c| async move { c.closed().await }.boxed()));
+    env.soon("the close of one connection", closed).await;
+    let open = served
+        .iter()
+        .filter(|(_, conn)| *conn.state().borrow() == ConnState::Connected);
+    assert_eq!(open.count(), DIALS as usize - 1);
+}
+
+async fn a_peer_that_stalls_in_its_handshake_delays_nobody<T: Transport>(env: Env<T>) {
+    let listener = env.listen().await;
+    let addr = listener.local_addr();
+    let (mut once, mut twice, mut thrice) = (
+        pin!(env.transport().dial(&addr)),
+        pin!(env.transport().dial(&addr)),
+        pin!(env.transport().dial(&addr)),
+    );
+    // Each stops somewhere else on its way. A dial that is over by then is a peer that says nothing.
+    let _once = advance(&mut once, 1).await;
+    expect_service(&env, &listener).await;
+    let _twice = advance(&mut twice, 2).await;
+    expect_service(&env, &listener).await;
+    let _thrice = advance(&mut thrice, 3).await;
+    expect_service(&env, &listener).await;
+}
+
+async fn a_peer_that_fails_in_its_handshake_harms_nobody<T: Transport>(env: Env<T>) {
+    let listener = Arc::new(env.listen().await);
+    let addr = listener.local_addr();
+    for steps in [1, 2, 3, 1, 2, 3] {
+        {
+            let mut dial = pin!(env.transport().dial(&addr));
+            let _ = advance(&mut dial, steps).await;
+        }
+        expect_service(&env, &listener).await;
+    }
+}
+
+async fn two_listeners_get_their_own_connections<T: Transport>(env: Env<T>) {
+    const DIALS: u8 = 8;
+    let listeners = [env.listen().await, env.listen().await];
+    let addrs = [listeners[0].local_addr(), listeners[1].local_addr()];
+    assert_ne!(addrs[0], addrs[1]);
+    let dial = async {
+        let mut conns = Vec::new();
+        for i in 0..2 * DIALS {
+            let whose = i % 2;
+            let conn = env.transport().dial(&addrs[usize::from(whose)]).await;
+            let conn = conn.expect("a dial");
+            let mut stream = conn.open_stream().await.expect("a stream");
+            send_all(&mut stream, &[whose]).await;
+            conns.push((conn, stream));
+        }
+        conns
+    };
+    let serve = async |whose: u8| {
+        let mut conns = Vec::new();
+        for _ in 0..DIALS {
+            let accept = listeners[usize::from(whose)].accept().await;
+            let conn = accept.expect("an accept");
+            let mut stream = conn.accept_stream().await.expect("its stream");
+            expect_all(&mut stream, &[whose]).await;
+            conns.push(conn);
+        }
+        conns
+    };
+    let _conns = tokio::join!(dial, serve(0), serve(1));
+    for listener in &listeners {
+        assert!(
+            listener.accept().now_or_never().is_none(),
+            "a connection too many was accepted"
+        );
+    }
+}
+
+async fn dropping_a_listener_closes_it<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let addr = pair.listener.local_addr();
+    let Pair {
+        opener,
+        acceptor,
+        listener,
+        ..
+    } = pair;
+    drop(listener);
+    expect_refused(&env, &addr).await;
+    let new = listen_again(&env, &addr).await;
+    expect_service(&env, &new).await;
+    for conn in [&opener, &acceptor] {
+        assert_eq!(*conn.state().borrow(), ConnState::Connected);
+    }
+}
+
+/// Listens on the address of a listener that was closed, which has to work soon.
+async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::Listener {
+    let listen = async {
+        loop {
+            match env.transport().listen(addr).await {
+                Ok(listener) => return listener,
+                Err(e) if e.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(5)).await,
+                Err(e) => panic!("listening on {addr} again failed: {e:?}"),
+            }
+        }
+    };
+    env.soon("listening on a freed address", listen).await
+}
+
+/// Dials the listener and exchanges a few bytes, soon, among connections that say nothing.
+async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
+    let addr = listener.local_addr();
+    let request = env.payload(1000);
+    let dial = async {
+        let conn = env.transport().dial(&addr).await.expect("a dial");
+        let mut stream = conn.open_stream().await.expect("a stream");
+        send_all(&mut stream, &request).await;
+        expect_all(&mut stream, &request).await;
+    };
+    let serve = async {
+        let mut conns = JoinSet::new();
+        loop {
+            let conn = listener.accept().await.expect("an accept");
+            let request = request.clone();
+            conns.spawn(async move {
+                // The connection of another peer may end at any time, and this one does when the
+                // dialer has its answer.
+                if let Ok(mut stream) = conn.accept_stream().await {
+                    expect_all(&mut stream, &request).await;
+                    let _ = stream.write_all(&request).await;
+                    let _ = stream.shutdown().await;
+                    conn.closed().await;
+                }
+            });
+        }
+    };
+    let served = async {
+        tokio::select! {
+            () = dial => {}
+            () = serve => {}
+        }
+    };
+    env.soon("a connection with a round trip", served).await;
+}
+
+/// Lets the future run until it has been polled so often, was ready, or had nothing to do for a
+/// while. It is not polled any more after that.
+async fn advance<F: Future + Unpin>(future: &mut F, polls: usize) -> Option<F::Output> {
+    let mut polled = 0;
+    let steps = std::future::poll_fn(|cx| {
+        polled += 1;
+        match future.poll_unpin(cx) {
+            std::task::Poll::Pending if polled < polls => std::task::Poll::Pending,
+            std::task::Poll::Pending => std::task::Poll::Ready(None),
+            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
+        }
+    });
+    within(Duration::from_millis(100), steps).await.flatten()
+}
+
+/// Sends the bytes to and fro on a new stream.
+async fn expect_echo<T: Transport>(pair: &Pair<T>, data: &[u8]) {
+    let (mut here, mut there) = pair.stream().await;
+    tokio::join!(send_all(&mut here, data), expect_all(&mut there, data));
+    tokio::join!(send_all(&mut there, data), expect_all(&mut here, data));
+}

@@ -1,0 +1,246 @@
+use std::future::Future;
+use std::time::Duration;
+
+use futures::future::join_all;
+use pipe_core::{CloseReason, Config, Conn, ConnState, ErrorKind, Stream, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::backpressure::expect_echo;
+use crate::case::{Case, case};
+use crate::env::{Env, Role, StreamOf};
+use crate::expect::{expect_kind, read_error};
+use crate::fixture::Capability;
+use crate::payload::{expect_all, expect_bytes, send_all};
+use crate::time::within;
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(91, pings_measure_a_round_trip).once(),
+        case!(92, a_ping_gets_through_a_saturated_link)
+            .once()
+            .weight(3),
+        case!(93, an_idle_connection_stays_alive)
+            .once()
+            .weight(2)
+            .config(|config| times(config, 200, 1500, 30_000)),
+        case!(94, a_cut_link_is_noticed_and_given_up)
+            .needs(&[Capability::Faults])
+            .weight(2)
+            .config(|config| times(config, 100, 500, 3000)),
+        case!(95, a_link_that_heals_has_lost_nothing)
+            .needs(&[Capability::Faults])
+            .weight(3)
+            .config(|config| times(config, 100, 500, 20_000)),
+        case!(96, a_ping_over_a_cut_link_does_not_hang)
+            .needs(&[Capability::Faults])
+            .once()
+            .weight(3)
+            .config(|config| times(config, 100, 500, 3000)),
+        case!(97, a_killed_peer_is_noticed_and_given_up)
+            .needs(&[Capability::Faults])
+            .weight(2)
+            .config(|config| times(config, 100, 500, 3000)),
+    ]
+}
+
+/// Sets the times of the liveness clock, in milliseconds.
+fn times(config: Config, keep_alive: u64, disconnected_after: u64, failed_after: u64) -> Config {
+    config
+        .with_keep_alive(Duration::from_millis(keep_alive))
+        .with_disconnected_after(Duration::from_millis(disconnected_after))
+        .with_failed_after(Duration::from_millis(failed_after))
+}
+
+async fn pings_measure_a_round_trip<T: Transport>(env: Env<T>) {
+    const PINGS: usize = 50;
+    let pair = env.pair().await;
+    let here = join_all((0..PINGS).map(|_| pair.opener.ping()));
+    let there = join_all((0..PINGS).map(|_| pair.acceptor.ping()));
+    let pings = async { tokio::join!(here, there) };
+    let (here, there) = env.soon("the pings of both sides", pings).await;
+    for ping in here.into_iter().chain(there) {
+        assert!(ping.expect("a ping") > Duration::ZERO);
+    }
+    for conn in [&pair.opener, &pair.acceptor] {
+        let last = conn.stats().last_round_trip;
+        assert!(
+            last > Some(Duration::ZERO),
+            "the last round trip is {last:?}"
+        );
+    }
+}
+
+async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let mut load = JoinSet::new();
+    for _ in 0..2 {
+        let (here, there) = pair.stream().await;
+        for stream in [here, there] {
+            let (mut send, mut recv) = stream.into_split();
+            load.spawn(async move {
+                let data = vec![0; 64 * 1024];
+                while send.write_all(&data).await.is_ok() {}
+            });
+            load.spawn(async move {
+                let mut buf = vec![0; 64 * 1024];
+                while recv.read(&mut buf).await.is_ok_and(|n| n > 0) {}
+            });
+        }
+    }
+    for _ in 0..5 {
+        sleep(Duration::from_millis(20)).await;
+        let (here, there) = tokio::join!(pair.opener.ping(), pair.acceptor.ping());
+        here.expect("a ping of the opener");
+        there.expect("a ping of the acceptor");
+    }
+    assert!(load.try_join_next().is_none(), "the load has ended early");
+}
+
+async fn an_idle_connection_stays_alive<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut here, mut there) = pair.stream().await;
+    let mut states = [pair.opener.state(), pair.acceptor.state()];
+    // Without keep-alives it would be disconnected by then.
+    sleep(2 * env.config().disconnected_after).await;
+    for state in &mut states {
+        // A machine that stalls may disconnect it for a moment.
+        let connected = state.wait_for(|state| *state != ConnState::Disconnected);
+        let state = *env
+            .soon("the return of the peer", connected)
+            .await
+            .expect("a state");
+        assert_eq!(state, ConnState::Connected);
+    }
+    expect_echo(&env, &mut here, &mut there).await;
+    pair.opener.ping().await.expect("a ping");
+}
+
+async fn a_cut_link_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut here, mut there) = pair.stream().await;
+    expect_echo(&env, &mut here, &mut there).await;
+    env.faults().cut();
+    tokio::join!(
+        expect_loss(&env, &pair.opener, &mut here),
+        expect_loss(&env, &pair.acceptor, &mut there)
+    );
+}
+
+async fn a_link_that_heals_has_lost_nothing<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut here, mut there) = pair.stream().await;
+    let data = env.payload(1 << 20);
+    let (early, late) = data.split_at(100_000);
+    let harm = async {
+        expect_bytes(&mut there, early).await;
+        env.faults().cut();
+        for conn in [&pair.opener, &pair.acceptor] {
+            expect_state(&env, conn, ConnState::Disconnected).await;
+        }
+        env.faults().heal();
+        for conn in [&pair.opener, &pair.acceptor] {
+            expect_state(&env, conn, ConnState::Connected).await;
+            conn.ping().await.expect("a ping after the return");
+        }
+        expect_all(&mut there, late).await;
+    };
+    tokio::join!(send_all(&mut here, &data), harm);
+}
+
+async fn a_ping_over_a_cut_link_does_not_hang<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let pings = || async { tokio::join!(pair.opener.ping(), pair.acceptor.ping()) };
+
+    env.faults().cut();
+    let heal = async {
+        for conn in [&pair.opener, &pair.acceptor] {
+            expect_state(&env, conn, ConnState::Disconnected).await;
+        }
+        env.faults().heal();
+    };
+    let healed = async { tokio::join!(pings(), heal).0 };
+    let (here, there) = by_failure(&env, "the outcome of a ping over a healed link", healed).await;
+    for ping in [here, there] {
+        match ping {
+            Ok(time) => assert!(time > Duration::ZERO),
+            Err(e) => assert!(e.may_recover() || e.kind() == ErrorKind::Failed, "{e:?}"),
+        }
+    }
+
+    env.faults().cut();
+    let (here, there) = by_failure(&env, "the outcome of a ping over a cut link", pings()).await;
+    for ping in [here, there] {
+        let error = ping.expect_err("a ping over a cut link");
+        let right = error.may_recover() || error.kind() == ErrorKind::Failed;
+        assert!(right, "a ping over a cut link gave {error:?}");
+    }
+}
+
+async fn a_killed_peer_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (opened, accepted) = pair.stream().await;
+    // The other end is held, but is dead.
+    let (survivor, mut stream, _dead) = match env.role() {
+        Role::DialerOpens => (&pair.opener, opened, accepted),
+        Role::ListenerOpens => (&pair.acceptor, accepted, opened),
+    };
+    env.faults().kill_listening_side();
+    expect_loss(&env, survivor, &mut stream).await;
+}
+
+/// Panics unless the connection is disconnected and then failed in time, and what is blocked on it, or
+/// comes later, fails with it.
+async fn expect_loss<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut StreamOf<T>) {
+    let states = async {
+        expect_state(env, conn, ConnState::Disconnected).await;
+        expect_state(env, conn, ConnState::Failed).await;
+    };
+    let read = by_failure(env, "the error of a blocked read", read_error(stream));
+    let accept = by_failure(env, "the error of a blocked accept", conn.accept_stream());
+    let end = by_failure(env, "the end of the connection", conn.closed());
+    let ((), read, accept, end) = tokio::join!(states, read, accept, end);
+    assert_eq!(
+        read.kind(),
+        ErrorKind::Failed,
+        "a blocked read gave {read:?}"
+    );
+    expect_kind(accept, ErrorKind::Failed);
+    assert!(matches!(end, CloseReason::Failed(_)), "it ended as {end:?}");
+
+    let open = env.soon("an open's error", conn.open_stream()).await;
+    expect_kind(open, ErrorKind::Failed);
+    let ping = env.soon("a ping's error", conn.ping()).await;
+    expect_kind(ping, ErrorKind::Failed);
+}
+
+/// Waits for the state, or for one that is final. Panics unless it comes in time and is the one.
+async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, expected: ConnState) {
+    let limit = match expected {
+        ConnState::Disconnected => env.config().disconnected_after,
+        ConnState::Connected | ConnState::Failed | ConnState::Closed => env.config().failed_after,
+    };
+    let mut state = conn.state();
+    let reached = state.wait_for(|state| *state == expected || state.is_final());
+    let what = format!("the state {expected:?}");
+    let state = *by(limit, &what, reached).await.expect("a state");
+    assert_eq!(state, expected);
+}
+
+/// Waits for what has to happen before a lost peer is given up, or with it.
+pub(super) async fn by_failure<T: Transport, F: Future>(
+    env: &Env<T>,
+    what: &str,
+    future: F,
+) -> F::Output {
+    by(env.config().failed_after, what, future).await
+}
+
+/// Waits for what has to happen within the limit, with time to spare for a slow link.
+async fn by<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
+    match within(limit + Duration::from_secs(5), future).await {
+        Some(output) => output,
+        None => panic!("{what} did not come within {limit:?}"),
+    }
+}

@@ -1,0 +1,59 @@
+//! What a process holds: memory, tasks, file descriptors.
+
+use tokio::runtime::Handle;
+
+#[cfg(feature = "count-heap")]
+#[global_allocator]
+static ALLOCATOR: &stats_alloc::StatsAlloc<std::alloc::System> = &stats_alloc::INSTRUMENTED_SYSTEM;
+
+/// The bytes that the process has allocated and not freed; `None` without the feature `count-heap`.
+pub(crate) fn heap_in_use() -> Option<usize> {
+    #[cfg(feature = "count-heap")]
+    {
+        let stats = ALLOCATOR.stats();
+        Some(stats.bytes_allocated.wrapping_sub(stats.bytes_deallocated))
+    }
+    #[cfg(not(feature = "count-heap"))]
+    {
+        None
+    }
+}
+
+/// The tasks of this runtime that have not ended, the case's own among them.
+pub(crate) fn alive_tasks() -> usize {
+    Handle::current().metrics().num_alive_tasks()
+}
+
+/// The file descriptors that the process has open; `None` where the system has no `/proc/self/fd`.
+pub(crate) fn open_fds() -> Option<usize> {
+    // One of the entries is the folder that is being read.
+    let entries = std::fs::read_dir("/proc/self/fd").ok()?.count();
+    Some(entries - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(feature = "count-heap")]
+    fn the_heap_in_use_grows_with_an_allocation() {
+        const LARGE: usize = 256 << 20;
+        let before = heap_in_use().unwrap();
+        let block: Vec<u8> = Vec::with_capacity(LARGE);
+        let during = heap_in_use().unwrap();
+        drop(block);
+        assert!(during > before + LARGE / 2);
+        assert!(heap_in_use().unwrap() < during - LARGE / 2);
+    }
+
+    #[tokio::test]
+    async fn a_task_counts_until_it_ends() {
+        let before = alive_tasks();
+        let task = tokio::spawn(std::future::pending::<()>());
+        assert_eq!(alive_tasks(), before + 1);
+        task.abort();
+        assert!(task.await.unwrap_err().is_cancelled());
+        assert_eq!(alive_tasks(), before);
+    }
+}

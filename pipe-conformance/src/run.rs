@@ -1,0 +1,377 @@
+use std::fmt;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use pipe_core::{BoxTransport, Transport};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::case::{self, Case};
+use crate::env::{Addrs, Env, Inner, Role};
+use crate::fixture::{Clock, DEFAULT_LIMIT, Fixture, Setup};
+use crate::panics::Panics;
+use crate::time::within;
+
+/// The environment variable that sets the seed of all payloads.
+pub(crate) const SEED: &str = "PIPE_CONFORMANCE_SEED";
+
+/// After how many times its limit a run is given up whose threads are blocked.
+const WATCHDOG: u32 = 12;
+
+/// How long a runtime may take to end its tasks after a run, which then count for nothing.
+const SHUTDOWN: Duration = Duration::from_secs(2);
+
+/// Through which types a case runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Through the transport's own types.
+    Static,
+    /// Through the erased types: over a [`BoxTransport`].
+    Erased,
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Static => "static",
+            Self::Erased => "erased",
+        })
+    }
+}
+
+/// How a case went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The transport keeps this part of the contract.
+    Passed,
+    /// The transport lacks what the case needs, for the reason that the fixture gives.
+    Skipped(String),
+    /// The transport breaks this part of the contract; the message says how, in which role, and with
+    /// which seed.
+    Failed(String),
+}
+
+/// Runs one case of the suite, in all its roles, and blocks until it is over.
+///
+/// It takes a runtime of its own for each role, and must not be called from within one. A case about
+/// memory or file descriptors measures the whole process: run it alone.
+///
+/// # Panics
+///
+/// If there is no case of this number, or the environment variable `PIPE_CONFORMANCE_SEED` holds
+/// something else than a number.
+pub fn run_case<F: Fixture>(fixture: &Arc<F>, number: u16, mode: Mode) -> Outcome {
+    match mode {
+        Mode::Static => run(fixture, number, |setup| setup),
+        Mode::Erased => run(fixture, number, |setup| Setup {
+            transport: BoxTransport::new(setup.transport),
+            faults: setup.faults,
+        }),
+    }
+}
+
+fn run<F: Fixture, T: Transport>(
+    fixture: &Arc<F>,
+    number: u16,
+    dress: fn(Setup<F::Transport>) -> Setup<T>,
+) -> Outcome {
+    let Some(case) = case::all::<T>().into_iter().find(|c| c.number == number) else {
+        panic!("there is no case {number}");
+    };
+    for (capability, why) in fixture.lacks() {
+        if case.needs.contains(&capability) {
+            return Outcome::Skipped(format!("lacks {capability}: {why}"));
+        }
+    }
+    let case = Arc::new(case);
+    let seed = seed();
+    for &role in case.roles {
+        let run = Run {
+            fixture: fixture.clone(),
+            case: case.clone(),
+            role,
+            seed,
+            dress,
+        };
+        if let Err(message) = run.guarded() {
+            return Outcome::Failed(format!("{role}, {SEED}={seed}: {message}"));
+        }
+    }
+    Outcome::Passed
+}
+
+fn seed() -> u64 {
+    match std::env::var(SEED) {
+        Ok(text) => match text.parse() {
+            Ok(seed) => seed,
+            Err(e) => panic!("{SEED} is {text:?}: {e}"),
+        },
+        Err(_) => fastrand::u64(..),
+    }
+}
+
+/// One role of one case.
+struct Run<F: Fixture, T> {
+    fixture: Arc<F>,
+    case: Arc<Case<T>>,
+    role: Role,
+    seed: u64,
+    dress: fn(Setup<F::Transport>) -> Setup<T>,
+}
+
+impl<F: Fixture, T: Transport> Run<F, T> {
+    /// Runs on a thread of its own, and gives it up if it blocks for good.
+    fn guarded(self) -> Result<(), String> {
+        let patience = WATCHDOG
+            * match self.fixture.clock() {
+                Clock::Real => self.limit(),
+                // The fixture's limit is virtual; this is about the computing.
+                Clock::Paused => DEFAULT_LIMIT * self.case.weight,
+            };
+        let panics = Panics::new();
+        let collector = panics.clone();
+        let (done, result) = mpsc::channel();
+        let thread = thread::Builder::new()
+            .name(self.case.name.to_owned())
+            .spawn(move || {
+                collector.watch_this_thread();
+                let _ = done.send(self.run(&collector));
+            })
+            .map_err(|e| format!("no thread for the case: {e}"))?;
+        match result.recv_timeout(patience) {
+            Ok(result) => {
+                let _ = thread.join();
+                result
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(panics
+                .report()
+                .unwrap_or_else(|| "its thread ended".to_owned())),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let panics = panics.report().unwrap_or_default();
+                Err(format!(
+                    "its threads were blocked for {patience:?}\n{panics}"
+                ))
+            }
+        }
+    }
+
+    fn run(self, panics: &Panics) -> Result<(), String> {
+        let runtime = runtime(self.fixture.clock(), panics.clone());
+        let result = runtime.block_on(async {
+            let limit = self.limit();
+            let run = self.case.run;
+            let case = tokio::spawn(run(self.env()?));
+            let ended = tokio::select! {
+                ended = within(limit, case) => ended,
+                () = panics.panicked() => None,
+            };
+            match (panics.report(), ended) {
+                (Some(report), _) => Err(report),
+                (None, Some(Ok(()))) => Ok(()),
+                (None, Some(Err(e))) => Err(format!("the case was aborted: {e}")),
+                (None, None) => Err(format!("it was not over within {limit:?}")),
+            }
+        });
+        runtime.shutdown_timeout(SHUTDOWN);
+        result
+    }
+
+    fn env(&self) -> Result<Env<T>, String> {
+        let config = (self.case.config)(self.fixture.config());
+        let setup = self
+            .fixture
+            .setup(config.clone())
+            .map_err(|e| format!("the fixture's setup failed: {e:?}"))?;
+        let setup = (self.dress)(setup);
+        Ok(Env::new(Inner {
+            transport: setup.transport,
+            faults: setup.faults,
+            addrs: self.fixture.clone() as Arc<dyn Addrs>,
+            config,
+            lacks: self.fixture.lacks().into_iter().map(|(c, _)| c).collect(),
+            role: self.role,
+            soon: self.fixture.soon(),
+            seed: self.seed,
+        }))
+    }
+
+    fn limit(&self) -> Duration {
+        self.fixture.limit() * self.case.weight
+    }
+}
+
+fn runtime(clock: Clock, panics: Panics) -> Runtime {
+    let mut builder = match clock {
+        Clock::Real => {
+            let mut builder = Builder::new_multi_thread();
+            builder.worker_threads(2);
+            builder
+        }
+        Clock::Paused => {
+            let mut builder = Builder::new_current_thread();
+            builder.start_paused(true);
+            builder
+        }
+    };
+    builder
+        .enable_all()
+        .on_thread_start(move || panics.watch_this_thread())
+        .build()
+        .expect("the runtime of a case")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Mutex, PoisonError};
+
+    use pipe_core::{Addr, Config, Error, ErrorKind, Result};
+    use pipe_inproc::{InprocTransport, Link, LinkProfile, Namespace};
+
+    use super::*;
+    use crate::fixture::Capability;
+
+    /// The case that a dial connects both sides.
+    const CONNECT: u16 = 1;
+
+    /// The case that needs the addresses to mirror each other.
+    const MIRROR: u16 = 3;
+
+    /// In-process connections, with something done beside each setup.
+    struct Test {
+        beside: fn() -> Result<()>,
+        cut: bool,
+        lacks: Option<Capability>,
+        limit: Duration,
+    }
+
+    /// For a case that has to run into it.
+    const SHORT: Duration = Duration::from_millis(200);
+
+    impl Default for Test {
+        fn default() -> Self {
+            Self {
+                beside: || Ok(()),
+                cut: false,
+                lacks: None,
+                limit: DEFAULT_LIMIT,
+            }
+        }
+    }
+
+    impl Fixture for Test {
+        type Transport = InprocTransport;
+
+        fn name(&self) -> &str {
+            "test"
+        }
+
+        fn setup(&self, config: Config) -> Result<Setup<InprocTransport>> {
+            (self.beside)()?;
+            let link = Link::new(LinkProfile::ideal());
+            if self.cut {
+                link.cut();
+            }
+            let transport = InprocTransport::new()
+                .with_namespace(Namespace::new())
+                .with_link(link)
+                .with_config(config)?;
+            Ok(Setup::new(transport))
+        }
+
+        fn listen_addr(&self) -> Addr {
+            "inproc://here".parse().unwrap()
+        }
+
+        fn vacant_addr(&self) -> Addr {
+            "inproc://nowhere".parse().unwrap()
+        }
+
+        fn lacks(&self) -> Vec<(Capability, &'static str)> {
+            self.lacks.map(|c| (c, "it was lost")).into_iter().collect()
+        }
+
+        fn limit(&self) -> Duration {
+            self.limit
+        }
+    }
+
+    fn outcome(fixture: Test, number: u16) -> Outcome {
+        run_case(&Arc::new(fixture), number, Mode::Erased)
+    }
+
+    fn failure(fixture: Test) -> String {
+        match outcome(fixture, CONNECT) {
+            Outcome::Failed(message) => message,
+            other => panic!("the case did not fail: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_case_passes_or_is_skipped_for_the_reason_given() {
+        assert_eq!(outcome(Test::default(), MIRROR), Outcome::Passed);
+        let lacking = Test {
+            lacks: Some(Capability::MirroredAddrs),
+            ..Test::default()
+        };
+        assert_eq!(
+            outcome(lacking, MIRROR),
+            Outcome::Skipped("lacks MirroredAddrs: it was lost".to_owned())
+        );
+    }
+
+    #[test]
+    fn a_setup_that_fails_or_panics_fails_the_case() {
+        let message = failure(Test {
+            beside: || Err(Error::new(ErrorKind::Io, "no pipes left")),
+            ..Test::default()
+        });
+        assert!(message.contains("no pipes left"), "{message}");
+        let message = failure(Test {
+            beside: || panic!("the pipes are frozen"),
+            ..Test::default()
+        });
+        assert!(message.contains("the pipes are frozen"), "{message}");
+        assert!(message.contains("the dialer opens"), "{message}");
+        assert!(message.contains(SEED), "{message}");
+    }
+
+    #[test]
+    fn a_panic_in_the_background_fails_the_case() {
+        let message = failure(Test {
+            beside: || {
+                tokio::spawn(async { panic!("the pump is dry") });
+                Ok(())
+            },
+            // So that the case is not over before.
+            cut: true,
+            ..Test::default()
+        });
+        assert!(message.contains("the pump is dry"), "{message}");
+    }
+
+    #[test]
+    fn a_case_that_does_not_end_fails() {
+        let message = failure(Test {
+            cut: true,
+            limit: SHORT,
+            ..Test::default()
+        });
+        assert!(message.contains("not over within 200ms"), "{message}");
+    }
+
+    #[test]
+    fn a_case_that_blocks_its_thread_is_given_up() {
+        static BLOCKED: Mutex<()> = Mutex::new(());
+        let held = BLOCKED.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = failure(Test {
+            beside: || {
+                drop(BLOCKED.lock());
+                Ok(())
+            },
+            limit: SHORT,
+            ..Test::default()
+        });
+        assert!(message.contains("threads were blocked"), "{message}");
+        drop(held);
+    }
+}

@@ -1,0 +1,184 @@
+//! Shows that every case can fail: deliberately broken transports, and the cases that catch them.
+//!
+//! Each is a correct transport in a wrapper that breaks the contract in one way. With no fault, the
+//! wrapper passes all those cases. `--nocapture` shows what each case has to say about its fault.
+
+mod conn;
+mod fault;
+mod listener;
+mod recv;
+mod send;
+mod shared;
+mod stream;
+mod transport;
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::RwLock;
+use pipe_conformance::{Clock, Faults, Fixture, Mode, Outcome, Setup, run_case};
+use pipe_core::{Addr, Config, Result};
+use pipe_inproc::{InprocTransport, Link, LinkProfile, Namespace};
+
+use crate::fault::{Caught, FAULTS, Fault};
+use crate::transport::Broken;
+
+fn main() -> ExitCode {
+    let args = Arguments::from_args();
+    let talkative = args.nocapture;
+    let caught = FAULTS.iter().map(|caught| {
+        let name = format!("{}/{}", caught.group, caught.name);
+        Trial::test(name, move || is_caught(caught, talkative))
+    });
+    let cases: BTreeSet<u16> = FAULTS
+        .iter()
+        .flat_map(|caught| caught.by)
+        .copied()
+        .collect();
+    let unbroken = cases.into_iter().map(|case| {
+        let name = format!("unbroken/{case:03}");
+        Trial::test(name, move || is_passed(case))
+    });
+    let every_case = Trial::test("every_case_can_fail", every_case_can_fail);
+    let trials = unbroken.chain(caught).chain([every_case]);
+    libtest_mimic::run(&args, trials.collect()).exit_code()
+}
+
+/// Every named case fails.
+fn is_caught(caught: &Caught, talkative: bool) -> Result<(), Failed> {
+    for &case in caught.by {
+        match run(caught.fault, case) {
+            Outcome::Failed(message) if talkative => {
+                println!("{}, case {case}: {message}", caught.name);
+            }
+            Outcome::Failed(_) => {}
+            outcome => return Err(format!("case {case} does not notice: {outcome:?}").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Each case that needs no wire is named by a fault.
+fn every_case_can_fail() -> Result<(), Failed> {
+    let unproved = |case: &u16| FAULTS.iter().all(|caught| !caught.by.contains(case));
+    let unproved: Vec<u16> = (1..=101).filter(unproved).collect();
+    if unproved.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("no fault is caught by {unproved:?}").into())
+    }
+}
+
+/// The case passes with the wrapper alone.
+fn is_passed(case: u16) -> Result<(), Failed> {
+    match run(Fault::None, case) {
+        Outcome::Passed => Ok(()),
+        outcome => Err(format!("{outcome:?}").into()),
+    }
+}
+
+/// Runs a case; one that measures the process runs alone.
+fn run(fault: Fault, case: u16) -> Outcome {
+    const MEASURING: [u16; 5] = [65, 79, 98, 99, 100];
+    static ALONE: RwLock<()> = RwLock::new(());
+    let fixture = Arc::new(BrokenFixture::new(fault, case));
+    if MEASURING.contains(&case) {
+        let _alone = ALONE.write();
+        run_case(&fixture, case, Mode::Static)
+    } else {
+        let _beside_others = ALONE.read();
+        run_case(&fixture, case, Mode::Static)
+    }
+}
+
+/// A broken transport over `inproc`, with a link that can be cut.
+struct BrokenFixture {
+    fault: Fault,
+    case: u16,
+    listeners: AtomicU64,
+}
+
+impl BrokenFixture {
+    fn new(fault: Fault, case: u16) -> Self {
+        Self {
+            fault,
+            case,
+            listeners: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Fixture for BrokenFixture {
+    type Transport = Broken<InprocTransport>;
+
+    fn name(&self) -> &str {
+        "broken"
+    }
+
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
+        let link = Link::new(LinkProfile::ideal());
+        let inner = InprocTransport::new()
+            .with_namespace(Namespace::new())
+            .with_link(link.clone())
+            .with_config(self.fault.config(config.clone()))?;
+        let transport = Broken::new(inner, config, self.fault);
+        Ok(Setup::new(transport).with_faults(Cuts(link)))
+    }
+
+    /// A name, but for the case about listening without one.
+    fn listen_addr(&self) -> Addr {
+        match self.case {
+            2 => addr("inproc://"),
+            _ => {
+                let nth = self.listeners.fetch_add(1, Ordering::Relaxed);
+                addr(&format!("inproc://listener-{nth}"))
+            }
+        }
+    }
+
+    fn vacant_addr(&self) -> Addr {
+        addr("inproc://nobody")
+    }
+
+    /// Virtual time, so that a case which has to run into its limit costs nothing; but real time for
+    /// those that keep the link busy for a while, because an ideal link takes no virtual time.
+    fn clock(&self) -> Clock {
+        match self.case {
+            70 | 92 => Clock::Real,
+            _ => Clock::Paused,
+        }
+    }
+
+    /// Short where a case that runs into it costs real time.
+    fn limit(&self) -> Duration {
+        match (self.clock(), self.fault) {
+            (Clock::Paused, _) | (_, Fault::None) => Duration::from_secs(20),
+            _ => Duration::from_secs(2),
+        }
+    }
+}
+
+/// Harms the connections over a link.
+struct Cuts(Link);
+
+impl Faults for Cuts {
+    fn cut(&self) {
+        self.0.cut();
+    }
+
+    fn heal(&self) {
+        self.0.heal();
+    }
+
+    fn kill_listening_side(&self) {
+        self.0.crash_listeners();
+    }
+}
+
+fn addr(text: &str) -> Addr {
+    Addr::parse(text).expect("an address")
+}

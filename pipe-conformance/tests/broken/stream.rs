@@ -1,0 +1,151 @@
+//! A stream: its two halves.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use pipe_core::{Conn, RecvStream, SendStream, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::fault::Fault;
+use crate::recv::BrokenRecv;
+use crate::send::BrokenSend;
+use crate::shared::{Both, Shared};
+
+/// A stream that breaks the contract in one way.
+pub(crate) struct BrokenStream<C: Conn> {
+    id: u64,
+    send: BrokenSend<C>,
+    recv: BrokenRecv<C>,
+}
+
+/// What comes with a stream into its wrapper.
+#[derive(Default)]
+pub(crate) struct Extras<S> {
+    /// The slot that the stream takes up.
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
+    /// A second stream that carries the same bytes.
+    pub(crate) twin: Option<S>,
+    /// Bytes that were read already.
+    pub(crate) ahead: Vec<u8>,
+}
+
+impl<C: Conn> BrokenStream<C> {
+    /// A stream that this side has opened.
+    pub(crate) fn opened(
+        conn: &Arc<Shared<C>>,
+        inner: C::Stream,
+        extras: Extras<C::Stream>,
+    ) -> Self {
+        let nth = conn.opened.fetch_add(1, Ordering::SeqCst);
+        let id = match conn.fault() {
+            Fault::EachSideCountsIdsFromZero => nth,
+            Fault::IdsRepeat => inner.id() % 2,
+            _ => inner.id(),
+        };
+        Self::new(conn, inner, id, extras)
+    }
+
+    /// A stream that the peer has opened.
+    pub(crate) fn accepted(
+        conn: &Arc<Shared<C>>,
+        inner: C::Stream,
+        extras: Extras<C::Stream>,
+    ) -> Self {
+        let nth = conn.accepted.fetch_add(1, Ordering::SeqCst);
+        let id = match conn.fault() {
+            Fault::EachSideCountsIdsFromZero => nth,
+            Fault::IdsRepeat => inner.id() % 2,
+            Fault::IdsDiffer => inner.id() + 1,
+            _ => inner.id(),
+        };
+        let mut stream = Self::new(conn, inner, id, extras);
+        if conn.fault() == Fault::BytesBeforeAcceptAreLost {
+            stream.recv.discard();
+        }
+        stream
+    }
+
+    fn new(conn: &Arc<Shared<C>>, inner: C::Stream, id: u64, extras: Extras<C::Stream>) -> Self {
+        let both = Arc::new(Both::default());
+        *both.slot.lock() = extras.slot;
+        match conn.fault() {
+            Fault::StreamTaskStays => {
+                tokio::spawn(std::future::pending::<()>());
+            }
+            Fault::StreamsAreBig => *both.ballast.lock() = vec![1; 1 << 20],
+            Fault::StreamMemoryStays => conn.setting.leak(vec![1_u8; 1024]),
+            _ => {}
+        }
+        let (send, recv) = inner.into_split();
+        Self {
+            id,
+            send: BrokenSend::new(send, id, conn.clone(), both.clone(), extras.twin),
+            recv: BrokenRecv::new(recv, id, conn.clone(), both, extras.ahead),
+        }
+    }
+}
+
+impl<C: Conn> Stream for BrokenStream<C> {
+    type SendHalf = BrokenSend<C>;
+    type RecvHalf = BrokenRecv<C>;
+
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn reset(&mut self, code: u32) {
+        self.send.reset(code);
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.recv.stop(code);
+    }
+
+    fn into_split(self) -> (BrokenSend<C>, BrokenRecv<C>) {
+        (self.send, self.recv)
+    }
+}
+
+impl<C: Conn> AsyncRead for BrokenStream<C> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+impl<C: Conn> AsyncWrite for BrokenStream<C> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.send.is_write_vectored()
+    }
+}

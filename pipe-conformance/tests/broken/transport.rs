@@ -1,0 +1,154 @@
+//! The wrapper of a whole transport.
+
+use std::collections::{HashMap, HashSet};
+use std::future::pending;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, Result, Transport};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
+
+use crate::conn::BrokenConn;
+use crate::fault::Fault;
+use crate::listener::BrokenListener;
+use crate::shared::{Setting, Side};
+
+/// A transport that breaks the contract in one way, and otherwise does what the one inside does.
+pub(crate) struct Broken<T: Transport> {
+    host: Arc<Host<T>>,
+}
+
+/// What a transport and its listeners share.
+pub(crate) struct Host<T: Transport> {
+    pub(crate) setting: Arc<Setting>,
+    /// Listeners that are known to the others.
+    pub(crate) listeners: Mutex<Vec<Arc<T::Listener>>>,
+    inner: T,
+    /// Connections that were dialed.
+    pool: Mutex<HashMap<Addr, BrokenConn<T::Conn>>>,
+    /// Addresses that were ever bound.
+    bound: Mutex<HashSet<Addr>>,
+}
+
+impl<T: Transport> Broken<T> {
+    /// Breaks `inner` with this fault; `config` is what the application asked for.
+    pub(crate) fn new(inner: T, config: Config, fault: Fault) -> Self {
+        Self {
+            host: Arc::new(Host {
+                setting: Arc::new(Setting::new(fault, config)),
+                listeners: Mutex::default(),
+                inner,
+                pool: Mutex::default(),
+                bound: Mutex::default(),
+            }),
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        self.host.setting.fault
+    }
+}
+
+impl<T: Transport> Transport for Broken<T> {
+    type Conn = BrokenConn<T::Conn>;
+    type Listener = BrokenListener<T>;
+
+    fn schemes(&self) -> &[&'static str] {
+        self.host.inner.schemes()
+    }
+
+    async fn dial(&self, addr: &Addr) -> Result<Self::Conn> {
+        let host = &self.host;
+        let dialed = match self.fault() {
+            Fault::DialsShareAConn => {
+                if let Some(conn) = host.pool.lock().get(addr) {
+                    return Ok(conn.clone());
+                }
+                host.inner.dial(addr).await
+            }
+            Fault::CancelledDialStays => {
+                let (sender, receiver) = oneshot::channel();
+                let (host, addr) = (host.clone(), addr.clone());
+                tokio::spawn(async move {
+                    let dialed = host.inner.dial(&addr).await;
+                    if let Err(_unwanted) = sender.send(dialed) {
+                        pending::<()>().await;
+                    }
+                });
+                match receiver.await {
+                    Ok(dialed) => dialed,
+                    Err(_) => pending().await,
+                }
+            }
+            Fault::HandshakesAreOneByOne | Fault::BadHandshakeEndsListener => {
+                let conn = host.inner.dial(addr).await?;
+                yield_now().await;
+                greet(&conn).await.map(|()| conn)
+            }
+            Fault::DialToNobodyHangs => match host.inner.dial(addr).await {
+                Err(e) if e.kind() == ErrorKind::Refused => pending().await,
+                dialed => dialed,
+            },
+            Fault::ForeignSchemeIsUnreachable => {
+                host.inner.dial(addr).await.map_err(|e| match e.kind() {
+                    ErrorKind::AddrUnsupported => Error::new(ErrorKind::Unreachable, "no route"),
+                    _ => e,
+                })
+            }
+            _ => host.inner.dial(addr).await,
+        };
+        let conn = BrokenConn::new(dialed?, Side::Dialer, &host.setting);
+        if self.fault() == Fault::DialsShareAConn {
+            host.pool.lock().insert(addr.clone(), conn.clone());
+        }
+        Ok(conn)
+    }
+
+    async fn listen(&self, addr: &Addr) -> Result<Self::Listener> {
+        let host = &self.host;
+        if self.fault() == Fault::AddrIsNeverFreed && host.bound.lock().contains(addr) {
+            return Err(Error::new(ErrorKind::AddrInUse, "in TIME_WAIT"));
+        }
+        let listener = match host.inner.listen(addr).await {
+            Err(e)
+                if self.fault() == Fault::SecondListenTakesOver
+                    && e.kind() == ErrorKind::AddrInUse =>
+            {
+                for listener in host.listeners.lock().iter() {
+                    if listener.local_addr() == *addr {
+                        listener.close();
+                    }
+                }
+                host.inner.listen(addr).await?
+            }
+            listener => listener?,
+        };
+        if self.fault() == Fault::AddrIsNeverFreed {
+            host.bound.lock().insert(listener.local_addr());
+        }
+        Ok(BrokenListener::new(listener, addr.clone(), host.clone()))
+    }
+}
+
+/// What a dialer and a listener say to each other first, in the faults that are about handshakes.
+const HELLO: &[u8] = b"hello";
+
+/// The dialer's part of the handshake.
+async fn greet(conn: &impl Conn) -> Result<()> {
+    let mut stream = conn.open_stream().await?;
+    stream.write_all(HELLO).await?;
+    let mut answer = [0; HELLO.len()];
+    stream.read_exact(&mut answer).await?;
+    Ok(())
+}
+
+/// The listener's part of the handshake.
+pub(crate) async fn welcome(conn: &impl Conn) -> Result<()> {
+    let mut stream = conn.accept_stream().await?;
+    let mut greeting = [0; HELLO.len()];
+    stream.read_exact(&mut greeting).await?;
+    stream.write_all(HELLO).await?;
+    Ok(())
+}
