@@ -1,1 +1,49 @@
-//! stub
+//! Measures pipewerks side by side with what a user would pick instead.
+//!
+//! ```text
+//! cargo run --release -p pipe-bench -- inproc
+//! ```
+//!
+//! # How it measures
+//!
+//! A [`Scenario`] has several [contenders](Scenario::contender): ours first, then the alternatives.
+//! [`interleave`] runs them in turn, round by round in one process, so that whatever else the machine
+//! does meets all of them alike. The first round warms up and does not count. A figure is the median
+//! of the other rounds, shown with its spread and with the median of the rounds' ratios to the first
+//! alternative; figures of different runs of the program are not to be compared. Some figures have a
+//! [`Goal`].
+//!
+//! # What it measures with
+//!
+//! [`Lane`] moves bytes from a writer to a reader, with buffers at chosen offsets in their pages;
+//! [`extremes`] finds the offsets where that is fastest and slowest; [`copies`] does the same for plain
+//! copies. [`round_trip`] sends a message to and fro.
+//! [`echo_streams`] opens, uses and ends streams. [`idle_streams`] counts the memory of streams. They
+//! work over anything that has streams of bytes: see [`Opener`] and [`Acceptor`].
+
+mod alignment;
+mod copies;
+mod idle;
+pub mod inproc;
+mod interleave;
+mod lane;
+mod opener;
+mod page_buffer;
+mod report;
+mod round_trip;
+mod scenario;
+mod streams;
+mod summary;
+
+pub use alignment::{Extremes, extremes};
+pub use copies::copies;
+pub use idle::{Heap, idle_streams};
+pub use interleave::interleave;
+pub use lane::{Lane, Transfer};
+pub use opener::{Acceptor, ByteStream, ConnStreams, Opener};
+pub use page_buffer::{PAGE, PageBuffer};
+pub use report::{Comparison, Environment, Report, Row};
+pub use round_trip::round_trip;
+pub use scenario::{Better, Figure, Flavor, Goal, Scenario};
+pub use streams::echo_streams;
+pub use summary::Summary;

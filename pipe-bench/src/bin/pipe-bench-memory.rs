@@ -1,0 +1,43 @@
+//! Counts the memory of idle streams. `pipe-bench` runs it and reads the JSON that it prints: it is a
+//! program of its own because counting slows every allocation down.
+
+use std::alloc::System;
+use std::io;
+
+use clap::{Parser, ValueEnum};
+use pipe_bench::interleave;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// Count the memory of idle streams, and print the comparisons as JSON
+#[derive(Parser)]
+struct Args {
+    /// What to measure
+    subject: Subject,
+    /// How many rounds count, after one that warms up
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Subject {
+    Inproc,
+}
+
+fn main() -> io::Result<()> {
+    let args = Args::parse();
+    let scenario = match args.subject {
+        Subject::Inproc => pipe_bench::inproc::memory(heap),
+    };
+    let comparisons = interleave(&scenario, args.rounds, |_| {})?;
+    serde_json::to_writer(io::stdout().lock(), &comparisons)?;
+    Ok(())
+}
+
+/// How many bytes are allocated now.
+fn heap() -> usize {
+    let stats = ALLOCATOR.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}

@@ -1,0 +1,69 @@
+//! The memory scenario, in the program that counts.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pipe_bench::Comparison;
+
+/// What the scenario is called.
+pub(crate) const NAME: &str = "idle stream";
+
+const PROGRAM: &str = "pipe-bench-memory";
+
+/// Runs the program that counts, and reads what it found out.
+///
+/// It is expected beside this program. Under `cargo run`, which builds one program only, it is built
+/// here.
+pub(crate) fn measure(subject: &str, rounds: usize) -> io::Result<Vec<Comparison>> {
+    if let Some(cargo) = std::env::var_os("CARGO") {
+        build(Path::new(&cargo))?;
+    }
+    let name = format!("{PROGRAM}{}", std::env::consts::EXE_SUFFIX);
+    let program = std::env::current_exe()?.with_file_name(name);
+    let output = Command::new(&program)
+        .arg(subject)
+        .args(["--rounds", &rounds.to_string()])
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| {
+            failure(&format!(
+                "{}: {error}; `cargo build -p pipe-bench` builds it",
+                program.display()
+            ))
+        })?;
+    if !output.status.success() {
+        return Err(failure(&format!(
+            "{}: {}",
+            program.display(),
+            output.status
+        )));
+    }
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn build(cargo: &Path) -> io::Result<()> {
+    let mut build = Command::new(cargo);
+    build
+        .args([
+            "build",
+            "--quiet",
+            "--package",
+            "pipe-bench",
+            "--bin",
+            PROGRAM,
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if !cfg!(debug_assertions) {
+        build.arg("--release");
+    }
+    let status = build.status()?;
+    if !status.success() {
+        return Err(failure(&format!("building {PROGRAM}: {status}")));
+    }
+    Ok(())
+}
+
+fn failure(message: &str) -> io::Error {
+    io::Error::other(message.to_owned())
+}
