@@ -1,0 +1,248 @@
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::yamux::Mode;
+use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::coalesce::Coalesce;
+use crate::conn::MuxConn;
+use crate::driver::Driver;
+use crate::shared::{NewConn, Shared};
+use crate::yamux::Yamux;
+
+/// Turns byte streams into connections.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use pipe_core::{Config, Conn};
+/// use pipe_mux::Mux;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// let (here, there) = tokio::io::duplex(64 * 1024);
+/// let (client, server) = tokio::try_join!(
+///     Mux::client(here, Config::default()),
+///     Mux::server(there, Config::default()),
+/// )?;
+///
+/// let mut stream = client.open_stream().await?;
+/// stream.write_all(b"hello").await?;
+/// stream.shutdown().await?;
+///
+/// let mut text = String::new();
+/// server.accept_stream().await?.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Mux(());
+
+/// What is spoken over the byte stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Wire {
+    /// yamux with the control protocol `pipe/1`: both ends are pipewerks, and the contract holds.
+    #[default]
+    Pipe,
+    /// Plain yamux, for a peer of another make. What it cannot say does not arrive:
+    ///
+    /// - a reset or stop carries no code (0 is reported), and ends both directions of the stream, once
+    ///   this side is done with both;
+    /// - after this side's own shutdown, a reset by the peer reads as a clean end;
+    /// - a close carries no code and no reason: the peer's is reported as a failure;
+    /// - [`ping`](pipe_core::Conn::ping) is [`Unsupported`](ErrorKind::Unsupported), and
+    ///   [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams;
+    /// - a peer that is silent but connected is not told from one that is lost.
+    Raw,
+}
+
+/// A connection in the making; see [`Mux::builder`].
+#[derive(Clone)]
+pub struct MuxBuilder {
+    config: Config,
+    wire: Wire,
+    addrs: Option<(Addr, Addr)>,
+    identity: Option<PeerIdentity>,
+    inner: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Mux {
+    /// The side that dialed. Both sides have to agree on who that is.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid); [`Handshake`](ErrorKind::Handshake) when the peer
+    /// speaks something else; [`TimedOut`](ErrorKind::TimedOut) after
+    /// [`Config::handshake_timeout`]; [`Failed`](ErrorKind::Failed) when the byte stream ends first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the byte stream.
+    pub async fn client<T>(io: T, config: Config) -> Result<MuxConn>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self::builder().config(config).client(io).await
+    }
+
+    /// The side that accepted.
+    ///
+    /// # Errors
+    ///
+    /// As in [`client`](Self::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the byte stream.
+    pub async fn server<T>(io: T, config: Config) -> Result<MuxConn>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        Self::builder().config(config).server(io).await
+    }
+
+    /// Starts from the defaults.
+    pub fn builder() -> MuxBuilder {
+        MuxBuilder {
+            config: Config::default(),
+            wire: Wire::default(),
+            addrs: None,
+            identity: None,
+            inner: None,
+        }
+    }
+}
+
+impl MuxBuilder {
+    /// The configuration of this side. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        Self { config, ..self }
+    }
+
+    /// What is spoken.
+    #[must_use]
+    pub fn wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
+    }
+
+    /// What the connection tells as its addresses: this side's and the peer's.
+    #[must_use]
+    pub fn addrs(self, local: Addr, remote: Addr) -> Self {
+        Self {
+            addrs: Some((local, remote)),
+            ..self
+        }
+    }
+
+    /// Who the peer has proved to be.
+    #[must_use]
+    pub fn identity(self, identity: Option<PeerIdentity>) -> Self {
+        Self { identity, ..self }
+    }
+
+    /// What [`MuxConn::inner`] gives: the socket, say, for whoever needs it.
+    #[must_use]
+    pub fn inner(self, inner: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            inner: Some(inner),
+            ..self
+        }
+    }
+
+    /// Makes the connection as the side that dialed; see [`Mux::client`].
+    ///
+    /// # Errors
+    ///
+    /// As in [`Mux::client`].
+    pub async fn client<T>(self, io: T) -> Result<MuxConn>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connect(io, Mode::Client).await
+    }
+
+    /// Makes the connection as the side that accepted; see [`Mux::server`].
+    ///
+    /// # Errors
+    ///
+    /// As in [`Mux::client`].
+    pub async fn server<T>(self, io: T) -> Result<MuxConn>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connect(io, Mode::Server).await
+    }
+
+    async fn connect<T>(self, io: T, mode: Mode) -> Result<MuxConn>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self {
+            config,
+            wire,
+            addrs,
+            identity,
+            inner,
+        } = self;
+        config.validate()?;
+        let (local_addr, remote_addr) = match addrs {
+            Some(addrs) => addrs,
+            None => (opaque_addr()?, opaque_addr()?),
+        };
+        let limit = config.handshake_timeout;
+        // Streams of both sides, the control stream, and those on their way out.
+        let max_streams = 4 * config.max_streams as usize + 64;
+        let shared = Shared::new(NewConn {
+            config,
+            wire,
+            local_addr,
+            remote_addr,
+            identity,
+            inner,
+        });
+        let conn = MuxConn::new(shared.clone());
+
+        let heard = Arc::new(AtomicU64::new(0));
+        let muxer = Yamux::new(Coalesce::new(io, heard.clone()), mode, max_streams);
+        let (ready, hello) = oneshot::channel();
+        let driver = Driver::new(muxer, shared.clone(), mode == Mode::Client, heard, ready);
+        tokio::spawn(driver.run());
+
+        match timeout(limit, hello).await {
+            Ok(Ok(Ok(_))) => Ok(conn),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(_)) => Err(shared.status.error().unwrap_or_else(|| {
+                Error::new(ErrorKind::Failed, "the connection ended in its handshake")
+            })),
+            Err(_) => {
+                let why = format!("the peer did not say hello within {limit:?}");
+                let error = Error::new(ErrorKind::TimedOut, why);
+                shared.end(CloseReason::Failed(error.clone()));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The address of a connection that has none.
+fn opaque_addr() -> Result<Addr> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    Addr::parse(&format!("mux://~{}", NEXT.fetch_add(1, Ordering::Relaxed)))
+}
+
+impl fmt::Debug for MuxBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MuxBuilder")
+            .field("config", &self.config)
+            .field("wire", &self.wire)
+            .field("addrs", &self.addrs)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,162 @@
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use futures::io::{AsyncRead, AsyncWrite};
+use tokio::io::ReadBuf;
+use tokio_util::io::poll_read_buf;
+
+/// How much may wait to be written, in bytes. More makes the writer wait for the socket.
+const WRITE_HIGH: usize = 128 * 1024;
+
+/// How much is read at once while much arrives, in bytes.
+const READ_LARGE: usize = 64 * 1024;
+
+/// How much is read at once otherwise, and kept while nothing arrives, in bytes.
+const READ_SMALL: usize = 2 * 1024;
+
+/// The adapter between a byte stream and a multiplexer that writes each frame in two pieces and
+/// flushes after each.
+///
+/// `poll_flush` does nothing: what was written is sent when the multiplexer has nothing more to read,
+/// that is, once in each turn of its task, or when much has gathered. Reads take in much at once.
+/// Buffers are as large as what they hold and small while the stream is idle.
+pub(crate) struct Coalesce<T> {
+    io: T,
+    out: BytesMut,
+    input: BytesMut,
+    /// How much to read next.
+    appetite: usize,
+    /// Bytes that have arrived, ever; a sign of life.
+    heard: Arc<AtomicU64>,
+}
+
+impl<T> Coalesce<T> {
+    pub(crate) fn new(io: T, heard: Arc<AtomicU64>) -> Self {
+        Self {
+            io,
+            out: BytesMut::new(),
+            input: BytesMut::new(),
+            appetite: READ_SMALL,
+            heard,
+        }
+    }
+}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.out.is_empty() {
+            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
+            if sent == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.out.advance(sent);
+        }
+        if self.out.capacity() > READ_SMALL {
+            self.out = BytesMut::new();
+        } else {
+            self.out.clear();
+        }
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    /// Fills the input. Ready with 0 at the end of the stream.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.reserve(self.appetite);
+        let filled = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
+        match filled {
+            Poll::Pending => {
+                if self.input.capacity() > READ_SMALL {
+                    self.input = BytesMut::new();
+                }
+                self.appetite = READ_SMALL;
+                // The turn is over: whatever was written sets out.
+                if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(Ok(count)) => {
+                self.heard.fetch_add(count as u64, Ordering::Relaxed);
+                if count >= self.appetite {
+                    self.appetite = READ_LARGE;
+                }
+                Poll::Ready(Ok(count))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
+    }
+}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncRead for Coalesce<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        if this.input.is_empty() {
+            // A large body goes straight to where it is wanted.
+            if buf.len() >= READ_LARGE {
+                let mut direct = ReadBuf::new(buf);
+                if let Poll::Ready(read) = Pin::new(&mut this.io).poll_read(cx, &mut direct) {
+                    let count = direct.filled().len();
+                    this.heard.fetch_add(count as u64, Ordering::Relaxed);
+                    return Poll::Ready(read.map(|()| count));
+                }
+            }
+            if ready!(this.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(0));
+            }
+        }
+        let count = this.input.len().min(buf.len());
+        this.input.copy_to_slice(&mut buf[..count]);
+        Poll::Ready(Ok(count))
+    }
+}
+
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coalesce<T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.out.len() + buf.len() > WRITE_HIGH {
+            ready!(self.poll_send(cx))?;
+        }
+        self.out.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let buf = bufs
+            .iter()
+            .find(|buf| !buf.is_empty())
+            .map_or(&[][..], |buf| &**buf);
+        self.poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sends everything, ends the sending direction, and takes in what still comes until the peer's
+    /// end: a socket that is closed with unread data would take back what it has sent last.
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_send(cx))?;
+        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
+        loop {
+            self.input.clear();
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}

@@ -1,0 +1,468 @@
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Buf;
+use pipe_core::wire::{ControlEvent, Hello};
+use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent, Result};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use crate::Wire;
+use crate::muxer::{Muxer, MuxerStream};
+use crate::shared::{Open, Shared, random, wake};
+use crate::stream::MuxStream;
+use crate::stream_core::StreamCore;
+use crate::yamux::YamuxStream;
+
+/// How long the last messages of a connection may take to get out, and the peer to end its side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many events of one kind are handled before the others get their turn.
+const BATCH: usize = 64;
+
+/// Owns a multiplexer and drives the connection over it until it has ended.
+pub(crate) struct Driver<M> {
+    muxer: M,
+    shared: Arc<Shared>,
+    client: bool,
+    /// The stream that the control channel runs over.
+    control: Option<YamuxStream>,
+    /// Told of the peer's hello.
+    ready: Option<oneshot::Sender<Result<Hello>>>,
+    /// Bytes that have arrived, ever.
+    heard: Arc<AtomicU64>,
+    heard_before: u64,
+    clock: Liveness,
+    alarm: Pin<Box<Sleep>>,
+    /// Streams that wait to be announced, in their order.
+    announcing: Vec<Arc<StreamCore>>,
+    /// What the peer said of streams that have not come yet.
+    early: Vec<ControlEvent>,
+    newest: u64,
+}
+
+impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
+    pub(crate) fn new(
+        muxer: M,
+        shared: Arc<Shared>,
+        client: bool,
+        heard: Arc<AtomicU64>,
+        ready: oneshot::Sender<Result<Hello>>,
+    ) -> Self {
+        let now = Instant::now();
+        let clock = Liveness::new(&shared.config, now);
+        let alarm = Box::pin(sleep_until(clock.deadline()));
+        let mut driver = Self {
+            muxer,
+            shared,
+            client,
+            control: None,
+            ready: Some(ready),
+            heard,
+            heard_before: 0,
+            clock,
+            alarm,
+            announcing: Vec::new(),
+            early: Vec::new(),
+            newest: 0,
+        };
+        if driver.shared.wire == Wire::Raw {
+            driver.greet(Ok(Hello {
+                max_streams: u32::MAX,
+                stream_window: u32::MAX,
+                connection_window: 0,
+            }));
+        }
+        driver
+    }
+
+    pub(crate) async fn run(mut self) {
+        let lost = poll_fn(|cx| self.poll(cx)).await;
+        if let Err(error) = lost {
+            self.greet(Err(error.clone()));
+            self.shared.end(CloseReason::Failed(error));
+        }
+        // The last messages get out, unless the peer does not take them.
+        let closing = poll_fn(|cx| {
+            if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
+                return Poll::Ready(());
+            }
+            if self.control.is_none() || self.output_is_empty() {
+                return self.muxer.poll_close(cx).map(|_| ());
+            }
+            while let Poll::Ready(next) = self.muxer.poll_accept(cx) {
+                if !matches!(next, Ok(Some(_))) {
+                    return Poll::Ready(());
+                }
+            }
+            Poll::Pending
+        });
+        let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+
+    /// Ready when the connection has ended, with the error if it was lost.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.shared.register_driver(cx.waker());
+        loop {
+            if self.shared.status.reason().is_some() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut progress = false;
+            progress |= self.poll_handshake(cx)?;
+            progress |= self.poll_opens(cx)?;
+            self.poll_announcing(cx);
+            self.poll_lingering(cx);
+            self.shared.settle_debts();
+            if let Poll::Ready(sent) = self.poll_control_output(cx) {
+                sent?;
+            }
+            for _ in 0..BATCH {
+                match self.muxer.poll_accept(cx) {
+                    Poll::Ready(Ok(Some(stream))) => {
+                        self.take(stream)?;
+                        progress = true;
+                    }
+                    Poll::Ready(ended) => return Poll::Ready(self.last_words(cx, ended.err())),
+                    Poll::Pending => break,
+                }
+            }
+            self.confirm_ends();
+            progress |= self.poll_control_input(cx)?;
+            self.poll_clock(cx);
+            if !progress {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// The client opens the control stream; the server takes the first stream for it.
+    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        if !self.client || self.shared.wire == Wire::Raw || self.control.is_some() {
+            return Ok(false);
+        }
+        match self.muxer.poll_open(cx) {
+            Poll::Ready(stream) => {
+                self.control = Some(stream?);
+                Ok(true)
+            }
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn poll_opens(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        if self.ready.is_some() {
+            return Ok(false);
+        }
+        let mut progress = false;
+        while !self.shared.inner.lock().opens.is_empty() {
+            let Poll::Ready(io) = self.muxer.poll_open(cx) else {
+                break;
+            };
+            let io = io?;
+            let open = self.shared.inner.lock().opens.pop_front();
+            // The stream of an open that was given up in the queue is not announced.
+            let open = open.filter(|open| !open.done.is_closed());
+            let Some(Open { slot, handle, done }) = open else {
+                continue;
+            };
+            let stream = Arc::new(StreamCore::new(io, self.shared.wire, Some(slot)));
+            self.shared.insert(&stream);
+            self.announcing.push(stream.clone());
+            self.poll_announcing(cx);
+            // Whoever asked may have given up; then the stream is dropped here, which resets it.
+            let _ = done.send(MuxStream::new(stream, handle));
+            progress = true;
+        }
+        Ok(progress)
+    }
+
+    /// Shows opened streams to the peer and accepted ones that they were taken, in their order.
+    fn poll_announcing(&mut self, cx: &mut Context<'_>) {
+        let mut first_pending = 0;
+        for stream in &self.announcing {
+            if stream.state.lock().poll_announce(cx).is_pending() {
+                break;
+            }
+            first_pending += 1;
+        }
+        self.announcing.drain(..first_pending);
+    }
+
+    fn poll_lingering(&mut self, cx: &mut Context<'_>) {
+        let mut lingering = std::mem::take(&mut self.shared.inner.lock().lingering);
+        lingering.retain(|stream| {
+            let mut state = stream.state.lock();
+            if state.poll_linger(cx).is_pending() {
+                return true;
+            }
+            state.lingers = false;
+            drop(state);
+            self.shared.settle(stream);
+            false
+        });
+        let mut inner = self.shared.inner.lock();
+        lingering.append(&mut inner.lingering);
+        inner.lingering = lingering;
+    }
+
+    /// A stream of the peer.
+    fn take(&mut self, io: YamuxStream) -> Result<()> {
+        if self.shared.wire == Wire::Pipe && self.control.is_none() {
+            self.control = Some(io);
+            return Ok(());
+        }
+        let id = io.id();
+        // The peer counts what is over a little earlier than this side.
+        let theirs = self
+            .shared
+            .inner
+            .lock()
+            .streams
+            .values()
+            .filter(|s| !s.ours)
+            .count();
+        if theirs >= 2 * self.shared.config.max_streams as usize {
+            let limit = self.shared.config.max_streams;
+            let why = format!("the peer broke the protocol: more than {limit} streams at once");
+            return Err(Error::new(ErrorKind::Protocol, why));
+        }
+        let stream = Arc::new(StreamCore::new(io, self.shared.wire, None));
+        self.newest = self.newest.max(id);
+        self.shared.insert(&stream);
+        self.announcing.push(stream.clone());
+        // A queue that is closed belongs to a connection that is ending.
+        let _ = self.shared.backlog.push(stream);
+        let early = std::mem::take(&mut self.early);
+        early.into_iter().try_for_each(|event| self.handle(event))
+    }
+
+    /// Plain ends that were read before this turn of the muxer were no loss of the connection.
+    fn confirm_ends(&self) {
+        if self.shared.wire != Wire::Raw {
+            return;
+        }
+        let streams: Vec<_> = self.shared.inner.lock().streams.values().cloned().collect();
+        for stream in streams {
+            let waker = stream.state.lock().confirm_end();
+            if waker.is_some() {
+                self.shared.settle(&stream);
+                wake(waker);
+            }
+        }
+    }
+
+    /// The multiplexer's connection has ended: what the peer said before still counts, its close above
+    /// all.
+    fn last_words(&mut self, cx: &mut Context<'_>, error: Option<Error>) -> Result<()> {
+        let heard = self.poll_control_input(cx);
+        if self.shared.status.reason().is_some() {
+            return Ok(());
+        }
+        Err(error.or_else(|| heard.err()).unwrap_or_else(|| {
+            Error::new(
+                ErrorKind::Failed,
+                "the peer ended the connection without a word",
+            )
+        }))
+    }
+
+    fn output_is_empty(&self) -> bool {
+        self.shared
+            .inner
+            .lock()
+            .control
+            .as_mut()
+            .is_none_or(|c| c.output().is_empty())
+    }
+
+    fn poll_control_output(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(stream) = &mut self.control else {
+            return Poll::Pending;
+        };
+        let mut inner = self.shared.inner.lock();
+        let Some(control) = &mut inner.control else {
+            return Poll::Pending;
+        };
+        let output = control.output();
+        while !output.is_empty() {
+            match stream.poll_write(cx, output) {
+                Poll::Ready(Ok(count)) => output.advance(count),
+                Poll::Ready(Err(error)) => {
+                    let why = format!("the control channel is lost: {error}");
+                    return Poll::Ready(Err(Error::with_source(ErrorKind::Failed, why, error)));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_control_input(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+        let mut buf = [0; 4096];
+        let mut progress = false;
+        for _ in 0..BATCH {
+            let Some(stream) = &mut self.control else {
+                break;
+            };
+            let Poll::Ready(read) = stream.poll_read(cx, &mut buf) else {
+                break;
+            };
+            let count = read.map_err(|error| {
+                let why = format!("the control channel is lost: {error}");
+                Error::with_source(ErrorKind::Failed, why, error)
+            })?;
+            if count == 0 {
+                let why = "the peer ended the control channel without a word";
+                return Err(Error::new(ErrorKind::Failed, why));
+            }
+            progress = true;
+            let mut inner = self.shared.inner.lock();
+            let Some(control) = &mut inner.control else {
+                break;
+            };
+            control.receive(&buf[..count])?;
+            let events: Vec<_> = std::iter::from_fn(|| control.next_event()).collect();
+            drop(inner);
+            for event in events {
+                self.handle(event)?;
+            }
+        }
+        Ok(progress)
+    }
+
+    fn handle(&mut self, event: ControlEvent) -> Result<()> {
+        let shared = self.shared.clone();
+        match event {
+            ControlEvent::Hello(hello) => {
+                shared.greet(&hello);
+                self.greet(Ok(hello));
+            }
+            ControlEvent::Pong(bytes) => shared.pong(&bytes),
+            ControlEvent::End { stream, bytes } => {
+                if let Some(stream) = self.known(stream, event)? {
+                    let waker = stream.state.lock().announce_end(bytes)?;
+                    shared.settle(&stream);
+                    wake(waker);
+                }
+            }
+            ControlEvent::Reset { stream, code } => {
+                if let Some(stream) = self.known(stream, event)? {
+                    let waker = {
+                        let mut state = stream.state.lock();
+                        state.cut_recv(pipe_core::RecvState::Reset(code));
+                        state.reader.take()
+                    };
+                    shared.settle(&stream);
+                    wake(waker);
+                }
+            }
+            ControlEvent::Stop { stream, code } => {
+                if let Some(stream) = self.known(stream, event)? {
+                    let waker = {
+                        let mut state = stream.state.lock();
+                        if let Some(next) = state.send.stop(code) {
+                            state.send = next;
+                        }
+                        state.writer.take()
+                    };
+                    shared.credit(&stream, u32::MAX);
+                    shared.settle(&stream);
+                    wake(waker);
+                }
+            }
+            ControlEvent::Taken { stream } => {
+                if let Some(stream) = shared.stream(stream) {
+                    let waker = {
+                        let mut state = stream.state.lock();
+                        state.taken = true;
+                        state.writer.take()
+                    };
+                    wake(waker);
+                }
+            }
+            ControlEvent::Credit { stream, bytes } => {
+                if let Some(stream) = shared.stream(stream) {
+                    shared.credit(&stream, bytes);
+                }
+            }
+            ControlEvent::Done { stream } => {
+                if let Some(stream) = shared.stream(stream) {
+                    let waker = {
+                        let mut state = stream.state.lock();
+                        state.peer_done = true;
+                        state.writer.take()
+                    };
+                    shared.settle(&stream);
+                    wake(waker);
+                }
+            }
+            ControlEvent::Drain => shared.drain_by_peer(),
+            ControlEvent::Drained => shared.drain_seen(),
+            ControlEvent::Close { code, reason } => {
+                shared.end(CloseReason::remote(code, &reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The stream that a message is about. One of the peer's that has not come yet keeps its message;
+    /// one that is over needs none.
+    fn known(&mut self, id: u64, event: ControlEvent) -> Result<Option<Arc<StreamCore>>> {
+        let stream = self.shared.stream(id);
+        let theirs = (id % 2 == 1) != self.client;
+        if stream.is_none() && theirs && id > self.newest {
+            if self.early.len() >= 4 * self.shared.config.max_streams as usize {
+                let why = "the peer broke the protocol: messages about streams that do not come";
+                return Err(Error::new(ErrorKind::Protocol, why));
+            }
+            self.early.push(event);
+        }
+        Ok(stream)
+    }
+
+    fn poll_clock(&mut self, cx: &mut Context<'_>) {
+        let heard = self.heard.load(Ordering::Relaxed);
+        if heard != self.heard_before {
+            self.heard_before = heard;
+            if self.clock.heard(Instant::now()) {
+                self.shared.status.set_connected(true);
+            }
+        }
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            while let Some(event) = self.clock.poll(now) {
+                match event {
+                    LivenessEvent::Ping => self.ask(),
+                    LivenessEvent::Disconnected => self.shared.disconnect(),
+                    LivenessEvent::Failed => {
+                        self.shared.end(CloseReason::Failed(self.clock.error()));
+                        return;
+                    }
+                }
+            }
+            self.alarm.as_mut().reset(self.clock.deadline());
+        }
+    }
+
+    /// Asks the peer for a sign of life that nobody waits for.
+    fn ask(&self) {
+        if let (Ok(bytes), Some(control)) = (random(), &mut self.shared.inner.lock().control)
+            && control.pings_under_way() < 128
+        {
+            control.ping(bytes);
+        }
+        self.shared.wake_driver();
+    }
+
+    /// Tells whoever makes the connection how the handshake went.
+    fn greet(&mut self, hello: Result<Hello>) {
+        if let Some(ready) = self.ready.take() {
+            // Whoever waited may have given up; then the handle that it held closes the connection.
+            let _ = ready.send(hello);
+        }
+    }
+}

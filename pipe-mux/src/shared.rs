@@ -1,0 +1,542 @@
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use parking_lot::Mutex;
+use pipe_core::wire::{Control, Hello, PING_LEN};
+use pipe_core::{
+    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
+    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::Wire;
+use crate::conn::Handle;
+use crate::stream::MuxStream;
+use crate::stream_core::{PeerWindows, StreamCore, StreamState};
+use crate::yamux::WINDOW;
+
+/// How many pings may be under way. Further ones wait.
+const MAX_PINGS: usize = 64;
+
+/// A connection: what its handles, its streams and its driver share.
+///
+/// Locks are taken in the order `inner`, stream. None is held while a task is woken.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    /// What the peer said of its windows, where it counts them.
+    peer_windows: OnceLock<Option<PeerWindows>>,
+    /// From how many bytes read on the peer is told, where this side counts its windows.
+    worth_telling: Option<u32>,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+    pub(crate) identity: Option<PeerIdentity>,
+    pub(crate) inner_io: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) status: ConnStatus,
+    pub(crate) backlog: Backlog<Arc<StreamCore>>,
+    pub(crate) slots: StreamSlots,
+    /// Told when the last stream is over, and of every step of a drain.
+    pub(crate) idle: Notify,
+    pub(crate) inner: Mutex<Inner>,
+    driver: AtomicWaker,
+    ping_places: Arc<Semaphore>,
+    opened: AtomicU64,
+    accepted: AtomicU64,
+}
+
+pub(crate) struct Inner {
+    /// None where the wire is raw.
+    pub(crate) control: Option<Control>,
+    pub(crate) streams: HashMap<u64, Arc<StreamCore>>,
+    /// Opens that the driver has to do; bounded by the slots.
+    pub(crate) opens: VecDeque<Open>,
+    /// Streams that the driver has to look at or bring to their ends; bounded by the streams.
+    pub(crate) lingering: Vec<Arc<StreamCore>>,
+    /// Streams that owe the peer a word; bounded by the streams.
+    owing: Vec<Arc<StreamCore>>,
+    pings: HashMap<[u8; PING_LEN], Ping>,
+    last_round_trip: Option<Duration>,
+    carried: Carried,
+    drain_announced: bool,
+    drain_by_peer: bool,
+    drain_seen: bool,
+    ended_idle: bool,
+}
+
+/// An open that the driver has to do.
+pub(crate) struct Open {
+    pub(crate) slot: pipe_core::StreamSlot,
+    pub(crate) handle: Arc<Handle>,
+    pub(crate) done: oneshot::Sender<MuxStream>,
+}
+
+struct Ping {
+    answer: oneshot::Sender<()>,
+    started: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    sent: u64,
+    received: u64,
+}
+
+/// What a connection is made with.
+pub(crate) struct NewConn {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+    pub(crate) identity: Option<PeerIdentity>,
+    pub(crate) inner: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Shared {
+    pub(crate) fn new(new: NewConn) -> Arc<Self> {
+        let NewConn {
+            config,
+            wire,
+            local_addr,
+            remote_addr,
+            identity,
+            inner,
+        } = new;
+        let control = (wire == Wire::Pipe).then(|| {
+            Control::new(Hello {
+                max_streams: config.max_streams,
+                stream_window: config.stream_window,
+                connection_window: if config.connection_window_is_ample() {
+                    0
+                } else {
+                    config.connection_window
+                },
+            })
+        });
+        let worth_telling = if !config.connection_window_is_ample() {
+            Some(1)
+        } else {
+            (config.stream_window < WINDOW).then_some(config.stream_window / 4)
+        };
+        Arc::new(Self {
+            peer_windows: OnceLock::new(),
+            worth_telling: worth_telling.filter(|_| wire == Wire::Pipe),
+            slots: StreamSlots::new(config.max_streams),
+            config,
+            wire,
+            local_addr,
+            remote_addr,
+            identity,
+            inner_io: inner,
+            status: ConnStatus::new(),
+            backlog: Backlog::new(),
+            idle: Notify::new(),
+            inner: Mutex::new(Inner {
+                control,
+                streams: HashMap::new(),
+                opens: VecDeque::new(),
+                lingering: Vec::new(),
+                owing: Vec::new(),
+                pings: HashMap::new(),
+                last_round_trip: None,
+                carried: Carried::default(),
+                drain_announced: false,
+                drain_by_peer: false,
+                drain_seen: false,
+                ended_idle: false,
+            }),
+            driver: AtomicWaker::new(),
+            ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
+            opened: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+        })
+    }
+
+    /// The driver is to be woken when a handle or stream has something for it.
+    pub(crate) fn register_driver(&self, waker: &Waker) {
+        self.driver.register(waker);
+    }
+
+    pub(crate) fn wake_driver(&self) {
+        self.driver.wake();
+    }
+
+    /// Says something over the control channel, if there is one.
+    pub(crate) fn tell(&self, say: impl FnOnce(&mut Control)) {
+        if let Some(control) = &mut self.inner.lock().control {
+            say(control);
+        }
+        self.wake_driver();
+    }
+
+    /// `Ok` if this side may open streams.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.status.check()?;
+        let inner = self.inner.lock();
+        if inner.drain_announced {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "this side is draining the connection",
+            ));
+        }
+        if inner.drain_by_peer {
+            return Err(Error::new(
+                ErrorKind::Closed,
+                "the peer is draining the connection",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Registers an open with the driver.
+    pub(crate) fn request_open(&self, open: Open) {
+        self.inner.lock().opens.push_back(open);
+        self.wake_driver();
+    }
+
+    /// What the peer has said of itself.
+    pub(crate) fn greet(&self, hello: &Hello) {
+        self.slots.shrink(hello.max_streams);
+        let counts = hello.stream_window < WINDOW || hello.connection_window > 0;
+        let windows = counts.then(|| PeerWindows {
+            stream: hello.stream_window,
+            conn: (hello.connection_window > 0).then(|| ConnWindow::new(hello.connection_window)),
+        });
+        // A second hello is refused before it comes here.
+        let _ = self.peer_windows.set(windows);
+    }
+
+    pub(crate) fn peer_windows(&self) -> Option<&PeerWindows> {
+        self.peer_windows.get()?.as_ref()
+    }
+
+    /// The application has read of a stream. Returns whether the stream now [owes](Self::owe) the peer
+    /// a word.
+    pub(crate) fn has_read(&self, state: &mut StreamState) -> bool {
+        let credit = self
+            .worth_telling
+            .is_some_and(|worth| state.unreturned >= worth.max(1));
+        (credit || state.owes_taken) && !std::mem::replace(&mut state.owes, true)
+    }
+
+    /// Puts a stream on the list of those that owe the peer a word.
+    pub(crate) fn owe(&self, stream: &Arc<StreamCore>) {
+        self.inner.lock().owing.push(stream.clone());
+        self.wake_driver();
+    }
+
+    /// Tells the peer what is owed to it.
+    pub(crate) fn settle_debts(&self) {
+        let mut inner = self.inner.lock();
+        let owing = std::mem::take(&mut inner.owing);
+        for stream in &owing {
+            let mut state = stream.state.lock();
+            state.owes = false;
+            let bytes = std::mem::take(&mut state.unreturned);
+            // A stream that is done has said so, which says that everything was taken.
+            let taken = std::mem::take(&mut state.owes_taken) && !state.done;
+            let Some(control) = &mut inner.control else {
+                continue;
+            };
+            if self.worth_telling.is_some() && bytes > 0 {
+                control.credit(stream.id, bytes);
+            }
+            if taken {
+                control.taken(stream.id);
+            }
+        }
+    }
+
+    /// The peer has room again, or will not need it.
+    pub(crate) fn credit(&self, stream: &StreamCore, bytes: u32) {
+        let (freed, writer) = stream.state.lock().credit(bytes);
+        if let Some(windows) = self.peer_windows() {
+            windows.give_back(freed as usize);
+        }
+        wake(writer);
+    }
+
+    /// Takes a stream into the table.
+    pub(crate) fn insert(&self, stream: &Arc<StreamCore>) {
+        self.inner.lock().streams.insert(stream.id, stream.clone());
+        if stream.ours {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The application has taken a stream of the peer.
+    pub(crate) fn accept(&self, stream: &Arc<StreamCore>) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        let cut = {
+            let mut state = stream.state.lock();
+            state.accepted = true;
+            state.is_done()
+        };
+        if cut {
+            self.settle(stream);
+        }
+    }
+
+    /// Looks at a stream after a change: whether the application is done with it, whether the driver
+    /// has to bring it to its end, and whether it can be forgotten.
+    pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
+        let mut inner = self.inner.lock();
+        let mut state = stream.state.lock();
+        let newly_done = !state.done && state.is_done();
+        if newly_done {
+            state.done = true;
+            if !stream.ours
+                && let Some(control) = &mut inner.control
+            {
+                control.done(stream.id);
+            }
+        }
+        if (newly_done && !state.is_closed() || state.is_cut_short()) && !state.lingers {
+            state.lingers = true;
+            inner.lingering.push(stream.clone());
+        }
+        let over = state.done && (state.peer_done || !stream.ours || self.wire == Wire::Raw);
+        let slot = if over { state.slot.take() } else { None };
+        let forget = over && state.is_closed();
+        if forget && let Some(windows) = self.peer_windows() {
+            windows.give_back(state.credit(u32::MAX).0 as usize);
+        }
+        drop(state);
+        drop(slot);
+        if forget && inner.streams.remove(&stream.id).is_some() {
+            inner.carried.add(stream);
+            if inner.streams.is_empty() {
+                self.idle.notify_waiters();
+            }
+        }
+        drop(inner);
+        self.wake_driver();
+    }
+
+    pub(crate) fn stream(&self, id: u64) -> Option<Arc<StreamCore>> {
+        self.inner.lock().streams.get(&id).cloned()
+    }
+
+    /// Closes the connection from this side.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        self.end(CloseReason::local(code, reason));
+    }
+
+    /// Ends the connection, unless it has ended: all that waits wakes up. Returns whether this end
+    /// counts.
+    pub(crate) fn end(&self, reason: CloseReason) -> bool {
+        let mut inner = self.inner.lock();
+        if !self.status.end(reason.clone()) {
+            return false;
+        }
+        // Under the lock, so that the driver does not leave before it.
+        if let (CloseReason::Local { code, reason }, Some(control)) = (&reason, &mut inner.control)
+        {
+            control.close(*code, reason);
+        }
+        self.slots.close();
+        self.ping_places.close();
+        let mut wakers = Vec::new();
+        inner.ended_idle = inner.streams.is_empty();
+        let pings = std::mem::take(&mut inner.pings);
+        let opens = std::mem::take(&mut inner.opens);
+        for stream in inner.streams.values() {
+            let mut state = stream.state.lock();
+            state.unreturned = 0;
+            if state.send == SendState::Open {
+                state.send = SendState::ConnEnded;
+            }
+            state.cut_recv(RecvState::ConnEnded);
+            wakers.extend(state.reader.take());
+            wakers.extend(state.writer.take());
+        }
+        drop(inner);
+        drop(self.backlog.close());
+        drop(pings);
+        drop(opens);
+        wakers.into_iter().for_each(Waker::wake);
+        self.idle.notify_waiters();
+        self.wake_driver();
+        true
+    }
+
+    /// The peer is silent.
+    pub(crate) fn disconnect(&self) {
+        if !self.status.set_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
+            return;
+        }
+        let streams: Vec<_> = self.inner.lock().streams.values().cloned().collect();
+        for stream in streams {
+            self.cut_send(&stream, |state| state.cut_open(SendState::Disconnected), 0);
+            self.cut_recv(&stream, RecvState::Disconnected, 0);
+        }
+    }
+
+    /// Cuts this side's direction short and tells the peer, if `to` makes anything of its state.
+    pub(crate) fn cut_send(
+        &self,
+        stream: &Arc<StreamCore>,
+        to: impl FnOnce(SendState) -> Option<SendState>,
+        code: u32,
+    ) {
+        let waker = {
+            let mut state = stream.state.lock();
+            let Some(next) = to(state.send) else { return };
+            state.send = next;
+            state.writer.take()
+        };
+        self.tell(|control| control.reset(stream.id, code));
+        self.credit(stream, u32::MAX);
+        self.settle(stream);
+        wake(waker);
+    }
+
+    /// Cuts the peer's direction short and tells it, unless it has ended.
+    pub(crate) fn cut_recv(&self, stream: &Arc<StreamCore>, to: RecvState, code: u32) {
+        let waker = {
+            let mut state = stream.state.lock();
+            if !state.cut_recv(to) {
+                return;
+            }
+            state.reader.take()
+        };
+        self.tell(|control| control.stop(stream.id, code));
+        self.settle(stream);
+        wake(waker);
+    }
+
+    /// Announces that this side drains the connection.
+    pub(crate) fn announce_drain(&self) {
+        let mut inner = self.inner.lock();
+        if std::mem::replace(&mut inner.drain_announced, true) {
+            return;
+        }
+        match &mut inner.control {
+            Some(control) => control.drain(),
+            // A plain peer cannot be told.
+            None => inner.drain_seen = true,
+        }
+        drop(inner);
+        self.slots.close();
+        self.wake_driver();
+    }
+
+    /// The peer has announced a drain. The control channel has answered.
+    pub(crate) fn drain_by_peer(&self) {
+        self.inner.lock().drain_by_peer = true;
+        self.slots.close();
+    }
+
+    /// The peer has seen this side's drain.
+    pub(crate) fn drain_seen(&self) {
+        self.inner.lock().drain_seen = true;
+        self.idle.notify_waiters();
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.drain_seen && inner.streams.is_empty() && inner.opens.is_empty()
+    }
+
+    /// Whether no stream was cut short by the end of the connection.
+    pub(crate) fn ended_idle(&self) -> bool {
+        self.inner.lock().ended_idle
+    }
+
+    /// Measures a round trip.
+    pub(crate) async fn ping(&self) -> Result<Duration> {
+        self.status.check()?;
+        if self.wire == Wire::Raw {
+            let why = "a peer of plain yamux cannot be pinged through this connection";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        let ended = || {
+            self.status
+                .error()
+                .unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
+        };
+        let place = self
+            .ping_places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| ended())?;
+        let (answer, answered) = oneshot::channel();
+        let started = Instant::now();
+        let bytes = random()?;
+        {
+            let mut inner = self.inner.lock();
+            self.status.check()?;
+            inner.pings.insert(
+                bytes,
+                Ping {
+                    answer,
+                    started,
+                    _place: place,
+                },
+            );
+            if let Some(control) = &mut inner.control {
+                control.ping(bytes);
+            }
+        }
+        self.wake_driver();
+        answered.await.map_err(|_| ended())?;
+        Ok(started.elapsed().max(Duration::from_nanos(1)))
+    }
+
+    /// The answer to a ping has come.
+    pub(crate) fn pong(&self, bytes: &[u8; PING_LEN]) {
+        let mut inner = self.inner.lock();
+        if let Some(ping) = inner.pings.remove(bytes) {
+            inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
+            drop(inner);
+            // Whoever asked may have given up.
+            let _ = ping.answer.send(());
+        }
+    }
+
+    pub(crate) fn stats(&self) -> ConnStats {
+        let inner = self.inner.lock();
+        let mut carried = inner.carried;
+        for stream in inner.streams.values() {
+            carried.add(stream);
+        }
+        let mut stats = ConnStats::default();
+        stats.bytes_sent = carried.sent;
+        stats.bytes_received = carried.received;
+        stats.streams_opened = self.opened.load(Ordering::Relaxed);
+        stats.streams_accepted = self.accepted.load(Ordering::Relaxed);
+        stats.streams_open = inner.streams.len() as u64;
+        stats.last_round_trip = inner.last_round_trip;
+        stats
+    }
+}
+
+impl Carried {
+    fn add(&mut self, stream: &StreamCore) {
+        let state = stream.state.lock();
+        self.sent += state.sent;
+        self.received += state.received;
+    }
+}
+
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// The bytes of a ping.
+pub(crate) fn random() -> Result<[u8; PING_LEN]> {
+    let mut bytes = [0; PING_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
+    })?;
+    Ok(bytes)
+}

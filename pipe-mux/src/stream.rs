@@ -1,0 +1,249 @@
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use pipe_core::{Error, RecvState, RecvStream, Result, SendState, SendStream, Stream};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::poll_proceed;
+
+use crate::conn::Handle;
+use crate::shared::Shared;
+use crate::stream_core::{Read, StreamCore};
+
+/// A stream of a [`MuxConn`](crate::MuxConn).
+pub struct MuxStream {
+    // Dropped in this order: the peer hears of the reset before the stop.
+    send: MuxSendStream,
+    recv: MuxRecvStream,
+}
+
+/// The sending direction of a [`MuxStream`].
+pub struct MuxSendStream(End);
+
+/// The receiving direction of a [`MuxStream`].
+pub struct MuxRecvStream(End);
+
+struct End {
+    stream: Arc<StreamCore>,
+    handle: Arc<Handle>,
+}
+
+impl End {
+    fn shared(&self) -> &Shared {
+        &self.handle.0
+    }
+
+    /// A peer that broke the rules within a stream has lost the connection.
+    fn fail_on_protocol(&self, error: Error) -> io::Error {
+        if error.kind() == pipe_core::ErrorKind::Protocol {
+            self.shared()
+                .end(pipe_core::CloseReason::Failed(error.clone()));
+        }
+        error.into()
+    }
+}
+
+impl MuxStream {
+    pub(crate) fn new(stream: Arc<StreamCore>, handle: Arc<Handle>) -> Self {
+        let end = End {
+            stream: stream.clone(),
+            handle: handle.clone(),
+        };
+        Self {
+            send: MuxSendStream(end),
+            recv: MuxRecvStream(End { stream, handle }),
+        }
+    }
+}
+
+impl Stream for MuxStream {
+    type SendHalf = MuxSendStream;
+    type RecvHalf = MuxRecvStream;
+
+    fn id(&self) -> u64 {
+        self.send.id()
+    }
+
+    fn reset(&mut self, code: u32) {
+        self.send.reset(code);
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.recv.stop(code);
+    }
+
+    fn into_split(self) -> (MuxSendStream, MuxRecvStream) {
+        (self.send, self.recv)
+    }
+}
+
+impl AsyncWrite for MuxSendStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let coop = ready!(poll_proceed(cx));
+        let end = &self.0;
+        let mut state = end.stream.state.lock();
+        let written = ready!(state.poll_write(cx, buf, end.shared().peer_windows(), || {
+            end.shared().status.error()
+        }));
+        drop(state);
+        coop.made_progress();
+        Poll::Ready(written.map_err(|error| end.fail_on_protocol(error)))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let End { stream, .. } = &self.0;
+        let shared = self.0.shared();
+        let shut = {
+            let mut state = stream.state.lock();
+            ready!(state.poll_shutdown(cx, || shared.status.error()))
+        };
+        if let Some(bytes) = shut? {
+            shared.tell(|control| control.end(stream.id, bytes));
+            shared.settle(stream);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl SendStream for MuxSendStream {
+    fn id(&self) -> u64 {
+        self.0.stream.id
+    }
+
+    fn reset(&mut self, code: u32) {
+        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
+        self.0.shared().cut_send(&self.0.stream, cut, code);
+    }
+
+    async fn stopped(&mut self) -> Result<Option<u32>> {
+        poll_fn(|cx| {
+            let mut state = self.0.stream.state.lock();
+            match state.send {
+                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
+                SendState::Shut if state.taken || state.peer_done => return Poll::Ready(Ok(None)),
+                send => {
+                    let ended = self.0.shared().status.error();
+                    if let Some(error) = send.shutdown_error(ended.clone()).or(ended) {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+            }
+            state.writer = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+impl Drop for MuxSendStream {
+    fn drop(&mut self) {
+        SendStream::reset(self, 0);
+    }
+}
+
+impl AsyncRead for MuxRecvStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let coop = ready!(poll_proceed(cx));
+        let end = &self.0;
+        let shared = end.shared();
+        let mut state = end.stream.state.lock();
+        let read = state.poll_read(cx, buf.initialize_unfilled(), || shared.status.error());
+        let done = !state.done && state.is_done();
+        let doubtful = state.doubtful_end;
+        let owes = shared.has_read(&mut state);
+        drop(state);
+        if doubtful {
+            shared.wake_driver();
+        }
+        if owes {
+            shared.owe(&end.stream);
+        }
+        let read = ready!(read);
+        coop.made_progress();
+        match read {
+            Ok(Read::Bytes(count)) => buf.advance(count),
+            Ok(Read::End) => {}
+            Err(error) => return Poll::Ready(Err(end.fail_on_protocol(error))),
+        }
+        if done {
+            shared.settle(&end.stream);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl RecvStream for MuxRecvStream {
+    fn id(&self) -> u64 {
+        self.0.stream.id
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.0
+            .shared()
+            .cut_recv(&self.0.stream, RecvState::Stopped(code), code);
+    }
+}
+
+impl Drop for MuxRecvStream {
+    fn drop(&mut self) {
+        RecvStream::stop(self, 0);
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.send).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.send).poll_shutdown(cx)
+    }
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.recv).poll_read(cx, buf)
+    }
+}
+
+macro_rules! debug {
+    ($($type:ident)*) => {$(
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($type)).field("id", &self.id()).finish_non_exhaustive()
+            }
+        }
+    )*};
+}
+
+debug!(MuxStream MuxSendStream MuxRecvStream);

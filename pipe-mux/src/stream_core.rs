@@ -1,0 +1,351 @@
+use std::io;
+use std::task::{Context, Poll, Waker, ready};
+
+use parking_lot::Mutex;
+use pipe_core::{ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot};
+
+use crate::Wire;
+use crate::muxer::MuxerStream;
+
+/// How much is thrown away at once of what nobody wants to read.
+const SCRATCH: usize = 4 * 1024;
+
+/// A stream: the multiplexer's, and what the control channel says of it.
+pub(crate) struct StreamCore {
+    pub(crate) id: u64,
+    /// Whether this side opened it.
+    pub(crate) ours: bool,
+    pub(crate) state: Mutex<StreamState>,
+}
+
+pub(crate) struct StreamState {
+    io: crate::InnerStream,
+    wire: Wire,
+    pub(crate) send: SendState,
+    pub(crate) recv: RecvState,
+    /// Bytes accepted from the application.
+    pub(crate) sent: u64,
+    /// Bytes that have come from the multiplexer for the application.
+    pub(crate) received: u64,
+    /// Bytes that count against the peer's window; only where it counts them over the control channel.
+    used: u32,
+    /// Bytes that were read and that the peer was not told of.
+    pub(crate) unreturned: u32,
+    /// The peer has read this side's direction to its end.
+    pub(crate) taken: bool,
+    /// This side has read the peer's direction to its end and has not said so.
+    pub(crate) owes_taken: bool,
+    /// It is on the list of streams that owe the peer a word.
+    pub(crate) owes: bool,
+    /// How many bytes the peer has announced to be all.
+    announced: Option<u64>,
+    /// The multiplexer's stream has ended: it gives no more bytes, or takes none.
+    read_ended: bool,
+    write_ended: bool,
+    /// A plain end was read that may also be that of the connection. The driver confirms it.
+    pub(crate) doubtful_end: bool,
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+    /// This side's application has it.
+    pub(crate) accepted: bool,
+    /// The peer's application is done with it.
+    pub(crate) peer_done: bool,
+    /// This side's application was found to be done with it.
+    pub(crate) done: bool,
+    /// The driver has it on its list.
+    pub(crate) lingers: bool,
+    /// Held as long as a stream that this side opened is in use at either side.
+    pub(crate) slot: Option<StreamSlot>,
+}
+
+/// The windows that the peer counts over the control channel, where the multiplexer's are too wide.
+#[derive(Debug)]
+pub(crate) struct PeerWindows {
+    pub(crate) stream: u32,
+    pub(crate) conn: Option<ConnWindow>,
+}
+
+impl PeerWindows {
+    /// Takes room for up to `want` more bytes of a stream that uses `used`.
+    fn take(&self, used: u32, want: usize, cx: &Context<'_>) -> usize {
+        let room = (self.stream.saturating_sub(used) as usize).min(want);
+        match &self.conn {
+            Some(conn) if room > 0 => conn.take(room, cx),
+            _ => room,
+        }
+    }
+
+    /// Gives room back that was not used after all, or is free again.
+    pub(crate) fn give_back(&self, count: usize) {
+        if let Some(conn) = &self.conn {
+            conn.give(count as u32);
+        }
+    }
+}
+
+/// What a read came to.
+pub(crate) enum Read {
+    Bytes(usize),
+    End,
+}
+
+impl StreamCore {
+    pub(crate) fn new(io: crate::InnerStream, wire: Wire, slot: Option<StreamSlot>) -> Self {
+        let id = io.id();
+        Self {
+            id,
+            ours: slot.is_some(),
+            state: Mutex::new(StreamState {
+                io,
+                wire,
+                send: SendState::Open,
+                recv: RecvState::Open,
+                sent: 0,
+                received: 0,
+                used: 0,
+                unreturned: 0,
+                taken: false,
+                owes_taken: false,
+                owes: false,
+                announced: None,
+                read_ended: false,
+                write_ended: false,
+                doubtful_end: false,
+                reader: None,
+                writer: None,
+                accepted: slot.is_some(),
+                peer_done: false,
+                done: false,
+                lingers: false,
+                slot,
+            }),
+        }
+    }
+}
+
+impl StreamState {
+    /// Reads for the application. `conn` gives the end of the connection.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Read>> {
+        if self.recv == RecvState::Ended {
+            return Poll::Ready(Ok(Read::End));
+        }
+        if let Some(error) = self.recv.read_error(conn()) {
+            return Poll::Ready(Err(error));
+        }
+        if self.announced == Some(self.received) {
+            self.recv = RecvState::Ended;
+            self.owes_taken = true;
+            return Poll::Ready(Ok(Read::End));
+        }
+        if !self.read_ended {
+            match self.io.poll_read(cx, buf) {
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    self.received += count as u64;
+                    self.unreturned += count as u32;
+                    if self.announced.is_some_and(|all| self.received > all) {
+                        return Poll::Ready(Err(protocol("bytes after the end of a stream")));
+                    }
+                    return Poll::Ready(Ok(Read::Bytes(count)));
+                }
+                Poll::Ready(Ok(_)) => self.read_ended = true,
+                // An error means that the connection has ended: the driver says how.
+                Poll::Ready(Err(_)) | Poll::Pending => {}
+            }
+        }
+        if self.read_ended {
+            if self.announced.is_some() {
+                return Poll::Ready(Err(protocol("fewer bytes than announced in a stream")));
+            }
+            if self.wire == Wire::Raw {
+                return self.raw_end(cx);
+            }
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The end of a plain stream. One that was cut while this side could still write was reset; after
+    /// that a reset, and the loss of the connection, look like an end, and the driver tells the latter.
+    fn raw_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read>> {
+        if self.io.is_cut() && !self.write_ended {
+            self.recv = RecvState::Reset(0);
+            return Poll::Ready(Err(Error::reset(0)));
+        }
+        self.doubtful_end = true;
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The connection was alive after the plain end.
+    pub(crate) fn confirm_end(&mut self) -> Option<Waker> {
+        if std::mem::take(&mut self.doubtful_end) && self.recv == RecvState::Open {
+            self.recv = RecvState::Ended;
+            return self.reader.take();
+        }
+        None
+    }
+
+    /// Writes for the application, within the peer's windows.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        windows: Option<&PeerWindows>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<usize>> {
+        if self.send != SendState::Open {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let room = windows.map_or(buf.len(), |w| w.take(self.used, buf.len(), cx));
+        if room == 0 {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let written = self.io.poll_write(cx, &buf[..room]);
+        if let Some(windows) = windows {
+            let count = if let Poll::Ready(Ok(count)) = written {
+                count
+            } else {
+                0
+            };
+            windows.give_back(room - count);
+            self.used += count as u32;
+        }
+        match written {
+            Poll::Ready(Ok(count)) => {
+                self.sent += count as u64;
+                return Poll::Ready(Ok(count));
+            }
+            Poll::Ready(Err(_)) if self.wire == Wire::Raw && self.io.is_cut() => {
+                // The peer has dropped a plain stream, which says nothing of a code.
+                if let Some(next) = self.send.stop(0) {
+                    self.send = next;
+                }
+                return Poll::Ready(Err(self.send.write_error(conn())));
+            }
+            // An error means that the connection has ended: the driver says how.
+            Poll::Ready(Err(_)) | Poll::Pending => {}
+        }
+        self.writer = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Ends the sending direction for the application. `Some` with the number of bytes when the end
+    /// is to be announced.
+    pub(crate) fn poll_shutdown(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Option<u64>>> {
+        if let Some(error) = self.send.shutdown_error(conn()) {
+            return Poll::Ready(Err(error));
+        }
+        if self.send != SendState::Open {
+            return Poll::Ready(Ok(None));
+        }
+        match self.io.poll_finish(cx) {
+            Poll::Ready(Ok(())) => {
+                self.write_ended = true;
+                self.send = SendState::Shut;
+                Poll::Ready(Ok(Some(self.sent)))
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => {
+                self.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// The peer announced the end of its direction.
+    pub(crate) fn announce_end(&mut self, bytes: u64) -> Result<Option<Waker>> {
+        if self.announced.replace(bytes).is_some() || self.received > bytes {
+            return Err(protocol("a second or false end of a stream"));
+        }
+        Ok(self.reader.take())
+    }
+
+    /// The peer has read so many more bytes. Returns how many were counted, and the writer's waker.
+    pub(crate) fn credit(&mut self, bytes: u32) -> (u32, Option<Waker>) {
+        let freed = bytes.min(self.used);
+        self.used -= freed;
+        (freed, self.writer.take())
+    }
+
+    /// Cuts the receiving direction short, unless it has ended. Returns whether it did.
+    pub(crate) fn cut_recv(&mut self, to: RecvState) -> bool {
+        let open = self.recv == RecvState::Open && self.announced != Some(self.received);
+        if open {
+            self.recv = to;
+        }
+        open
+    }
+
+    /// Whether this side's application is done with both directions.
+    pub(crate) fn is_done(&self) -> bool {
+        let received = self.recv != RecvState::Open || self.announced == Some(self.received);
+        received && self.send != SendState::Open && self.accepted
+    }
+
+    /// Whether a direction was cut short, so that the driver has to bring it to its end.
+    pub(crate) fn is_cut_short(&self) -> bool {
+        let send = !matches!(self.send, SendState::Open | SendState::Shut) && !self.write_ended;
+        let recv = !matches!(self.recv, RecvState::Open | RecvState::Ended) && !self.read_ended;
+        send || recv
+    }
+
+    /// Whether the multiplexer's stream can be dropped without a reset.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.read_ended && self.write_ended
+    }
+
+    /// Brings the multiplexer's stream to its end once the application is done with it: what still
+    /// comes is thrown away, so that the peer's credit lasts.
+    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wire == Wire::Raw && self.is_done() {
+            // Dropping a plain stream unfinished is the only way to reset it.
+            (self.read_ended, self.write_ended) = (true, true);
+            return Poll::Ready(());
+        }
+        if self.send != SendState::Open && !self.write_ended {
+            match self.io.poll_finish(cx) {
+                Poll::Ready(_) => self.write_ended = true,
+                Poll::Pending => {}
+            }
+        }
+        let unwanted = self.recv != RecvState::Open || self.announced == Some(self.received);
+        if unwanted {
+            let mut scratch = [0; SCRATCH];
+            while !self.read_ended {
+                match ready!(self.io.poll_read(cx, &mut scratch)) {
+                    Ok(count) if count > 0 => {}
+                    _ => self.read_ended = true,
+                }
+            }
+        }
+        if self.is_closed() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Shows the stream to the peer.
+    pub(crate) fn poll_announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_announce(cx)
+    }
+}
+
+fn protocol(what: &'static str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer broke the protocol: {what}"),
+    )
+}

@@ -1,0 +1,121 @@
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures::io::{AsyncRead, AsyncWrite};
+use pipe_core::{Error, ErrorKind, Result};
+use yamux::{Connection, ConnectionError, Mode};
+
+use crate::coalesce::Coalesce;
+use crate::muxer::{Muxer, MuxerStream};
+
+/// How much one frame carries at most: larger ones delay other streams, smaller ones cost more.
+const FRAME: usize = 16 * 1024;
+
+/// The receive window that yamux gives to every stream.
+pub(crate) const WINDOW: u32 = yamux::DEFAULT_CREDIT;
+
+/// A yamux connection, as the [specification](https://github.com/hashicorp/yamux/blob/master/spec.md)
+/// has it.
+pub(crate) struct Yamux<T>(Connection<Coalesce<T>>);
+
+/// A yamux stream.
+pub(crate) struct YamuxStream {
+    inner: yamux::Stream,
+    id: u64,
+}
+
+impl<T> Yamux<T>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    /// `max_streams` counts the streams of both sides; passing it would end the connection, so the
+    /// owner keeps below.
+    pub(crate) fn new(io: Coalesce<T>, mode: Mode, max_streams: usize) -> Self {
+        let mut config = yamux::Config::default();
+        config.set_max_connection_receive_window(None);
+        config.set_max_num_streams(max_streams);
+        // Windows stay as they are: growing ones hurt the latency of their siblings.
+        config.set_max_connection_receive_window(Some(max_streams * WINDOW as usize));
+        config.set_split_send_size(FRAME);
+        Self(Connection::new(io, config, mode))
+    }
+}
+
+impl<T> Muxer for Yamux<T>
+where
+    T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+{
+    type Stream = YamuxStream;
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<YamuxStream>> {
+        self.0
+            .poll_new_outbound(cx)
+            .map_ok(YamuxStream::new)
+            .map_err(error)
+    }
+
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<YamuxStream>>> {
+        self.0.poll_next_inbound(cx).map(|next| {
+            next.map(|stream| stream.map(YamuxStream::new).map_err(error))
+                .transpose()
+        })
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_close(cx).map_err(io::Error::other)
+    }
+}
+
+impl YamuxStream {
+    fn new(inner: yamux::Stream) -> Self {
+        // The number of a yamux stream can only be had as text.
+        let id = inner.id().to_string().parse().unwrap_or_default();
+        Self { inner, id }
+    }
+}
+
+impl MuxerStream for YamuxStream {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn poll_announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // An empty frame carries the flag that the next frame would have carried.
+        ready!(Pin::new(&mut self.inner).poll_write(cx, &[]))?;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_close(cx)
+    }
+
+    fn is_cut(&self) -> bool {
+        self.inner.is_closed()
+    }
+}
+
+fn error(error: ConnectionError) -> Error {
+    match error {
+        ConnectionError::Io(error) => Error::with_source(
+            ErrorKind::Failed,
+            format!("the connection is lost: {error}"),
+            error,
+        ),
+        ConnectionError::Decode(error) => Error::with_source(
+            ErrorKind::Protocol,
+            format!("the peer broke the yamux protocol: {error}"),
+            error,
+        ),
+        ConnectionError::Closed => Error::new(ErrorKind::Failed, "the peer ended the connection"),
+        error => Error::with_source(ErrorKind::Protocol, error.to_string(), error),
+    }
+}
