@@ -68,6 +68,10 @@ impl<T> Backlog<T> {
             {
                 let mut state = self.state.lock();
                 if let Some(item) = state.items.pop_front() {
+                    // One wake-up may have stood for several items.
+                    if !state.items.is_empty() {
+                        self.news.notify_one();
+                    }
                     return Some(item);
                 }
                 if state.closed {
@@ -168,6 +172,22 @@ mod tests {
         backlog.push(1).unwrap();
         drop(first);
         assert_eq!(second.now_or_never(), Some(Some(1)));
+    }
+
+    #[test]
+    fn two_items_wake_two_who_were_about_to_wait() {
+        let backlog = Backlog::new();
+        backlog.push(1).unwrap();
+        backlog.push(2).unwrap();
+        assert_eq!(backlog.pop().now_or_never(), Some(Some(1)));
+        assert_eq!(backlog.pop().now_or_never(), Some(Some(2)));
+        let (mut first, mut second) = (Box::pin(backlog.pop()), Box::pin(backlog.pop()));
+        assert!(first.as_mut().now_or_never().is_none());
+        assert!(second.as_mut().now_or_never().is_none());
+        backlog.push(3).unwrap();
+        backlog.push(4).unwrap();
+        assert_eq!(second.now_or_never(), Some(Some(3)));
+        assert_eq!(first.now_or_never(), Some(Some(4)));
     }
 
     #[test]

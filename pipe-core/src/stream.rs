@@ -11,6 +11,9 @@ use crate::Result;
 /// longer wanted. A read gives `Ok(0)` only after the peer's `shutdown`, and then every time: a
 /// stream that was cut short reads as an error.
 ///
+/// A `shutdown` after the peer's stop succeeds: the peer wants no more, and there is no more.
+/// [`SendStream::stopped`] tells whether that happened.
+///
 /// Dropping a stream before its `shutdown` resets it with code 0, and dropping it before the peer's
 /// end was read stops the peer with code 0. After `shutdown`, dropping loses nothing as long as the
 /// connection lives.
@@ -55,7 +58,7 @@ pub trait SendStream: AsyncWrite + Unpin + Send + 'static {
     fn reset(&mut self, code: u32);
 
     /// Waits until this direction is of no more use: `Some(code)` when the peer has
-    /// [stopped](Stream::stop) it, `None` when it was shut down and the peer has taken in every byte.
+    /// [stopped](Stream::stop) it, `None` when it was shut down and every byte has reached the peer.
     ///
     /// # Errors
     ///

@@ -62,17 +62,22 @@ impl SendState {
     /// connection, if it has ended.
     #[cold]
     pub fn write_error(self, conn: Option<Error>) -> Error {
-        self.shutdown_error(conn)
-            .unwrap_or_else(Error::write_after_shutdown)
+        match self {
+            Self::Stopped { code, shut: false } => Error::stopped(code),
+            other => other
+                .shutdown_error(conn)
+                .unwrap_or_else(Error::write_after_shutdown),
+        }
     }
 
-    /// The error of a shutdown of a direction that was cut short. `conn` is the error of the
-    /// connection, if it has ended.
+    /// The error of a shutdown of a direction that this side or the network cut short. `conn` is the
+    /// error of the connection, if it has ended.
+    ///
+    /// A stop by the peer is none: it wants no more, and there is no more.
     pub fn shutdown_error(self, conn: Option<Error>) -> Option<Error> {
         match self {
-            Self::Open | Self::Shut | Self::Stopped { shut: true, .. } => None,
+            Self::Open | Self::Shut | Self::Stopped { .. } => None,
             Self::Reset(code) => Some(Error::reset(code)),
-            Self::Stopped { code, shut: false } => Some(Error::stopped(code)),
             Self::Disconnected => Some(disconnected()),
             Self::ConnEnded => conn,
         }
@@ -111,7 +116,8 @@ mod tests {
         assert!(state.shutdown_error(None).is_none());
         assert_eq!(state.write_error(None).kind(), ErrorKind::Io);
         let state = SendState::Open.stop(9).unwrap();
-        assert_eq!(state.shutdown_error(None).unwrap().code(), Some(9));
+        assert_eq!(state.write_error(None).code(), Some(9));
+        assert!(state.shutdown_error(None).is_none());
         assert_eq!(state.stop(10), None);
     }
 

@@ -385,10 +385,6 @@ fn told_state<C: Conn>(fault: Fault, conn: &C) -> Option<watch::Receiver<ConnSta
             (ConnState::Disconnected, ConnState::Connected) => told,
             _ => real,
         },
-        Fault::EndIsToldAsOutage => |_, real| match real {
-            ConnState::Closed => ConnState::Disconnected,
-            _ => real,
-        },
         _ => return None,
     };
     let mut real = conn.state();

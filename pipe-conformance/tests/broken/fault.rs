@@ -286,8 +286,6 @@ faults! {
         DrainWaitsForAStream: 89;
         /// A reason that is too long panics.
         LongReasonPanics: 90;
-        /// The state of a closed connection is `Disconnected`.
-        EndIsToldAsOutage: 80;
     }
     liveness {
         /// `ping` returns zero.
