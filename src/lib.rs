@@ -5,6 +5,8 @@ use std::sync::LazyLock;
 pub use pipe_core::*;
 #[cfg(feature = "inproc")]
 pub use pipe_inproc as inproc;
+#[cfg(feature = "tcp")]
+pub use pipe_tcp as tcp;
 
 pub mod prelude;
 
@@ -73,6 +75,8 @@ pub fn registry() -> &'static Registry {
         let registry = Registry::new();
         #[cfg(feature = "inproc")]
         let registry = registry.with(inproc::InprocTransport::new());
+        #[cfg(feature = "tcp")]
+        let registry = registry.with(tcp::TcpTransport::new());
         registry
     });
     &DEFAULT

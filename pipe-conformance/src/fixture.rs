@@ -27,6 +27,16 @@ pub trait Fixture: Send + Sync + 'static {
     /// An error fails the case.
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>>;
 
+    /// The same for the cases that harm connections: [`setup`](Self::setup) unless told otherwise. For
+    /// fixtures whose faults have a price, such as a proxy that hides the addresses of the ends.
+    ///
+    /// # Errors
+    ///
+    /// An error fails the case.
+    fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
+        self.setup(config)
+    }
+
     /// An address to listen on that nobody else uses: each call gives another one, or one that leaves
     /// the choice to the transport (port 0, say).
     fn listen_addr(&self) -> Addr;

@@ -8,7 +8,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::case::{self, Case};
 use crate::env::{Addrs, Env, Inner, Role};
-use crate::fixture::{Clock, DEFAULT_LIMIT, Fixture, Setup};
+use crate::fixture::{Capability, Clock, DEFAULT_LIMIT, Fixture, Setup};
 use crate::panics::Panics;
 use crate::time::within;
 
@@ -178,10 +178,12 @@ impl<F: Fixture, T: Transport> Run<F, T> {
 
     fn env(&self) -> Result<Env<T>, String> {
         let config = (self.case.config)(self.fixture.config());
-        let setup = self
-            .fixture
-            .setup(config.clone())
-            .map_err(|e| format!("the fixture's setup failed: {e:?}"))?;
+        let setup = if self.case.needs.contains(&Capability::Faults) {
+            self.fixture.setup_with_faults(config.clone())
+        } else {
+            self.fixture.setup(config.clone())
+        };
+        let setup = setup.map_err(|e| format!("the fixture's setup failed: {e:?}"))?;
         let setup = (self.dress)(setup);
         Ok(Env::new(Inner {
             transport: setup.transport,

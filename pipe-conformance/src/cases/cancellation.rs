@@ -95,7 +95,8 @@ async fn a_dropped_write_has_sent_a_prefix<T: Transport>(env: Env<T>) {
 }
 
 async fn a_buffer_may_change_after_its_write_was_dropped<T: Transport>(env: Env<T>) {
-    const LEN: usize = 512 * 1024;
+    // More than the windows and a transport's own buffers hold.
+    const LEN: usize = 2 << 20;
     const SIZE: usize = 3000;
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
@@ -121,7 +122,7 @@ async fn a_buffer_may_change_after_its_write_was_dropped<T: Transport>(env: Env<
         taken
     };
     let read = async {
-        let mut buf = vec![0; 8000];
+        let mut buf = vec![0; 16_000];
         let mut got = Vec::new();
         loop {
             match receiver.read(&mut buf).await.expect("a read") {

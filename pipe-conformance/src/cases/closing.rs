@@ -45,8 +45,12 @@ async fn a_close_tells_its_code_and_reason<T: Transport>(env: Env<T>) {
     let (here, there) = env.soon("the end at both sides", ends).await;
     expect_local(&here, 5, "bye");
     expect_remote(&there, 5, "bye");
-    assert_eq!(*pair.opener.state().borrow(), ConnState::Closed);
-    assert_eq!(*pair.acceptor.state().borrow(), ConnState::Closed);
+    for conn in [&pair.opener, &pair.acceptor] {
+        let mut state = conn.state();
+        let last = state.wait_for(|state| state.is_final());
+        let last = *env.soon("the last state", last).await.expect("a state");
+        assert_eq!(last, ConnState::Closed);
+    }
 }
 
 async fn a_close_wakes_all_that_is_blocked<T: Transport>(env: Env<T>) {

@@ -9,7 +9,7 @@ use pipe_core::{Conn, Error, ErrorKind, RecvStream, SendStream, Stream, Transpor
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet, yield_now};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backpressure::{expect_echo, unless_stuck};
 use crate::case::{Case, case};
@@ -131,7 +131,10 @@ async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
         }
     }
     let connect = async {
-        while Instant::now() < until {
+        for _ in 0..ROUNDS {
+            if Instant::now() >= until {
+                break;
+            }
             let (dialed, accepted) = env.pair_on(&pair.listener).await;
             dialed.close(1, "enough");
             accepted.close(2, "enough");
@@ -149,8 +152,8 @@ async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
     expect_echo(&env, &mut here, &mut there).await;
 }
 
-/// So that it ends even where no time passes between the rounds, because the clock is paused.
-const ROUNDS: u32 = 50_000;
+/// After how many rounds a task is done in any case: under paused time an ideal link lets none pass.
+const ROUNDS: u32 = 10_000;
 
 /// Opens streams and uses them up in every way. What comes of that depends on what the peer does.
 async fn open_and_use<C: Conn>(conn: C, until: Instant) {
@@ -216,15 +219,14 @@ async fn ask_everything<C: Conn>(conn: C, until: Instant) {
         let other = conn.clone();
         assert!(!state.borrow_and_update().is_final());
         let stats = conn.stats();
-        assert!(
-            stats.bytes_sent >= before.bytes_sent && stats.streams_opened >= before.streams_opened
-        );
+        assert!(stats.bytes_sent >= before.bytes_sent);
+        assert!(stats.streams_opened >= before.streams_opened);
         before = stats;
         assert_eq!(other.local_addr(), conn.local_addr());
         assert_eq!(other.remote_addr(), conn.remote_addr());
         assert_eq!(other.peer_identity(), conn.peer_identity());
         assert!(conn.closed().now_or_never().is_none());
-        yield_now().await;
+        sleep(Duration::from_millis(1)).await;
     }
 }
 
@@ -248,27 +250,23 @@ async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
         let stream = stream.expect("an open");
         let unread = unread.expect("an accept");
 
-        let racing: [(&str, JoinHandle<Error>); 5] = [
-            ("open", tokio::spawn(open_until_error(opener.clone()))),
-            (
-                "peer's open",
-                tokio::spawn(open_until_error(acceptor.clone())),
-            ),
-            ("accept", tokio::spawn(accept_until_error(opener.clone()))),
-            (
-                "peer's accept",
-                tokio::spawn(accept_until_error(acceptor.clone())),
-            ),
-            ("write", tokio::spawn(write_until_error(stream))),
+        let racing: [JoinHandle<(&str, Error)>; 5] = [
+            tokio::spawn(open_until_error(opener.clone())),
+            tokio::spawn(open_until_error(acceptor.clone())),
+            tokio::spawn(accept_until_error(opener.clone())),
+            tokio::spawn(accept_until_error(acceptor.clone())),
+            tokio::spawn(write_until_error(stream)),
         ];
         for _ in 0..round / 2 % 8 {
             yield_now().await;
         }
         let closer = if round % 2 == 0 { &opener } else { &acceptor };
         closer.close(7, "now");
-        for (what, task) in racing {
-            let error = env.soon(&format!("the end of {what}"), task).await;
-            let error = error.expect("no panic");
+        for task in racing {
+            let ended = env
+                .soon("the end of all that raced with a close", task)
+                .await;
+            let (what, error) = ended.expect("no panic");
             assert_eq!(error.kind(), ErrorKind::Closed, "{what} gave {error:?}");
         }
         drop(unread);
@@ -276,26 +274,26 @@ async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
 }
 
 /// Keeps what it opens, so that it comes to wait at the limit.
-async fn open_until_error<C: Conn>(conn: C) -> Error {
+async fn open_until_error<C: Conn>(conn: C) -> (&'static str, Error) {
     let mut opened = Vec::new();
     loop {
         match conn.open_stream().await {
             Ok(stream) => opened.push(stream),
-            Err(e) => return e,
+            Err(e) => return ("an open", e),
         }
     }
 }
 
-async fn accept_until_error<C: Conn>(conn: C) -> Error {
+async fn accept_until_error<C: Conn>(conn: C) -> (&'static str, Error) {
     let mut accepted = Vec::new();
     loop {
         match conn.accept_stream().await {
             Ok(stream) => accepted.push(stream),
-            Err(e) => return e,
+            Err(e) => return ("an accept", e),
         }
     }
 }
 
-async fn write_until_error<S: Stream>(mut stream: S) -> Error {
-    write_error(&mut stream).await
+async fn write_until_error<S: Stream>(mut stream: S) -> (&'static str, Error) {
+    ("a write", write_error(&mut stream).await)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use pipe_core::{CloseReason, Config, Conn, ConnState, ErrorKind, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
 use super::backpressure::expect_echo;
@@ -28,7 +28,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(94, a_cut_link_is_noticed_and_given_up)
             .needs(&[Capability::Faults])
             .weight(2)
-            .config(|config| times(config, 100, 500, 3000)),
+            .config(|config| times(config, 100, 500, 4000)),
         case!(95, a_link_that_heals_has_lost_nothing)
             .needs(&[Capability::Faults])
             .weight(3)
@@ -37,11 +37,11 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
             .needs(&[Capability::Faults])
             .once()
             .weight(3)
-            .config(|config| times(config, 100, 500, 3000)),
+            .config(|config| times(config, 100, 500, 4000)),
         case!(97, a_killed_peer_is_noticed_and_given_up)
             .needs(&[Capability::Faults])
             .weight(2)
-            .config(|config| times(config, 100, 500, 3000)),
+            .config(|config| times(config, 100, 500, 4000)),
     ]
 }
 
@@ -89,11 +89,12 @@ async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
             });
         }
     }
-    for _ in 0..5 {
-        sleep(Duration::from_millis(20)).await;
+    let enough = 32 * u64::from(env.config().stream_window);
+    while pair.opener.stats().bytes_sent < enough || pair.acceptor.stats().bytes_sent < enough {
         let (here, there) = tokio::join!(pair.opener.ping(), pair.acceptor.ping());
         here.expect("a ping of the opener");
         there.expect("a ping of the acceptor");
+        yield_now().await;
     }
     assert!(load.try_join_next().is_none(), "the load has ended early");
 }

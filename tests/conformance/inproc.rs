@@ -1,16 +1,12 @@
-//! The conformance suite, on every transport of the default features.
-
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use pipe_conformance::{Clock, Faults, Fixture, Setup, conformance};
+use pipe_conformance::{Clock, Faults, Fixture, Setup};
 use pipe_core::{Addr, Config, Result};
-use pipe_inproc::{InprocTransport, Link, LinkProfile, Namespace};
-
-conformance!(Inproc, SlowInproc);
+use pipewerks::inproc::{InprocTransport, Link, LinkProfile, Namespace};
 
 /// In-process connections over an ideal link, in real time.
-struct Inproc;
+pub(crate) struct Inproc;
 
 impl Fixture for Inproc {
     type Transport = InprocTransport;
@@ -37,7 +33,7 @@ impl Fixture for Inproc {
 }
 
 /// In-process connections over a bad link, in virtual time.
-struct SlowInproc;
+pub(crate) struct SlowInproc;
 
 impl Fixture for SlowInproc {
     type Transport = InprocTransport;
