@@ -231,11 +231,11 @@ faults! {
         /// A read that was given up takes the next bytes with it.
         CancelledReadTakesBytes: 72;
         /// A write that has to wait keeps its bytes, and takes them for those of the next write.
-        PendingWriteKeepsItsBytes: 73;
+        PendingWriteKeepsItsBytes: 73 74;
         /// A write that has to wait is sent, and not reported.
-        PendingWriteIsSent: 57 74;
+        PendingWriteIsSent: 57;
         /// A write that has to wait keeps its offset, and starts there in the next buffer.
-        PendingWriteKeepsItsOffset: 73;
+        PendingWriteKeepsItsOffset: 73 74;
         /// `open_stream` opens when it is called, not when it is polled.
         OpenBeginsUnpolled: 76;
         /// An `accept_stream` that was given up takes the next stream with it.
