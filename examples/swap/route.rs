@@ -7,6 +7,7 @@ use crate::failure::{At, Failure};
 /// All routes, in the order in which they are run. A further transport is a further line.
 pub(crate) const ROUTES: &[Route] = &[
     Route::new("inproc", "inproc://swap"),
+    Route::new("tcp", "tcp://127.0.0.1:0"),
     Route::new("inproc-lan", "inproc://swap")
         .over("lan")
         .at_most(400, 16 * MIB),

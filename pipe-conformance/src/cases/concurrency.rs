@@ -131,10 +131,7 @@ async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
         }
     }
     let connect = async {
-        for _ in 0..ROUNDS {
-            if Instant::now() >= until {
-                break;
-            }
+        for _ in rounds(until) {
             let (dialed, accepted) = env.pair_on(&pair.listener).await;
             dialed.close(1, "enough");
             accepted.close(2, "enough");
@@ -152,13 +149,16 @@ async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
     expect_echo(&env, &mut here, &mut there).await;
 }
 
-/// After how many rounds a task is done in any case: under paused time an ideal link lets none pass.
-const ROUNDS: u32 = 10_000;
+/// Counts rounds until that time. They end in any case, since under paused time an ideal link lets no
+/// time pass.
+fn rounds(until: Instant) -> impl Iterator<Item = u32> {
+    (0..10_000).take_while(move |_| Instant::now() < until)
+}
 
 /// Opens streams and uses them up in every way. A timeout lets through what is ready at once, so the time
 /// is looked at as well. What comes of that depends on what the peer does.
 async fn open_and_use<C: Conn>(conn: C, until: Instant) {
-    for round in 0..ROUNDS {
+    for round in rounds(until) {
         if Instant::now() >= until {
             return;
         }
@@ -170,7 +170,7 @@ async fn open_and_use<C: Conn>(conn: C, until: Instant) {
 }
 
 async fn accept_and_use<C: Conn>(conn: C, until: Instant) {
-    for round in 0..2 * ROUNDS {
+    for round in rounds(until) {
         if Instant::now() >= until {
             return;
         }
@@ -218,7 +218,7 @@ async fn use_up<S: Stream>(mut stream: S, round: u32, until: Instant) {
 async fn ask_everything<C: Conn>(conn: C, until: Instant) {
     let mut state = conn.state();
     let mut before = conn.stats();
-    for _ in 0..ROUNDS {
+    for _ in rounds(until) {
         if Instant::now() >= until {
             return;
         }

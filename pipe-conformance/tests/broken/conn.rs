@@ -12,7 +12,7 @@ use pipe_core::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
 use crate::shared::{Setting, Shared, Side};
@@ -249,14 +249,15 @@ impl<C: Conn> Conn for BrokenConn<C> {
         let nth = self.shared.pings.fetch_add(1, Ordering::SeqCst);
         match self.fault() {
             Fault::PingAsksNobody => return Ok(Duration::from_millis(1)),
-            Fault::PingWaitsForWriters => {
-                let idle = Duration::from_millis(50);
+            Fault::PingWaitsForSilence => {
+                const SILENCE: Duration = Duration::from_millis(50);
+                let asked = Instant::now();
                 loop {
                     let last = *self.shared.last_write.lock();
-                    if last.is_none_or(|last| last.elapsed() >= idle) {
+                    if last.unwrap_or(asked).max(asked).elapsed() >= SILENCE {
                         break;
                     }
-                    sleep(idle / 5).await;
+                    sleep(SILENCE / 5).await;
                 }
             }
             _ => {}

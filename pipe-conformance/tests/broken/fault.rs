@@ -294,8 +294,8 @@ faults! {
         PingAsksNobody: 96;
         /// Of concurrent pings, one returns.
         PingHasOneWaiter: 91;
-        /// A ping goes out when no writer is busy.
-        PingWaitsForWriters: 92;
+        /// A ping goes out once nothing was written for a while.
+        PingWaitsForSilence: 92;
         /// An idle connection ends, although the peer answers.
         IdleConnDies: 93;
         /// The connection never gets `Disconnected`.

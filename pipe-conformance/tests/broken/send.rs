@@ -85,7 +85,7 @@ impl<C: Conn> BrokenSend<C> {
                     *stalled = None;
                 }
             }
-            Fault::PingWaitsForWriters => *self.conn.last_write.lock() = Some(Instant::now()),
+            Fault::PingWaitsForSilence => *self.conn.last_write.lock() = Some(Instant::now()),
             _ => {}
         }
         if let Poll::Ready(Ok(n)) = polled {
