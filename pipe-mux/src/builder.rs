@@ -223,7 +223,7 @@ impl MuxBuilder {
             Err(_) => {
                 let why = format!("the peer did not say hello within {limit:?}");
                 let error = Error::new(ErrorKind::TimedOut, why);
-                shared.end(CloseReason::Failed(error.clone()));
+                shared.end(&CloseReason::Failed(error.clone()));
                 Err(error)
             }
         }

@@ -84,7 +84,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         let lost = poll_fn(|cx| self.poll(cx)).await;
         if let Err(error) = lost {
             self.greet(Err(error.clone()));
-            self.shared.end(CloseReason::Failed(error));
+            self.shared.end(&CloseReason::Failed(error));
         }
         // The last messages get out, unless the peer does not take them.
         let closing = poll_fn(|cx| {
@@ -403,7 +403,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             ControlEvent::Drain => shared.drain_by_peer(),
             ControlEvent::Drained => shared.drain_seen(),
             ControlEvent::Close { code, reason } => {
-                shared.end(CloseReason::remote(code, &reason));
+                shared.end(&CloseReason::remote(code, &reason));
             }
         }
         Ok(())
@@ -439,7 +439,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                     LivenessEvent::Ping => self.ask(),
                     LivenessEvent::Disconnected => self.shared.disconnect(),
                     LivenessEvent::Failed => {
-                        self.shared.end(CloseReason::Failed(self.clock.error()));
+                        self.shared.end(&CloseReason::Failed(self.clock.error()));
                         return;
                     }
                 }

@@ -325,19 +325,18 @@ impl Shared {
 
     /// Closes the connection from this side.
     pub(crate) fn close(&self, code: u32, reason: &str) {
-        self.end(CloseReason::local(code, reason));
+        self.end(&CloseReason::local(code, reason));
     }
 
     /// Ends the connection, unless it has ended: all that waits wakes up. Returns whether this end
     /// counts.
-    pub(crate) fn end(&self, reason: CloseReason) -> bool {
+    pub(crate) fn end(&self, reason: &CloseReason) -> bool {
         let mut inner = self.inner.lock();
         if !self.status.end(reason.clone()) {
             return false;
         }
         // Under the lock, so that the driver does not leave before it.
-        if let (CloseReason::Local { code, reason }, Some(control)) = (&reason, &mut inner.control)
-        {
+        if let (CloseReason::Local { code, reason }, Some(control)) = (reason, &mut inner.control) {
             control.close(*code, reason);
         }
         self.slots.close();

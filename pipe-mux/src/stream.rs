@@ -40,7 +40,7 @@ impl End {
     fn fail_on_protocol(&self, error: Error) -> io::Error {
         if error.kind() == pipe_core::ErrorKind::Protocol {
             self.shared()
-                .end(pipe_core::CloseReason::Failed(error.clone()));
+                .end(&pipe_core::CloseReason::Failed(error.clone()));
         }
         error.into()
     }

@@ -250,7 +250,7 @@ impl<C: Conn> Conn for BrokenConn<C> {
         match self.fault() {
             Fault::PingAsksNobody => return Ok(Duration::from_millis(1)),
             Fault::PingWaitsForSilence => {
-                const SILENCE: Duration = Duration::from_millis(50);
+                const SILENCE: Duration = Duration::from_secs(1);
                 let asked = Instant::now();
                 loop {
                     let last = *self.shared.last_write.lock();

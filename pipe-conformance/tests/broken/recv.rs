@@ -92,12 +92,11 @@ impl<C: Conn> BrokenRecv<C> {
             }
             Fault::ReadsAreMessages => return self.read_message(cx, buf),
             Fault::CancelledReadTakesBytes => self.post(cx, buf.remaining()),
-            Fault::RecoveryLosesBytes => {
+            Fault::RecoveryLosesBytes
                 if self.state.has_changed().unwrap_or(false)
-                    && *self.state.borrow_and_update() == ConnState::Connected
-                {
-                    self.skip = 10;
-                }
+                    && *self.state.borrow_and_update() == ConnState::Connected =>
+            {
+                self.skip = 10;
             }
             _ => {}
         }
@@ -269,7 +268,7 @@ impl<C: Conn> Drop for BrokenRecv<C> {
                 self.conn.lost_credit.fetch_add(lost, Ordering::SeqCst);
             }
             Fault::UnreadDropEndsConn if !ended => {
-                self.conn.inner.close(1, "data on a dead stream")
+                self.conn.inner.close(1, "data on a dead stream");
             }
             Fault::AbandonedStreamsStay if !ended => {
                 self.inner().get_mut().stop(0);

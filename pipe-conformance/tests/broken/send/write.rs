@@ -38,10 +38,10 @@ impl<C: Conn> BrokenSend<C> {
                 *self.both.writer.lock() = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            Fault::StalledStreamBlocksSiblings => {
-                if self.conn.stalled.lock().is_some_and(|id| id != self.id) {
-                    return Poll::Pending;
-                }
+            Fault::StalledStreamBlocksSiblings
+                if self.conn.stalled.lock().is_some_and(|id| id != self.id) =>
+            {
+                return Poll::Pending;
             }
             Fault::WritesInAnOutageAreLost
                 if *self.conn.inner.state().borrow() == ConnState::Disconnected =>
