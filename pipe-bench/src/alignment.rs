@@ -12,12 +12,15 @@ const WRITE: usize = 64 * 1024;
 /// What is moved to find out whether an offset is slow, in bytes.
 const PROBE: u64 = 512 * 1024;
 
-/// How often each transfer is made. The best counts: a slow offset is slow every time, while a task
+/// How often each offset is probed. The best counts: a slow offset is slow every time, while a task
 /// that had to wait for its processor is not.
-const PASSES: usize = 3;
+const PROBES: usize = 3;
 
 /// What is moved to measure, in bytes.
-const MEASURED: u64 = 64 * 1024 * 1024;
+const MEASURED: u64 = 32 * 1024 * 1024;
+
+/// How often each pair of offsets is measured, in turn with the others. Again the best counts.
+const MEASUREMENTS: usize = 8;
 
 /// The step from one offset to the next, in bytes: that of the addresses which allocators give.
 const STEP: usize = 16;
@@ -64,7 +67,7 @@ where
     .await?;
 
     let mut rates = [0.0_f64; 4];
-    for _ in 0..PASSES {
+    for _ in 0..MEASUREMENTS {
         for (index, best) in rates.iter_mut().enumerate() {
             let transfer = Transfer {
                 bytes: MEASURED,
@@ -98,7 +101,7 @@ where
     R: AsyncRead + Unpin + Send + 'static,
 {
     let mut rates = [0.0_f64; PAGE / STEP];
-    for _ in 0..PASSES {
+    for _ in 0..PROBES {
         for (index, best) in rates.iter_mut().enumerate() {
             let (next, rate) = lane.run(transfer_at(index * STEP)).await?;
             lane = next;

@@ -86,30 +86,14 @@ impl End {
     }
 }
 
-/// Where written bytes go: into the reader's ring, or into an event.
-enum Sink<'a> {
-    Ring(&'a mut Pipe, u32),
-    Event(&'a mut Vec<u8>),
-}
-
-impl Sink<'_> {
-    #[inline]
-    fn put(&mut self, part: &[u8]) {
-        match self {
-            Self::Ring(pipe, window) => pipe.arrive(part, *window),
-            Self::Event(bytes) => bytes.extend_from_slice(part),
-        }
-    }
-}
-
 impl InprocSendStream {
-    /// Writes as much of `total` bytes as there is room for; `put` passes that much of them on.
+    /// Writes as much of `total` bytes as there is room for; `first` gives so many of them, in pieces.
     #[inline]
-    fn poll_write_with(
+    fn poll_write_with<'a, P: Iterator<Item = &'a [u8]>>(
         &self,
         cx: &mut Context<'_>,
         total: usize,
-        put: impl FnOnce(usize, Sink<'_>),
+        first: impl FnOnce(usize) -> P,
     ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let End { stream, handle } = &self.0;
@@ -118,41 +102,69 @@ impl InprocSendStream {
         if pipe.send != SendState::Open {
             return Poll::Ready(Err(pipe.send.write_error(self.0.conn_error()).into()));
         }
-        if total == 0 {
-            return Poll::Ready(Ok(0));
-        }
         let window = conn.stream_windows[side];
+        let room = pipe.room(window).min(total);
+        if room == 0 {
+            if total == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            keep(&mut pipe.writer, cx);
+            return Poll::Pending;
+        }
+        if !conn.wire.is_direct() || conn.conn_windows[side].is_some() {
+            let gather = |room| {
+                let mut bytes = Vec::with_capacity(room);
+                first(room).for_each(|part| bytes.extend_from_slice(part));
+                bytes
+            };
+            let written = ready!(self.poll_write_slowly(cx, pipe, room, gather));
+            coop.made_progress();
+            return Poll::Ready(Ok(written));
+        }
+        pipe.take_room(room);
+        for part in first(room) {
+            pipe.arrive(part, window);
+        }
+        let reader = pipe.reader.take();
+        drop(pipe);
+        wake(reader);
+        coop.made_progress();
+        Poll::Ready(Ok(room))
+    }
+
+    /// The same over a link that is shaped, or within a connection window: up to `room` bytes, which
+    /// `first` gathers.
+    #[cold]
+    fn poll_write_slowly(
+        &self,
+        cx: &mut Context<'_>,
+        mut pipe: MutexGuard<'_, Pipe>,
+        room: usize,
+        first: impl FnOnce(usize) -> Vec<u8>,
+    ) -> Poll<usize> {
+        let (conn, side) = (&*self.0.handle.conn, self.0.handle.side);
         let direct = conn.wire.is_direct();
-        let most = if direct {
-            total
-        } else {
-            total.min(MAX_SEGMENT)
-        };
-        let mut room = pipe.room(window).min(most);
-        if let Some(conn_window) = &conn.conn_windows[side]
-            && room > 0
-        {
-            room = conn_window.take(room, cx);
+        let mut room = if direct { room } else { room.min(MAX_SEGMENT) };
+        if let Some(window) = &conn.conn_windows[side] {
+            room = window.take(room, cx);
         }
         if room == 0 {
             keep(&mut pipe.writer, cx);
             return Poll::Pending;
         }
         pipe.take_room(room);
+        let bytes = first(room);
         if direct {
-            put(room, Sink::Ring(&mut pipe, window));
+            pipe.arrive(&bytes, conn.stream_windows[side]);
             let reader = pipe.reader.take();
             drop(pipe);
             wake(reader);
         } else {
             drop(pipe);
-            let mut bytes = Vec::with_capacity(room);
-            put(room, Sink::Event(&mut bytes));
             self.0
                 .tell(|stream| Event::Data(stream, bytes.into_boxed_slice()));
         }
-        coop.made_progress();
-        Poll::Ready(Ok(room))
+        Poll::Ready(room)
     }
 }
 
@@ -162,7 +174,7 @@ impl AsyncWrite for InprocSendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_with(cx, buf.len(), |room, mut sink| sink.put(&buf[..room]))
+        self.poll_write_with(cx, buf.len(), |room| std::iter::once(&buf[..room]))
     }
 
     fn poll_write_vectored(
@@ -171,12 +183,12 @@ impl AsyncWrite for InprocSendStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, total, |mut room, mut sink| {
-            for buf in bufs {
+        self.poll_write_with(cx, total, |mut room| {
+            bufs.iter().map(move |buf| {
                 let part = &buf[..buf.len().min(room)];
-                sink.put(part);
                 room -= part.len();
-            }
+                part
+            })
         })
     }
 
