@@ -59,11 +59,14 @@ impl ConnStatus {
             CloseReason::Failed(_) => ConnState::Failed,
             CloseReason::Local { .. } | CloseReason::Remote { .. } => ConnState::Closed,
         };
-        let first = self.end.set(reason);
-        if first {
-            self.state.send_replace(state);
-        }
-        first
+        // Within the change of the state, so that nobody sees one without the other.
+        self.state.send_if_modified(|now| {
+            let first = self.end.set(reason);
+            if first {
+                *now = state;
+            }
+            first
+        })
     }
 
     /// Why the connection has ended, if it has.

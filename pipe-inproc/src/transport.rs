@@ -156,26 +156,25 @@ impl Transport for InprocTransport {
 
     async fn listen(&self, addr: &Addr) -> Result<InprocListener> {
         let name = Name::of(addr)?;
-        let invalid = |why: &str| {
-            Err(Error::new(
-                ErrorKind::AddrInvalid,
-                format!("invalid address {addr}: {why}"),
-            ))
-        };
         if name.link.is_some() {
-            return invalid("a link is chosen by the side that dials");
+            let why = format!("invalid address {addr}: a link is chosen by the side that dials");
+            return Err(Error::new(ErrorKind::AddrInvalid, why));
         }
-        if name.is_reserved() {
-            return invalid("names that begin with ~ are given by the transport");
-        }
-        let (addr, text) = if name.text.is_empty() {
-            let addr = name::fresh()?;
-            let name = Name::of(&addr)?;
-            (addr, name.text)
-        } else {
-            (addr.clone(), name.text)
+        let bind = |addr: Addr, name: Name| {
+            InprocListener::bind(addr, name.text, self.namespace.clone(), self.config.clone())
         };
-        InprocListener::bind(addr, text, self.namespace.clone(), self.config.clone())
+        if !name.text.is_empty() {
+            return bind(addr.clone(), name);
+        }
+        loop {
+            let fresh = name::fresh()?;
+            let name = Name::of(&fresh)?;
+            match bind(fresh, name) {
+                // Somebody has taken a name that was not given yet.
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                bound => return bound,
+            }
+        }
     }
 }
 

@@ -84,20 +84,39 @@ async fn addresses_that_make_no_sense() {
         assert_eq!(error.kind(), kind, "{text}");
         assert!(error.to_string().contains(why), "{error}");
     }
-    for (text, why) in [
-        (
-            "inproc://~5",
-            "names that begin with ~ are given by the transport",
-        ),
-        (
-            "inproc://a?link=wifi",
-            "a link is chosen by the side that dials",
-        ),
-    ] {
-        let error = transport.listen(&addr(text)).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::AddrInvalid, "{text}");
-        assert!(error.to_string().contains(why), "{error}");
-    }
+    let error = transport
+        .listen(&addr("inproc://a?link=wifi"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AddrInvalid);
+    assert!(
+        error
+            .to_string()
+            .contains("a link is chosen by the side that dials"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_given_name_is_a_name_like_others() {
+    let transport = transport();
+    let given = transport.listen(&addr("inproc://")).await.unwrap();
+    let name = given.local_addr();
+    assert_eq!(
+        transport.listen(&name).await.unwrap_err().kind(),
+        ErrorKind::AddrInUse
+    );
+    drop(given);
+    let again = transport.listen(&name).await.unwrap();
+    assert_eq!(again.local_addr(), name);
+    assert_ne!(
+        transport
+            .listen(&addr("inproc://"))
+            .await
+            .unwrap()
+            .local_addr(),
+        name
+    );
 }
 
 #[tokio::test]

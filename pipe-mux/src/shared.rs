@@ -194,9 +194,15 @@ impl Shared {
         Ok(())
     }
 
-    /// Registers an open with the driver.
+    /// Registers an open with the driver. After the end it is dropped, which its caller notices.
     pub(crate) fn request_open(&self, open: Open) {
-        self.inner.lock().opens.push_back(open);
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            drop(inner);
+            return drop(open);
+        }
+        inner.opens.push_back(open);
+        drop(inner);
         self.wake_driver();
     }
 
@@ -264,7 +270,13 @@ impl Shared {
 
     /// Takes a stream into the table.
     pub(crate) fn insert(&self, stream: &Arc<StreamCore>) {
-        self.inner.lock().streams.insert(stream.id, stream.clone());
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            stream.state.lock().end();
+        } else {
+            inner.streams.insert(stream.id, stream.clone());
+        }
+        drop(inner);
         if stream.ours {
             self.opened.fetch_add(1, Ordering::Relaxed);
         }
@@ -347,11 +359,7 @@ impl Shared {
         let opens = std::mem::take(&mut inner.opens);
         for stream in inner.streams.values() {
             let mut state = stream.state.lock();
-            state.unreturned = 0;
-            if state.send == SendState::Open {
-                state.send = SendState::ConnEnded;
-            }
-            state.cut_recv(RecvState::ConnEnded);
+            state.end();
             wakers.extend(state.reader.take());
             wakers.extend(state.writer.take());
         }

@@ -288,6 +288,15 @@ impl StreamState {
         open
     }
 
+    /// Ends both directions together with the connection.
+    pub(crate) fn end(&mut self) {
+        self.unreturned = 0;
+        if self.send == SendState::Open {
+            self.send = SendState::ConnEnded;
+        }
+        self.cut_recv(RecvState::ConnEnded);
+    }
+
     /// Whether this side's application is done with both directions.
     pub(crate) fn is_done(&self) -> bool {
         let received = self.recv != RecvState::Open || self.announced == Some(self.received);

@@ -71,6 +71,8 @@ async fn many_openers_and_acceptors_get_each_stream_once<T: Transport>(env: Env<
 async fn report_numbers<C: Conn>(conn: C, numbers: mpsc::UnboundedSender<u64>) {
     while let Ok(mut stream) = conn.accept_stream().await {
         let number = stream.read_u64().await.expect("a number");
+        // To its end, so that the drop does not race with the peer's shutdown.
+        let _ = stream.read(&mut [0]).await;
         let _ = numbers.send(number);
     }
 }

@@ -269,7 +269,7 @@ faults! {
         /// Dropping the last handle closes the connection, although a stream lives.
         LastHandleDropEndsStreams: 85;
         /// Dropping any handle closes the connection.
-        EveryHandleDropCloses: 67;
+        EveryHandleDropCloses: 67 85;
         /// A lost connection reads as a clean end.
         FailureReadsAsEnd: 86 94 97;
         /// A closed connection reads as a clean end.
