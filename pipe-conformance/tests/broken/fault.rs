@@ -1,8 +1,8 @@
 //! The faults, and the cases that have to notice them.
 
-use pipe_core::Config;
-
 use std::time::Duration;
+
+use pipe_core::Config;
 
 /// A fault with the cases that have to fail because of it.
 pub(crate) struct Caught {

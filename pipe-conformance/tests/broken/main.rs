@@ -30,10 +30,18 @@ use crate::transport::Broken;
 fn main() -> ExitCode {
     let args = Arguments::from_args();
     let talkative = args.nocapture;
+    let trial = |name, mode, caught| Trial::test(name, move || is_caught(caught, mode, talkative));
     let caught = FAULTS.iter().map(|caught| {
         let name = format!("{}/{}", caught.group, caught.name);
-        Trial::test(name, move || is_caught(caught, talkative))
+        trial(name, Mode::Static, caught)
     });
+    // Through the erased types, the first of each group.
+    let erased = FAULTS
+        .chunk_by(|one, next| one.group == next.group)
+        .map(|group| {
+            let name = format!("erased/{}", group[0].name);
+            trial(name, Mode::Erased, &group[0])
+        });
     let cases: BTreeSet<u16> = FAULTS
         .iter()
         .flat_map(|caught| caught.by)
@@ -44,14 +52,14 @@ fn main() -> ExitCode {
         Trial::test(name, move || is_passed(case))
     });
     let every_case = Trial::test("every_case_can_fail", every_case_can_fail);
-    let trials = unbroken.chain(caught).chain([every_case]);
+    let trials = unbroken.chain(caught).chain(erased).chain([every_case]);
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
 /// Every named case fails.
-fn is_caught(caught: &Caught, talkative: bool) -> Result<(), Failed> {
+fn is_caught(caught: &Caught, mode: Mode, talkative: bool) -> Result<(), Failed> {
     for &case in caught.by {
-        match run(caught.fault, case) {
+        match run(caught.fault, case, mode) {
             Outcome::Failed(message) if talkative => {
                 println!("{}, case {case}: {message}", caught.name);
             }
@@ -75,23 +83,23 @@ fn every_case_can_fail() -> Result<(), Failed> {
 
 /// The case passes with the wrapper alone.
 fn is_passed(case: u16) -> Result<(), Failed> {
-    match run(Fault::None, case) {
+    match run(Fault::None, case, Mode::Static) {
         Outcome::Passed => Ok(()),
         outcome => Err(format!("{outcome:?}").into()),
     }
 }
 
 /// Runs a case; one that measures the process runs alone.
-fn run(fault: Fault, case: u16) -> Outcome {
+fn run(fault: Fault, case: u16, mode: Mode) -> Outcome {
     const MEASURING: [u16; 5] = [65, 79, 98, 99, 100];
     static ALONE: RwLock<()> = RwLock::new(());
     let fixture = Arc::new(BrokenFixture::new(fault, case));
     if MEASURING.contains(&case) {
         let _alone = ALONE.write();
-        run_case(&fixture, case, Mode::Static)
+        run_case(&fixture, case, mode)
     } else {
         let _beside_others = ALONE.read();
-        run_case(&fixture, case, Mode::Static)
+        run_case(&fixture, case, mode)
     }
 }
 
@@ -148,7 +156,7 @@ impl Fixture for BrokenFixture {
     /// those that keep the link busy for a while, because an ideal link takes no virtual time.
     fn clock(&self) -> Clock {
         match self.case {
-            70 | 74 | 92 => Clock::Real,
+            70 | 92 => Clock::Real,
             _ => Clock::Paused,
         }
     }
