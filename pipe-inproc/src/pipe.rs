@@ -44,7 +44,7 @@ impl Pipe {
     /// Stores what has arrived, unless the reader is past wanting it.
     #[inline]
     pub(crate) fn arrive(&mut self, bytes: &[u8], window: u32) {
-        if self.recv == RecvState::Open {
+        if matches!(self.recv, RecvState::Open) {
             self.ring.write(bytes, window as usize);
         }
     }
@@ -106,7 +106,7 @@ impl Pipe {
     /// Whether the end has arrived and everything before it was read.
     #[inline]
     pub(crate) fn is_consumed(&self) -> bool {
-        self.recv == RecvState::Ended && self.ring.is_empty()
+        matches!(self.recv, RecvState::Ended) && self.ring.is_empty()
     }
 
     /// Whether the writer has shut down and knows that the reader has every byte.

@@ -37,17 +37,27 @@ pub struct InprocRecvStream(End);
 struct End {
     stream: Arc<StreamCore>,
     handle: Arc<Handle>,
+    /// What was done since the scheduler was asked whether the task may go on.
+    spent: usize,
 }
+
+/// How much is done before the scheduler is asked again: asking costs a good part of a small
+/// operation.
+const TURN: usize = 16 * 1024;
+
+/// What an operation counts besides its bytes.
+const OPERATION: usize = 1024;
 
 impl InprocStream {
     pub(crate) fn new(stream: Arc<StreamCore>, handle: Arc<Handle>) -> Self {
-        let end = End {
-            stream: stream.clone(),
-            handle: handle.clone(),
+        let end = |stream, handle| End {
+            stream,
+            handle,
+            spent: 0,
         };
         Self {
-            send: InprocSendStream(end),
-            recv: InprocRecvStream(End { stream, handle }),
+            send: InprocSendStream(end(stream.clone(), handle.clone())),
+            recv: InprocRecvStream(end(stream, handle)),
         }
     }
 }
@@ -74,6 +84,16 @@ impl Stream for InprocStream {
 }
 
 impl End {
+    /// Lets other tasks have their turn once enough was done.
+    #[inline]
+    fn poll_turn(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.spent >= TURN {
+            ready!(poll_proceed(cx)).made_progress();
+            self.spent = 0;
+        }
+        Poll::Ready(())
+    }
+
     /// The error of everything once this side of the connection has ended.
     fn conn_error(&self) -> Option<Error> {
         self.handle.conn.sides[self.handle.side].status.error()
@@ -90,16 +110,16 @@ impl InprocSendStream {
     /// Writes as much of `total` bytes as there is room for; `first` gives so many of them, in pieces.
     #[inline]
     fn poll_write_with<'a, P: Iterator<Item = &'a [u8]>>(
-        &self,
+        &mut self,
         cx: &mut Context<'_>,
         total: usize,
         first: impl FnOnce(usize) -> P,
     ) -> Poll<io::Result<usize>> {
-        let coop = ready!(poll_proceed(cx));
-        let End { stream, handle } = &self.0;
+        ready!(self.0.poll_turn(cx));
+        let End { stream, handle, .. } = &self.0;
         let (conn, side) = (&*handle.conn, handle.side);
         let mut pipe = stream.pipes[side].lock();
-        if pipe.send != SendState::Open {
+        if !matches!(pipe.send, SendState::Open) {
             return Poll::Ready(Err(pipe.send.write_error(self.0.conn_error()).into()));
         }
         let window = conn.stream_windows[side];
@@ -118,7 +138,6 @@ impl InprocSendStream {
                 bytes
             };
             let written = ready!(self.poll_write_slowly(cx, pipe, room, gather));
-            coop.made_progress();
             return Poll::Ready(Ok(written));
         }
         pipe.take_room(room);
@@ -128,7 +147,7 @@ impl InprocSendStream {
         let reader = pipe.reader.take();
         drop(pipe);
         wake(reader);
-        coop.made_progress();
+        self.0.spent += OPERATION + room;
         Poll::Ready(Ok(room))
     }
 
@@ -170,7 +189,7 @@ impl InprocSendStream {
 
 impl AsyncWrite for InprocSendStream {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
@@ -178,7 +197,7 @@ impl AsyncWrite for InprocSendStream {
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
@@ -221,7 +240,7 @@ impl SendStream for InprocSendStream {
     }
 
     fn reset(&mut self, code: u32) {
-        let End { stream, handle } = &self.0;
+        let End { stream, handle, .. } = &self.0;
         let cut = |state: SendState| state.cut_open(SendState::Reset(code));
         if handle.conn.cut_send(handle.side, stream, cut) {
             self.0.tell(|stream| Event::Reset(stream, code));
@@ -256,12 +275,12 @@ impl Drop for InprocSendStream {
 
 impl AsyncRead for InprocRecvStream {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let coop = ready!(poll_proceed(cx));
-        let End { stream, handle } = &self.0;
+        ready!(self.0.poll_turn(cx));
+        let End { stream, handle, .. } = &self.0;
         let (conn, writer) = (&handle.conn, handle.side.other());
         let mut pipe = stream.pipes[writer].lock();
         if !matches!(pipe.recv, RecvState::Open | RecvState::Ended)
@@ -279,9 +298,9 @@ impl AsyncRead for InprocRecvStream {
             keep(&mut pipe.reader, cx);
             return Poll::Pending;
         }
-        pipe.read(buf);
-        coop.made_progress();
+        let count = pipe.read(buf);
         self.return_credit(pipe, conn.stream_windows[writer]);
+        self.0.spent += OPERATION + count;
         Poll::Ready(Ok(()))
     }
 }
@@ -290,7 +309,7 @@ impl InprocRecvStream {
     /// Tells the writer of the room that a read has made, and notes the end if that was the last of
     /// it.
     fn return_credit(&self, mut pipe: MutexGuard<'_, Pipe>, window: u32) {
-        let End { stream, handle } = &self.0;
+        let End { stream, handle, .. } = &self.0;
         let (conn, writer) = (&handle.conn, handle.side.other());
         let over = pipe.is_consumed();
         if conn.wire.is_direct() {
@@ -321,7 +340,7 @@ impl RecvStream for InprocRecvStream {
     }
 
     fn stop(&mut self, code: u32) {
-        let End { stream, handle } = &self.0;
+        let End { stream, handle, .. } = &self.0;
         let stopped = RecvState::Stopped(code);
         if handle.conn.cut_recv(handle.side, stream, stopped) {
             self.0.tell(|stream| Event::Stop(stream, code));
