@@ -252,7 +252,7 @@ async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
         let stream = stream.expect("an open");
         let unread = unread.expect("an accept");
 
-        let racing: [JoinHandle<(&str, Error)>; 5] = [
+        let racing: [JoinHandle<Error>; 5] = [
             tokio::spawn(open_until_error(opener.clone())),
             tokio::spawn(open_until_error(acceptor.clone())),
             tokio::spawn(accept_until_error(opener.clone())),
@@ -264,11 +264,18 @@ async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
         }
         let closer = if round % 2 == 0 { &opener } else { &acceptor };
         closer.close(7, "now");
-        for task in racing {
-            let ended = env
-                .soon("the end of all that raced with a close", task)
+        let names = [
+            "an open",
+            "a peer's open",
+            "an accept",
+            "a peer's accept",
+            "a write",
+        ];
+        for (what, task) in names.into_iter().zip(racing) {
+            let error = env
+                .soon(&format!("the end of {what} after a close"), task)
                 .await;
-            let (what, error) = ended.expect("no panic");
+            let error = error.expect("no panic");
             assert_eq!(error.kind(), ErrorKind::Closed, "{what} gave {error:?}");
         }
         drop(unread);
@@ -276,26 +283,26 @@ async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
 }
 
 /// Keeps what it opens, so that it comes to wait at the limit.
-async fn open_until_error<C: Conn>(conn: C) -> (&'static str, Error) {
+async fn open_until_error<C: Conn>(conn: C) -> Error {
     let mut opened = Vec::new();
     loop {
         match conn.open_stream().await {
             Ok(stream) => opened.push(stream),
-            Err(e) => return ("an open", e),
+            Err(e) => return e,
         }
     }
 }
 
-async fn accept_until_error<C: Conn>(conn: C) -> (&'static str, Error) {
+async fn accept_until_error<C: Conn>(conn: C) -> Error {
     let mut accepted = Vec::new();
     loop {
         match conn.accept_stream().await {
             Ok(stream) => accepted.push(stream),
-            Err(e) => return ("an accept", e),
+            Err(e) => return e,
         }
     }
 }
 
-async fn write_until_error<S: Stream>(mut stream: S) -> (&'static str, Error) {
-    ("a write", write_error(&mut stream).await)
+async fn write_until_error<S: Stream>(mut stream: S) -> Error {
+    write_error(&mut stream).await
 }

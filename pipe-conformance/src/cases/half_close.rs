@@ -29,9 +29,12 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
 async fn a_shutdown_at_once_loses_nothing<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     for len in [1, 1000, 20_000] {
-        let (mut sender, mut receiver) = pair.stream().await;
         let data = env.payload(len);
+        // All of it before the peer has accepted the stream.
+        let mut sender = pair.opener.open_stream().await.expect("an open");
         send_all(&mut sender, &data).await;
+        let accept = env.soon("an accept", pair.acceptor.accept_stream());
+        let mut receiver = accept.await.expect("an accept");
         expect_all(&mut receiver, &data).await;
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use pipe_core::{CloseReason, Config, Conn, ConnState, ErrorKind, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::{JoinSet, yield_now};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::backpressure::expect_echo;
@@ -89,12 +89,22 @@ async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
             });
         }
     }
-    let enough = 32 * u64::from(env.config().stream_window);
-    while pair.opener.stats().bytes_sent < enough || pair.acceptor.stats().bytes_sent < enough {
+    let busy = 4 * u64::from(env.config().stream_window);
+    let sent = || {
+        pair.opener
+            .stats()
+            .bytes_sent
+            .min(pair.acceptor.stats().bytes_sent)
+    };
+    for _ in 0..8 {
+        let before = sent();
+        while sent() < before + busy {
+            // Not a yield: paused time moves only when nothing else can.
+            sleep(Duration::from_millis(1)).await;
+        }
         let (here, there) = tokio::join!(pair.opener.ping(), pair.acceptor.ping());
         here.expect("a ping of the opener");
         there.expect("a ping of the acceptor");
-        yield_now().await;
     }
     assert!(load.try_join_next().is_none(), "the load has ended early");
 }
