@@ -9,6 +9,8 @@ use futures::io::{AsyncRead, AsyncWrite};
 use tokio::io::ReadBuf;
 use tokio_util::io::poll_read_buf;
 
+use crate::go_away::GoAwayWatch;
+
 /// How much may wait to be written, in bytes. More makes the writer wait for the socket.
 const WRITE_HIGH: usize = 128 * 1024;
 
@@ -32,12 +34,14 @@ pub(crate) struct Coalesce<T> {
     appetite: usize,
     /// Bytes that have arrived, ever; a sign of life.
     heard: Arc<AtomicU64>,
+    pub(crate) watch: GoAwayWatch,
 }
 
 impl<T> Coalesce<T> {
     pub(crate) fn new(io: T, heard: Arc<AtomicU64>) -> Self {
         Self {
             io,
+            watch: GoAwayWatch::default(),
             out: BytesMut::new(),
             input: BytesMut::new(),
             appetite: READ_SMALL,
@@ -127,6 +131,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         if self.out.len() + buf.len() > WRITE_HIGH {
             ready!(self.poll_send(cx))?;
         }
+        self.watch.watch(buf);
         self.out.extend_from_slice(buf);
         Poll::Ready(Ok(buf.len()))
     }

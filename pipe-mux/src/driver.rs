@@ -130,7 +130,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                     Poll::Pending => break,
                 }
             }
-            self.confirm_ends();
+            self.confirm_ends()?;
             progress |= self.poll_control_input(cx)?;
             self.poll_clock(cx);
             if !progress {
@@ -217,14 +217,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         }
         let id = io.id();
         // The peer counts what is over a little earlier than this side.
-        let theirs = self
-            .shared
-            .inner
-            .lock()
-            .streams
-            .values()
-            .filter(|s| !s.ours)
-            .count();
+        let theirs = self.shared.inner.lock().theirs;
         if theirs >= 2 * self.shared.config.max_streams as usize {
             let limit = self.shared.config.max_streams;
             let why = format!("the peer broke the protocol: more than {limit} streams at once");
@@ -240,19 +233,17 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         early.into_iter().try_for_each(|event| self.handle(event))
     }
 
-    /// Plain ends that were read before this turn of the muxer were no loss of the connection.
-    fn confirm_ends(&self) {
-        if self.shared.wire != Wire::Raw {
-            return;
-        }
-        let streams: Vec<_> = self.shared.inner.lock().streams.values().cloned().collect();
-        for stream in streams {
-            let waker = stream.state.lock().confirm_end();
+    /// Doubtful ends that were read before this turn of the muxer were no loss of the connection.
+    fn confirm_ends(&self) -> Result<()> {
+        let doubtful = std::mem::take(&mut self.shared.inner.lock().doubtful);
+        for stream in doubtful {
+            let waker = stream.state.lock().confirm_end()?;
             if waker.is_some() {
                 self.shared.settle(&stream);
                 wake(waker);
             }
         }
+        Ok(())
     }
 
     /// The multiplexer's connection has ended: what the peer said before still counts, its close above

@@ -13,6 +13,7 @@ mod builder;
 mod coalesce;
 mod conn;
 mod driver;
+mod go_away;
 mod listener;
 mod muxer;
 mod shared;

@@ -58,6 +58,10 @@ pub(crate) struct Inner {
     pub(crate) opens: VecDeque<Open>,
     /// Streams that the driver has to look at or bring to their ends; bounded by the streams.
     pub(crate) lingering: Vec<Arc<StreamCore>>,
+    /// Streams whose end has to be confirmed; bounded by the streams.
+    pub(crate) doubtful: Vec<Arc<StreamCore>>,
+    /// How many of the streams the peer opened.
+    pub(crate) theirs: usize,
     /// Streams that owe the peer a word; bounded by the streams.
     owing: Vec<Arc<StreamCore>>,
     pings: HashMap<[u8; PING_LEN], Ping>,
@@ -142,6 +146,8 @@ impl Shared {
                 streams: HashMap::new(),
                 opens: VecDeque::new(),
                 lingering: Vec::new(),
+                doubtful: Vec::new(),
+                theirs: 0,
                 owing: Vec::new(),
                 pings: HashMap::new(),
                 last_round_trip: None,
@@ -237,6 +243,12 @@ impl Shared {
         self.wake_driver();
     }
 
+    /// Has the driver look whether the end of a stream was that of the connection.
+    pub(crate) fn doubt(&self, stream: &Arc<StreamCore>) {
+        self.inner.lock().doubtful.push(stream.clone());
+        self.wake_driver();
+    }
+
     /// Tells the peer what is owed to it.
     pub(crate) fn settle_debts(&self) {
         let mut inner = self.inner.lock();
@@ -275,6 +287,7 @@ impl Shared {
             stream.state.lock().end();
         } else {
             inner.streams.insert(stream.id, stream.clone());
+            inner.theirs += usize::from(!stream.ours);
         }
         drop(inner);
         if stream.ours {
@@ -322,6 +335,7 @@ impl Shared {
         drop(state);
         drop(slot);
         if forget && inner.streams.remove(&stream.id).is_some() {
+            inner.theirs -= usize::from(!stream.ours);
             inner.carried.add(stream);
             if inner.streams.is_empty() {
                 self.idle.notify_waiters();

@@ -165,13 +165,14 @@ impl AsyncRead for MuxRecvStream {
         let end = &self.0;
         let shared = end.shared();
         let mut state = end.stream.state.lock();
+        let doubted = state.doubtful_end;
         let read = state.poll_read(cx, buf.initialize_unfilled(), || shared.status.error());
         let done = !state.done && state.is_done();
-        let doubtful = state.doubtful_end;
+        let doubtful = state.doubtful_end && !doubted;
         let owes = shared.has_read(&mut state);
         drop(state);
         if doubtful {
-            shared.wake_driver();
+            shared.doubt(&end.stream);
         }
         if owes {
             shared.owe(&end.stream);

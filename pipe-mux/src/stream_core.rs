@@ -42,7 +42,7 @@ pub(crate) struct StreamState {
     /// The multiplexer's stream has ended: it gives no more bytes, or takes none.
     read_ended: bool,
     write_ended: bool,
-    /// A plain end was read that may also be that of the connection. The driver confirms it.
+    /// An end was read that may also be that of the connection. The driver finds out.
     pub(crate) doubtful_end: bool,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
@@ -164,30 +164,41 @@ impl StreamState {
             if self.wire == Wire::Raw {
                 return self.raw_end(cx);
             }
+            // Not the end of a direction, which END announces. It may still come, unless the whole
+            // stream was cut, which the peer must not do.
+            self.doubtful_end = self.io.is_cut() && !self.write_ended;
         }
         self.reader = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    /// The end of a plain stream. One that was cut while this side could still write was reset; after
-    /// that a reset, and the loss of the connection, look like an end, and the driver tells the latter.
+    /// The end of a plain stream: a FIN, unless the whole stream was cut. Then the driver finds out what
+    /// it was.
     fn raw_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read>> {
-        if self.io.is_cut() && !self.write_ended {
-            self.recv = RecvState::Reset(0);
-            return Poll::Ready(Err(Error::reset(0)));
+        if self.io.is_cut() {
+            self.doubtful_end = true;
+            self.reader = Some(cx.waker().clone());
+            return Poll::Pending;
         }
-        self.doubtful_end = true;
-        self.reader = Some(cx.waker().clone());
-        Poll::Pending
+        self.recv = RecvState::Ended;
+        Poll::Ready(Ok(Read::End))
     }
 
-    /// The connection was alive after the plain end.
-    pub(crate) fn confirm_end(&mut self) -> Option<Waker> {
-        if std::mem::take(&mut self.doubtful_end) && self.recv == RecvState::Open {
-            self.recv = RecvState::Ended;
-            return self.reader.take();
+    /// The connection was alive after the doubtful end.
+    pub(crate) fn confirm_end(&mut self) -> Result<Option<Waker>> {
+        if !std::mem::take(&mut self.doubtful_end) || self.recv != RecvState::Open {
+            return Ok(None);
         }
-        None
+        if self.wire == Wire::Pipe {
+            return Err(protocol("a stream was reset without a message"));
+        }
+        // After both directions have ended, a reset leaves no trace.
+        self.recv = if self.write_ended {
+            RecvState::Ended
+        } else {
+            RecvState::Reset(0)
+        };
+        Ok(self.reader.take())
     }
 
     /// Writes for the application, within the peer's windows.

@@ -4,9 +4,10 @@ use std::task::{Context, Poll, ready};
 
 use futures::io::{AsyncRead, AsyncWrite};
 use pipe_core::{Error, ErrorKind, Result};
-use yamux::{Connection, ConnectionError, Mode};
+use yamux::{Connection, ConnectionError, FrameDecodeError, Mode};
 
 use crate::coalesce::Coalesce;
+use crate::go_away::GoAway;
 use crate::muxer::{Muxer, MuxerStream};
 
 /// How much one frame carries at most: larger ones delay other streams, smaller ones cost more.
@@ -17,7 +18,10 @@ pub(crate) const WINDOW: u32 = yamux::DEFAULT_CREDIT;
 
 /// A yamux connection, as the [specification](https://github.com/hashicorp/yamux/blob/master/spec.md)
 /// has it.
-pub(crate) struct Yamux<T>(Connection<Coalesce<T>>);
+pub(crate) struct Yamux<T> {
+    inner: Connection<Coalesce<T>>,
+    given_up: GoAway,
+}
 
 /// A yamux stream.
 pub(crate) struct YamuxStream {
@@ -38,7 +42,10 @@ where
         // Windows stay as they are: growing ones hurt the latency of their siblings.
         config.set_max_connection_receive_window(Some(max_streams * WINDOW as usize));
         config.set_split_send_size(FRAME);
-        Self(Connection::new(io, config, mode))
+        Self {
+            given_up: io.watch.seen(),
+            inner: Connection::new(io, config, mode),
+        }
     }
 }
 
@@ -49,21 +56,25 @@ where
     type Stream = YamuxStream;
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<YamuxStream>> {
-        self.0
+        self.inner
             .poll_new_outbound(cx)
             .map_ok(YamuxStream::new)
             .map_err(error)
     }
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<YamuxStream>>> {
-        self.0.poll_next_inbound(cx).map(|next| {
+        let next = self.inner.poll_next_inbound(cx);
+        if let Some(code) = self.given_up.code() {
+            return Poll::Ready(Err(broken(code)));
+        }
+        next.map(|next| {
             next.map(|stream| stream.map(YamuxStream::new).map_err(error))
                 .transpose()
         })
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_close(cx).map_err(io::Error::other)
+        self.inner.poll_close(cx).map_err(io::Error::other)
     }
 }
 
@@ -103,13 +114,23 @@ impl MuxerStream for YamuxStream {
     }
 }
 
+/// The error of a connection that yamux has given up with a GoAway.
+fn broken(code: u32) -> Error {
+    let what = match code {
+        1 => "a window, a stream number or a flag was wrong",
+        _ => "too many streams at once",
+    };
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer broke the yamux protocol: {what}"),
+    )
+}
+
 fn error(error: ConnectionError) -> Error {
     match error {
-        ConnectionError::Io(error) => Error::with_source(
-            ErrorKind::Failed,
-            format!("the connection is lost: {error}"),
-            error,
-        ),
+        ConnectionError::Io(error) | ConnectionError::Decode(FrameDecodeError::Io(error)) => {
+            lost(error)
+        }
         ConnectionError::Decode(error) => Error::with_source(
             ErrorKind::Protocol,
             format!("the peer broke the yamux protocol: {error}"),
@@ -118,4 +139,17 @@ fn error(error: ConnectionError) -> Error {
         ConnectionError::Closed => Error::new(ErrorKind::Failed, "the peer ended the connection"),
         error => Error::with_source(ErrorKind::Protocol, error.to_string(), error),
     }
+}
+
+fn lost(error: io::Error) -> Error {
+    let why = if error.kind() == io::ErrorKind::UnexpectedEof {
+        "the byte stream ended in the middle of a frame".to_owned()
+    } else {
+        error.to_string()
+    };
+    Error::with_source(
+        ErrorKind::Failed,
+        format!("the connection is lost: {why}"),
+        error,
+    )
 }
