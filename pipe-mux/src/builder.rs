@@ -191,6 +191,7 @@ impl MuxBuilder {
             inner,
         } = self;
         config.validate()?;
+        let peer = addrs.as_ref().map(|(_, remote)| remote.clone());
         let (local_addr, remote_addr) = match addrs {
             Some(addrs) => addrs,
             None => (opaque_addr()?, opaque_addr()?),
@@ -214,7 +215,7 @@ impl MuxBuilder {
         let driver = Driver::new(muxer, shared.clone(), mode == Mode::Client, heard, ready);
         tokio::spawn(driver.run());
 
-        match timeout(limit, hello).await {
+        let greeted = match timeout(limit, hello).await {
             Ok(Ok(Ok(_))) => Ok(conn),
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(shared.status.error().unwrap_or_else(|| {
@@ -226,7 +227,14 @@ impl MuxBuilder {
                 shared.end(&CloseReason::Failed(error.clone()));
                 Err(error)
             }
-        }
+        };
+        greeted.map_err(|error| match peer {
+            Some(peer) => {
+                let what = format!("no connection with {peer}: {error}");
+                Error::with_source(error.kind(), what, error)
+            }
+            None => error,
+        })
     }
 }
 

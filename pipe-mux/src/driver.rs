@@ -115,7 +115,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             progress |= self.poll_handshake(cx)?;
             progress |= self.poll_opens(cx)?;
             self.poll_announcing(cx);
-            self.poll_lingering(cx);
+            self.poll_lingering(cx)?;
             self.shared.settle_debts();
             if let Poll::Ready(sent) = self.poll_control_output(cx) {
                 sent?;
@@ -192,12 +192,15 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         self.announcing.drain(..first_pending);
     }
 
-    fn poll_lingering(&mut self, cx: &mut Context<'_>) {
+    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Result<()> {
         let mut lingering = std::mem::take(&mut self.shared.inner.lock().lingering);
+        let mut broken = Ok(());
         lingering.retain(|stream| {
             let mut state = stream.state.lock();
-            if state.poll_linger(cx).is_pending() {
-                return true;
+            match state.poll_linger(cx) {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => broken = Err(error),
             }
             state.lingers = false;
             drop(state);
@@ -207,6 +210,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         let mut inner = self.shared.inner.lock();
         lingering.append(&mut inner.lingering);
         inner.lingering = lingering;
+        broken
     }
 
     /// A stream of the peer.
@@ -216,9 +220,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             return Ok(());
         }
         let id = io.id();
-        // The peer counts what is over a little earlier than this side.
+        // The peer counts what is over earlier than this side, which waits for its last words.
         let theirs = self.shared.inner.lock().theirs;
-        if theirs >= 2 * self.shared.config.max_streams as usize {
+        if theirs >= 4 * self.shared.config.max_streams as usize {
             let limit = self.shared.config.max_streams;
             let why = format!("the peer broke the protocol: more than {limit} streams at once");
             return Err(Error::new(ErrorKind::Protocol, why));
@@ -372,6 +376,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                         state.taken = true;
                         state.writer.take()
                     };
+                    shared.settle(&stream);
                     wake(waker);
                 }
             }

@@ -257,8 +257,8 @@ impl Shared {
             let mut state = stream.state.lock();
             state.owes = false;
             let bytes = std::mem::take(&mut state.unreturned);
-            // A stream that is done has said so, which says that everything was taken.
-            let taken = std::mem::take(&mut state.owes_taken) && !state.done;
+            let taken = std::mem::take(&mut state.owes_taken)
+                && !std::mem::replace(&mut state.told_taken, true);
             let Some(control) = &mut inner.control else {
                 continue;
             };
@@ -316,10 +316,15 @@ impl Shared {
         let newly_done = !state.done && state.is_done();
         if newly_done {
             state.done = true;
-            if !stream.ours
-                && let Some(control) = &mut inner.control
-            {
-                control.done(stream.id);
+            if let Some(control) = &mut inner.control {
+                if !stream.ours {
+                    // Which says that everything was taken, too.
+                    state.told_taken = true;
+                    control.done(stream.id);
+                } else if state.has_taken_all() && !state.told_taken {
+                    state.told_taken = true;
+                    control.taken(stream.id);
+                }
             }
         }
         if (newly_done && !state.is_closed() || state.is_cut_short()) && !state.lingers {
@@ -328,7 +333,7 @@ impl Shared {
         }
         let over = state.done && (state.peer_done || !stream.ours || self.wire == Wire::Raw);
         let slot = if over { state.slot.take() } else { None };
-        let forget = over && state.is_closed();
+        let forget = over && state.is_closed() && state.is_sent();
         if forget && let Some(windows) = self.peer_windows() {
             windows.give_back(state.credit(u32::MAX).0 as usize);
         }

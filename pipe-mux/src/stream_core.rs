@@ -35,6 +35,8 @@ pub(crate) struct StreamState {
     pub(crate) taken: bool,
     /// This side has read the peer's direction to its end and has not said so.
     pub(crate) owes_taken: bool,
+    /// The peer knows that its direction was read to its end.
+    pub(crate) told_taken: bool,
     /// It is on the list of streams that owe the peer a word.
     pub(crate) owes: bool,
     /// How many bytes the peer has announced to be all.
@@ -106,6 +108,7 @@ impl StreamCore {
                 unreturned: 0,
                 taken: false,
                 owes_taken: false,
+                told_taken: false,
                 owes: false,
                 announced: None,
                 read_ended: false,
@@ -148,7 +151,7 @@ impl StreamState {
                     self.received += count as u64;
                     self.unreturned += count as u32;
                     if self.announced.is_some_and(|all| self.received > all) {
-                        return Poll::Ready(Err(protocol("bytes after the end of a stream")));
+                        return Poll::Ready(Err(protocol("bytes behind the end of a stream")));
                     }
                     return Poll::Ready(Ok(Read::Bytes(count)));
                 }
@@ -314,6 +317,17 @@ impl StreamState {
         received && self.send != SendState::Open && self.accepted
     }
 
+    /// Whether the peer's direction was read to its end.
+    pub(crate) fn has_taken_all(&self) -> bool {
+        let whole = self.recv == RecvState::Open && self.announced == Some(self.received);
+        whole || self.recv == RecvState::Ended
+    }
+
+    /// Whether nothing more is expected of the peer about this side's direction.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.send != SendState::Shut || self.taken || self.peer_done || self.wire == Wire::Raw
+    }
+
     /// Whether a direction was cut short, so that the driver has to bring it to its end.
     pub(crate) fn is_cut_short(&self) -> bool {
         let send = !matches!(self.send, SendState::Open | SendState::Shut) && !self.write_ended;
@@ -328,11 +342,11 @@ impl StreamState {
 
     /// Brings the multiplexer's stream to its end once the application is done with it: what still
     /// comes is thrown away, so that the peer's credit lasts.
-    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if self.wire == Wire::Raw && self.is_done() {
             // Dropping a plain stream unfinished is the only way to reset it.
             (self.read_ended, self.write_ended) = (true, true);
-            return Poll::Ready(());
+            return Poll::Ready(Ok(()));
         }
         if self.send != SendState::Open && !self.write_ended {
             match self.io.poll_finish(cx) {
@@ -340,18 +354,21 @@ impl StreamState {
                 Poll::Pending => {}
             }
         }
-        let unwanted = self.recv != RecvState::Open || self.announced == Some(self.received);
-        if unwanted {
+        let whole = self.has_taken_all();
+        if whole || self.recv != RecvState::Open {
             let mut scratch = [0; SCRATCH];
             while !self.read_ended {
                 match ready!(self.io.poll_read(cx, &mut scratch)) {
+                    Ok(count) if count > 0 && whole => {
+                        return Poll::Ready(Err(protocol("bytes behind the end of a stream")));
+                    }
                     Ok(count) if count > 0 => {}
                     _ => self.read_ended = true,
                 }
             }
         }
         if self.is_closed() {
-            Poll::Ready(())
+            Poll::Ready(Ok(()))
         } else {
             Poll::Pending
         }
