@@ -3,7 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use pipe_core::{Addr, Error, ErrorKind, Result};
 use pipe_mux::Wire;
 
-/// What a `tcp://` address says.
+/// What an address of TCP says, whatever is spoken over it.
 #[derive(Debug, PartialEq)]
 pub(crate) struct HostPort {
     /// A name or an IP address, without brackets.
@@ -60,7 +60,7 @@ impl HostPort {
     }
 }
 
-fn invalid(addr: &Addr, why: &str) -> Error {
+pub(crate) fn invalid(addr: &Addr, why: &str) -> Error {
     Error::new(
         ErrorKind::AddrInvalid,
         format!("invalid address {addr}: {why}"),

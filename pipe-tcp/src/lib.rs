@@ -1,10 +1,20 @@
-//! The TCP transports of pipewerks: `tcp://host:port`.
+//! The TCP transports of pipewerks: `tcp://host:port` in the clear, and `tls://host:port`.
 
+mod door;
 mod host_port;
 mod race;
+mod setup;
 mod socket;
 mod tcp;
+#[cfg(feature = "tls")]
+pub mod tls;
+#[cfg(feature = "tls")]
+mod tls_addr;
+#[cfg(feature = "tls")]
+mod tls_transport;
 
 pub use pipe_mux::{MuxConn, MuxListener, MuxStream, Wire};
 pub use socket::SocketOptions;
 pub use tcp::TcpTransport;
+#[cfg(feature = "tls")]
+pub use tls_transport::TlsTransport;

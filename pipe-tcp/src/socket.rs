@@ -1,7 +1,7 @@
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// How the sockets of a [`TcpTransport`](crate::TcpTransport) are set up.
+/// How the sockets of a transport are set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
@@ -55,7 +55,35 @@ impl SocketOptions {
 
 /// A socket that the multiplexer uses while the application can still look at it.
 #[derive(Debug)]
-pub(crate) struct SharedSocket(pub(crate) Arc<TcpStream>);
+pub(crate) struct SharedSocket {
+    socket: Arc<TcpStream>,
+    first_byte: FirstByte,
+}
+
+/// The first byte that a peer has sent, if it has: it tells protocols apart.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FirstByte(Arc<OnceLock<u8>>);
+
+impl FirstByte {
+    /// Whether it starts a record of TLS: an alert or a handshake (RFC 8446, section 5.1).
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self.0.get(), Some(0x15 | 0x16))
+    }
+}
+
+impl SharedSocket {
+    pub(crate) fn new(socket: Arc<TcpStream>) -> Self {
+        Self {
+            socket,
+            first_byte: FirstByte::default(),
+        }
+    }
+
+    /// The first byte of the peer, to be looked at later.
+    pub(crate) fn first_byte(&self) -> FirstByte {
+        self.first_byte.clone()
+    }
+}
 
 impl AsyncRead for SharedSocket {
     fn poll_read(
@@ -63,10 +91,16 @@ impl AsyncRead for SharedSocket {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
         loop {
-            ready!(self.0.poll_read_ready(cx))?;
-            match self.0.try_read_buf(buf) {
-                Ok(_) => return Poll::Ready(Ok(())),
+            ready!(self.socket.poll_read_ready(cx))?;
+            match self.socket.try_read_buf(buf) {
+                Ok(_) => {
+                    if let Some(&byte) = buf.filled().get(before) {
+                        self.first_byte.0.get_or_init(|| byte);
+                    }
+                    return Poll::Ready(Ok(()));
+                }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -81,8 +115,8 @@ impl SharedSocket {
         write: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match write(&self.0) {
+            ready!(self.socket.poll_write_ready(cx))?;
+            match write(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
@@ -116,7 +150,7 @@ impl AsyncWrite for SharedSocket {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match SockRef::from(&*self.0).shutdown(Shutdown::Write) {
+        match SockRef::from(&*self.socket).shutdown(Shutdown::Write) {
             // The peer was faster.
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             done => Poll::Ready(done),

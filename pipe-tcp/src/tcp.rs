@@ -1,16 +1,13 @@
-use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
-use pipe_mux::{Acceptor, Mux, MuxConn, MuxListener, Wire};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
+use pipe_mux::{MuxConn, MuxListener, Wire};
+use tokio::net::TcpStream;
 
+use crate::door::Upgrade;
 use crate::host_port::{HostPort, to_addr};
-use crate::race;
-use crate::socket::{SharedSocket, SocketOptions};
+use crate::setup::{Setup, bind};
+use crate::socket::{FirstByte, SocketOptions};
 
 const SCHEME: &str = "tcp";
 
@@ -23,8 +20,7 @@ const SCHEME: &str = "tcp";
 /// [`MuxConn::inner`] gives the [`TcpStream`] under a connection.
 #[derive(Clone, Debug, Default)]
 pub struct TcpTransport {
-    config: Config,
-    options: SocketOptions,
+    setup: Setup,
 }
 
 impl TcpTransport {
@@ -38,15 +34,17 @@ impl TcpTransport {
     /// # Errors
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
-    pub fn with_config(self, config: Config) -> Result<Self> {
+    pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config, ..self })
+        self.setup.config = config;
+        Ok(self)
     }
 
     /// Sets sockets up like this.
     #[must_use]
-    pub fn with_socket_options(self, options: SocketOptions) -> Self {
-        Self { options, ..self }
+    pub fn with_socket_options(mut self, options: SocketOptions) -> Self {
+        self.setup.options = options;
+        self
     }
 }
 
@@ -60,101 +58,53 @@ impl Transport for TcpTransport {
 
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
         let to = HostPort::of(addr, SCHEME, &[])?;
-        let limit = self.config.handshake_timeout;
         let connect = async {
-            let socket = race::connect(addr, &to.host, to.port).await?;
+            let socket = self.setup.connect(addr, &to).await?;
             let local = to_addr(SCHEME, socket.local_addr()?, to.wire)?;
             let remote = to_addr(SCHEME, socket.peer_addr()?, to.wire)?;
-            let (io, mux) = set_up(socket, &self.config, &self.options, to.wire)?;
-            mux.addrs(local, remote).client(io).await
+            let (io, mux) = self.setup.share(socket, to.wire)?;
+            let first = io.first_byte();
+            let made = mux.addrs(local, remote).client(io).await;
+            made.map_err(|error| blame_tls(error, &first, "the listener", addr))
         };
-        timeout(limit, connect)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(addr, limit)))
+        self.setup.in_time(addr, connect).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
         let on = HostPort::of(addr, SCHEME, &[])?;
-        let socket = bind(addr, &on.host, on.port).await?;
+        let socket = bind(addr, &on).await?;
         let local = to_addr(SCHEME, socket.local_addr()?, on.wire)?;
         let upgrade = TcpUpgrade {
-            config: self.config.clone(),
-            options: self.options,
+            setup: self.setup.clone(),
             wire: on.wire,
             local: local.clone(),
         };
-        Ok(MuxListener::new(
-            TcpDoor(socket),
-            upgrade,
-            local,
-            &self.config,
-        ))
+        Ok(self.setup.listener(socket, upgrade, local))
     }
 }
 
-struct TcpDoor(TcpListener);
-
 struct TcpUpgrade {
-    config: Config,
-    options: SocketOptions,
+    setup: Setup,
     wire: Wire,
     local: Addr,
 }
 
-impl Acceptor for TcpDoor {
-    type Raw = (TcpStream, SocketAddr);
-    type Upgrade = TcpUpgrade;
-
-    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Raw>> {
-        self.0.poll_accept(cx)
-    }
-
-    async fn upgrade(upgrade: &TcpUpgrade, (socket, peer): Self::Raw) -> Result<MuxConn> {
-        let TcpUpgrade {
-            config,
-            options,
-            wire,
-            local,
-        } = upgrade;
-        let remote = to_addr(SCHEME, peer, *wire)?;
-        let (io, mux) = set_up(socket, config, options, *wire)?;
-        mux.addrs(local.clone(), remote).server(io).await
+impl Upgrade for TcpUpgrade {
+    async fn upgrade(&self, socket: TcpStream, peer: SocketAddr) -> Result<MuxConn> {
+        let remote = to_addr(SCHEME, peer, self.wire)?;
+        let (io, mux) = self.setup.share(socket, self.wire)?;
+        let first = io.first_byte();
+        let made = mux.addrs(self.local.clone(), remote).server(io).await;
+        made.map_err(|error| blame_tls(error, &first, "the dialer", &self.local))
     }
 }
 
-fn set_up(
-    socket: TcpStream,
-    config: &Config,
-    options: &SocketOptions,
-    wire: Wire,
-) -> Result<(SharedSocket, pipe_mux::MuxBuilder)> {
-    options.apply(&socket)?;
-    let socket = Arc::new(socket);
-    let mux = Mux::builder()
-        .config(config.clone())
-        .wire(wire)
-        .inner(socket.clone());
-    Ok((SharedSocket(socket), mux))
-}
-
-/// Binds the first of the host's addresses that can be.
-pub(crate) async fn bind(addr: &Addr, host: &str, port: u16) -> Result<TcpListener> {
-    TcpListener::bind((host, port)).await.map_err(|error| {
-        let (kind, what) = match error.kind() {
-            io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there".into()),
-            io::ErrorKind::AddrNotAvailable => (
-                ErrorKind::Unreachable,
-                "it is no address of this host".into(),
-            ),
-            _ => (ErrorKind::Io, error.to_string()),
-        };
-        Error::with_source(kind, format!("cannot listen on {addr}: {what}"), error)
-    })
-}
-
-pub(crate) fn timed_out(addr: &Addr, limit: std::time::Duration) -> Error {
-    Error::new(
-        ErrorKind::TimedOut,
-        format!("{addr} made no connection within {limit:?}"),
-    )
+/// The error of a handshake with a peer that speaks TLS, which nobody would guess from what the
+/// multiplexer makes of it.
+fn blame_tls(error: Error, first: &FirstByte, who: &str, addr: &Addr) -> Error {
+    if !first.is_tls() {
+        return error;
+    }
+    let why = format!("no connection at {addr}: {who} speaks TLS, which tls:// is for");
+    Error::with_source(ErrorKind::Handshake, why, error)
 }

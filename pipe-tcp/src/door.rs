@@ -1,0 +1,47 @@
+use std::future::Future;
+use std::io;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use pipe_core::Result;
+use pipe_mux::{Acceptor, MuxConn};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What an accepted socket becomes; shared by all handshakes of a listener.
+pub(crate) trait Upgrade: Send + Sync + 'static {
+    /// Makes a connection of a socket with its peer's address.
+    fn upgrade(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+    ) -> impl Future<Output = Result<MuxConn>> + Send;
+}
+
+/// A TCP socket that listens, and what becomes of those that it accepts.
+pub(crate) struct Door<U> {
+    socket: TcpListener,
+    upgrade: PhantomData<fn() -> U>,
+}
+
+impl<U> Door<U> {
+    pub(crate) fn new(socket: TcpListener) -> Self {
+        Self {
+            socket,
+            upgrade: PhantomData,
+        }
+    }
+}
+
+impl<U: Upgrade> Acceptor for Door<U> {
+    type Raw = (TcpStream, SocketAddr);
+    type Upgrade = U;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Raw>> {
+        self.socket.poll_accept(cx)
+    }
+
+    async fn upgrade(upgrade: &U, (socket, peer): Self::Raw) -> Result<MuxConn> {
+        upgrade.upgrade(socket, peer).await
+    }
+}

@@ -1,0 +1,81 @@
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+
+use pipe_core::{Addr, Config, Error, ErrorKind, Result};
+use pipe_mux::{Mux, MuxBuilder, MuxListener, Wire};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use crate::door::{Door, Upgrade};
+use crate::host_port::HostPort;
+use crate::race;
+use crate::socket::{SharedSocket, SocketOptions};
+
+/// How connections are made: what `tcp://` and `tls://` have in common.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    pub(crate) config: Config,
+    pub(crate) options: SocketOptions,
+}
+
+impl Setup {
+    /// Connects to the first of the host's addresses that answers.
+    pub(crate) async fn connect(&self, addr: &Addr, to: &HostPort) -> Result<TcpStream> {
+        race::connect(addr, &to.host, to.port).await
+    }
+
+    /// Sets a socket up, for the multiplexer and for the application to look at.
+    pub(crate) fn share(
+        &self,
+        socket: TcpStream,
+        wire: Wire,
+    ) -> Result<(SharedSocket, MuxBuilder)> {
+        self.options.apply(&socket)?;
+        let socket = Arc::new(socket);
+        let mux = Mux::builder()
+            .config(self.config.clone())
+            .wire(wire)
+            .inner(socket.clone());
+        Ok((SharedSocket::new(socket), mux))
+    }
+
+    /// Waits for a dial no longer than a handshake may take.
+    pub(crate) async fn in_time<T>(
+        &self,
+        addr: &Addr,
+        dial: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let limit = self.config.handshake_timeout;
+        timeout(limit, dial).await.unwrap_or_else(|_| {
+            let why = format!("{addr} made no connection within {limit:?}");
+            Err(Error::new(ErrorKind::TimedOut, why))
+        })
+    }
+
+    /// Accepts connections over a socket.
+    pub(crate) fn listener<U: Upgrade>(
+        &self,
+        socket: TcpListener,
+        upgrade: U,
+        local: Addr,
+    ) -> MuxListener {
+        MuxListener::new(Door::new(socket), upgrade, local, &self.config)
+    }
+}
+
+/// Binds the first of the host's addresses that can be.
+pub(crate) async fn bind(addr: &Addr, on: &HostPort) -> Result<TcpListener> {
+    let bound = TcpListener::bind((on.host.as_str(), on.port)).await;
+    bound.map_err(|error| {
+        let (kind, what) = match error.kind() {
+            io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there".into()),
+            io::ErrorKind::AddrNotAvailable => (
+                ErrorKind::Unreachable,
+                "it is no address of this host".into(),
+            ),
+            _ => (ErrorKind::Io, error.to_string()),
+        };
+        Error::with_source(kind, format!("cannot listen on {addr}: {what}"), error)
+    })
+}

@@ -1,0 +1,211 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
+use pipe_mux::{MuxConn, MuxListener};
+use pipe_tls::rustls::{CommonState, ServerConfig};
+use pipe_tls::{CertSha256, TlsOptions, explain, explain_io, find, peer_identity};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+
+use crate::door::Upgrade;
+use crate::host_port::invalid;
+use crate::setup::{Setup, bind};
+use crate::socket::SocketOptions;
+use crate::tls_addr::{SCHEME, TlsAddr};
+
+/// How long a client that was refused may take to read why.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The transport of `tls://host:port`: yamux over TLS over TCP.
+///
+/// Names, ports and `?wire=raw` are as in [`TcpTransport`](crate::TcpTransport). The listener proves
+/// who it is, and the dialer trusts it
+///
+/// - if the address has the hash of its certificate (`?cert-sha256=…`, 64 hex digits): that one
+///   certificate, whatever its names and dates, since the hash says which one is meant;
+/// - else if one of the roots in its [`TlsOptions`] (by default those of the system) vouches for the
+///   certificate and it is for the host, or for the name in `?server-name=…`.
+///
+/// [`local_addr`](pipe_core::Listener::local_addr) of a listener always has the hash, and so can be
+/// dialed as it is. A listener without an identity makes one on the spot.
+///
+/// The two agree on the protocol `pipe/1` (ALPN, RFC 7301). With `?wire=raw`, they agree on the one
+/// in `?alpn=…`, or on none.
+///
+/// [`MuxConn::inner`] gives the [`TcpStream`] under a connection. A connection that ends without a
+/// close_notify (RFC 8446, section 6.1) has failed.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+/// use pipe_core::{Conn, Listener, Transport};
+/// use pipe_tcp::tls::TlsTransport;
+///
+/// let transport = TlsTransport::new();
+/// let listener = transport.listen(&"tls://127.0.0.1:0".parse()?).await?;
+/// let addr = listener.local_addr(); // tls://127.0.0.1:40123?cert-sha256=…
+/// let conn = transport.dial(&addr).await?;
+/// assert_eq!(conn.remote_addr(), addr);
+/// # Ok::<(), pipe_core::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct TlsTransport {
+    setup: Setup,
+    tls: TlsOptions,
+}
+
+impl TlsTransport {
+    /// With the default configuration and options.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this configuration. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
+    pub fn with_config(mut self, config: Config) -> Result<Self> {
+        config.validate()?;
+        self.setup.config = config;
+        Ok(self)
+    }
+
+    /// Sets sockets up like this.
+    #[must_use]
+    pub fn with_socket_options(mut self, options: SocketOptions) -> Self {
+        self.setup.options = options;
+        self
+    }
+
+    /// Says who this side is and whom it trusts.
+    #[must_use]
+    pub fn with_tls(mut self, options: TlsOptions) -> Self {
+        self.tls = options;
+        self
+    }
+}
+
+impl Transport for TlsTransport {
+    type Conn = MuxConn;
+    type Listener = MuxListener;
+
+    fn schemes(&self) -> &[&'static str] {
+        &[SCHEME]
+    }
+
+    async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
+        let to = TlsAddr::of(addr)?;
+        let name = to.server_name(addr)?;
+        let context = format!("could not connect to {addr}");
+        let connect = async {
+            let socket = self.setup.connect(addr, &to.at).await?;
+            let (local, remote) = (socket.local_addr()?, socket.peer_addr()?);
+            let (io, mux) = self.setup.share(socket, to.at.wire)?;
+            let config = self.tls.client_config(to.pin, &to.protocols())?;
+            let tls = TlsConnector::from(config)
+                .connect(name, io)
+                .await
+                .map_err(|error| explain_io(&context, error))?;
+            let session = tls.get_ref().1;
+            check_protocol(&context, &to, session)?;
+            let shown = session.peer_certificates();
+            let pin = shown
+                .and_then(|list| list.first())
+                .map(|own| CertSha256::of(own));
+            mux.addrs(to.end(local, None)?, to.end(remote, pin)?)
+                .identity(peer_identity(shown))
+                .client(tls)
+                .await
+                // In TLS 1.3 the listener judges this side's certificate after this side's handshake.
+                .map_err(|error| match find(&error) {
+                    Some(alert) => explain(&context, alert),
+                    None => error,
+                })
+        };
+        self.setup.in_time(addr, connect).await
+    }
+
+    async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
+        let on = TlsAddr::of(addr)?;
+        let identity =
+            self.tls
+                .listener_identity(&on.at.host, on.pin)
+                .map_err(|error| match error.kind() {
+                    ErrorKind::AddrInvalid => invalid(addr, &error.to_string()),
+                    _ => error,
+                })?;
+        let config = self.tls.server_config(&identity, &on.protocols())?;
+        let socket = bind(addr, &on.at).await?;
+        let local = on.end(socket.local_addr()?, Some(identity.sha256()))?;
+        let upgrade = TlsUpgrade {
+            setup: self.setup.clone(),
+            config,
+            on,
+            local: local.clone(),
+        };
+        Ok(self.setup.listener(socket, upgrade, local))
+    }
+}
+
+struct TlsUpgrade {
+    setup: Setup,
+    config: Arc<ServerConfig>,
+    on: TlsAddr,
+    local: Addr,
+}
+
+impl Upgrade for TlsUpgrade {
+    async fn upgrade(&self, socket: TcpStream, peer: SocketAddr) -> Result<MuxConn> {
+        let context = format!("refused {peer}");
+        let (io, mux) = self.setup.share(socket, self.on.at.wire)?;
+        let accept = TlsAcceptor::from(self.config.clone()).accept(io);
+        let mut tls = match accept.into_fallible().await {
+            Ok(tls) => tls,
+            Err((error, io)) => {
+                let error = explain_io(&context, error);
+                farewell(io).await;
+                return Err(error);
+            }
+        };
+        if let Err(error) = check_protocol(&context, &self.on, tls.get_ref().1) {
+            farewell(&mut tls).await;
+            return Err(error);
+        }
+        let identity = peer_identity(tls.get_ref().1.peer_certificates());
+        mux.addrs(self.local.clone(), self.on.end(peer, None)?)
+            .identity(identity)
+            .server(tls)
+            .await
+    }
+}
+
+/// Whether the two sides speak the same protocol. rustls refuses two that differ, but not that one
+/// side has none.
+fn check_protocol(context: &str, addr: &TlsAddr, session: &CommonState) -> Result<()> {
+    match &addr.alpn {
+        Some(name) if session.alpn_protocol() != Some(name.as_bytes()) => {
+            let why = format!("{context}: the peer does not say that it speaks {name} (ALPN)");
+            Err(Error::new(ErrorKind::Handshake, why))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Ends a connection so that the last words reach the peer: a socket that is closed with unread data
+/// would take them back.
+async fn farewell(mut io: impl AsyncRead + AsyncWrite + Unpin) {
+    let listen = async {
+        let mut scratch = [0; 1024];
+        io.shutdown().await?;
+        while io.read(&mut scratch).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    // Whether the peer heard them or not, it is refused.
+    let _ = timeout(FAREWELL, listen).await;
+}

@@ -1,0 +1,61 @@
+//! What `tls://` and `quic://` share: certificates, trust, and errors that say what was wrong. No
+//! sockets.
+//!
+//! [`TlsOptions`] says who this side is ([`Identity`]) and whom it trusts: the system's roots, roots
+//! of its own ([`Roots`]), or, for one address, the one certificate whose hash stands in it
+//! ([`CertSha256`]). It makes the configurations of [`rustls`], always with the cryptography of
+//! `ring`, whatever the process has for a default. What rustls reports, [`explain`] puts into words.
+//!
+//! Sessions are not resumed: every connection proves anew who its ends are, so a certificate that has
+//! expired meanwhile is refused.
+
+mod cert_sha256;
+mod explain;
+mod identity;
+mod made;
+mod options;
+mod pem;
+mod pinned;
+mod roots;
+mod server_name;
+#[cfg(test)]
+mod testing;
+mod verdict;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use pipe_core::PeerIdentity;
+use rustls::CipherSuite;
+use rustls::crypto::CryptoProvider;
+use rustls_pki_types::CertificateDer;
+
+pub use cert_sha256::CertSha256;
+pub use explain::{explain, explain_io, find};
+pub use identity::Identity;
+pub use options::TlsOptions;
+pub use roots::Roots;
+pub use rustls;
+pub use server_name::server_name;
+pub use verdict::Verdict;
+
+/// The certificates that the peer has shown, its own first, as the identity of a connection. None
+/// when there are none.
+pub fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<PeerIdentity> {
+    let certificates = certificates.filter(|list| !list.is_empty())?;
+    let list: Vec<_> = certificates
+        .iter()
+        .map(|der| Bytes::copy_from_slice(der))
+        .collect();
+    Some(PeerIdentity::Certificates(list.into()))
+}
+
+/// The cryptography that everything here uses: that of `ring`, with AES-128 before AES-256, which costs
+/// more.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    provider
+        .cipher_suites
+        .sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
+    Arc::new(provider)
+}
