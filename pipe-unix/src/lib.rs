@@ -1,0 +1,14 @@
+//! The Unix socket transport of pipewerks: `unix:///path`.
+//!
+//! It exists on Unix alone; elsewhere this crate is empty.
+#![cfg(unix)]
+
+mod connect;
+mod listening;
+mod path_lock;
+mod place;
+mod shared_socket;
+mod unix;
+
+pub use pipe_mux::{MuxConn, MuxListener, MuxStream, Wire};
+pub use unix::UnixTransport;

@@ -1,0 +1,201 @@
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use pipe_core::{Addr, Config, Error, ErrorKind, PeerIdentity, Result, Transport, UnixCredentials};
+use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, Wire};
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::connect::connect;
+use crate::listening::{Listening, listen};
+use crate::place::{Place, SCHEME};
+use crate::shared_socket::SharedSocket;
+
+/// The transport of `unix:///path`: yamux over the stream sockets of this machine.
+///
+/// # Addresses
+///
+/// - `unix:///run/app.sock`: a socket file, by its absolute path. Bytes that have no place in a URL are
+///   written `%20`, and a path has at most 107 bytes (103 on macOS and the BSDs). As in every URL,
+///   segments of dots are resolved before the path is used.
+/// - `unix:///@name`: a name in Linux's abstract namespace, without a file. `unix:///@` listens on a
+///   fresh one. A file whose name begins with `@`, in the root directory, is `unix:///%40name`.
+/// - `?wire=raw` speaks plain yamux to peers of other makes, see [`Wire::Raw`].
+///
+/// A dialer's socket has no name by itself. On Linux it gets an abstract one from the system, so that
+/// each end's [`local_addr`](pipe_core::Conn::local_addr) is the other's
+/// [`remote_addr`](pipe_core::Conn::remote_addr); nobody listens there. Elsewhere, and for foreign
+/// peers without a name, the address is opaque, `unix://~1`: different for each connection, and at the
+/// two ends.
+///
+/// # The socket file
+///
+/// A listener makes it, together with an empty `….lock` beside it, which it holds locked (flock(2)).
+/// Closing or dropping the listener removes both, but a file that somebody else has put in place of the
+/// socket stays. Where the process dies instead, the next listener finds the lock free, sees that
+/// nobody answers at the socket, and replaces it; of several that do so at once, one succeeds. Where
+/// somebody answers, or holds the lock, and where something is in the way that is no socket, listening
+/// fails with [`AddrInUse`](ErrorKind::AddrInUse), and nothing is removed.
+///
+/// The lock binds only those who look at it. A foreign program that is between its `bind` and its
+/// `listen` looks like one that has died, and so does, on macOS and the BSDs, one whose queue is full.
+///
+/// # Who can connect
+///
+/// On Linux, whoever may write to the socket file and pass its directories: by the usual umask of 022
+/// that is its owner, and root. [`with_mode`](Self::with_mode) says it explicitly. Abstract names have
+/// no permissions: everyone in the same network namespace can connect, and can take a name that is
+/// free. Both ends learn who the other is from [`peer_identity`](pipe_core::Conn::peer_identity), which
+/// gives the credentials that the kernel took when the peer connected, or began to listen.
+///
+/// # Waiting
+///
+/// A dial waits while the listener's queue is full, up to
+/// [`Config::handshake_timeout`].
+///
+/// [`MuxConn::inner`] gives the [`UnixStream`] under a connection.
+#[derive(Clone, Debug, Default)]
+pub struct UnixTransport {
+    config: Config,
+    mode: Option<u32>,
+}
+
+impl UnixTransport {
+    /// With the default configuration.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Uses this configuration. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
+    pub fn with_config(self, config: Config) -> Result<Self> {
+        config.validate()?;
+        Ok(Self { config, ..self })
+    }
+
+    /// Gives the socket files of listeners these permissions, such as `0o660`, whatever the umask is.
+    /// They are set before anybody can connect.
+    ///
+    /// The path is used twice for it, so the directory must not be one where others can replace files.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) for a mode above `0o777`.
+    pub fn with_mode(self, mode: u32) -> Result<Self> {
+        if mode > 0o777 {
+            let why = format!("mode is 0o{mode:o}, but has to be from 0o0 to 0o777");
+            return Err(Error::new(ErrorKind::ConfigInvalid, why));
+        }
+        Ok(Self {
+            mode: Some(mode),
+            ..self
+        })
+    }
+}
+
+impl Transport for UnixTransport {
+    type Conn = MuxConn;
+    type Listener = MuxListener;
+
+    fn schemes(&self) -> &[&'static str] {
+        &[SCHEME]
+    }
+
+    async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
+        let to = Place::of(addr)?;
+        let limit = self.config.handshake_timeout;
+        let connect = async {
+            let socket = connect(addr, &to).await?;
+            let local = Place::addr_of(&socket.local_addr()?, to.wire)?;
+            // What the listener calls itself may be another name for the same file.
+            let remote = to.to_addr().unwrap_or_else(|| addr.clone());
+            let (io, mux) = set_up(socket, &self.config, to.wire)?;
+            mux.addrs(local, remote).client(io).await
+        };
+        timeout(limit, connect)
+            .await
+            .unwrap_or_else(|_| Err(timed_out(addr, limit)))
+    }
+
+    async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
+        let on = Place::of(addr)?;
+        let listening = listen(addr, &on, self.mode)?;
+        let local = Place::addr_of(&listening.socket.local_addr()?, on.wire)?;
+        let upgrade = UnixUpgrade {
+            config: self.config.clone(),
+            wire: on.wire,
+            local: local.clone(),
+        };
+        Ok(MuxListener::new(
+            UnixDoor(listening),
+            upgrade,
+            local,
+            &self.config,
+        ))
+    }
+}
+
+struct UnixDoor(Listening);
+
+struct UnixUpgrade {
+    config: Config,
+    wire: Wire,
+    local: Addr,
+}
+
+impl Acceptor for UnixDoor {
+    type Raw = UnixStream;
+    type Upgrade = UnixUpgrade;
+
+    fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Raw>> {
+        self.0.socket.poll_accept(cx).map_ok(|(socket, _)| socket)
+    }
+
+    async fn upgrade(upgrade: &UnixUpgrade, socket: UnixStream) -> Result<MuxConn> {
+        let UnixUpgrade {
+            config,
+            wire,
+            local,
+        } = upgrade;
+        // What the accept tells lacks abstract names.
+        let remote = Place::addr_of(&socket.peer_addr()?, *wire)?;
+        let (io, mux) = set_up(socket, config, *wire)?;
+        mux.addrs(local.clone(), remote).server(io).await
+    }
+}
+
+fn set_up(socket: UnixStream, config: &Config, wire: Wire) -> Result<(SharedSocket, MuxBuilder)> {
+    let identity = credentials(&socket)?;
+    let socket = Arc::new(socket);
+    let mux = Mux::builder()
+        .config(config.clone())
+        .wire(wire)
+        .identity(Some(PeerIdentity::Unix(identity)))
+        .inner(socket.clone());
+    Ok((SharedSocket(socket), mux))
+}
+
+fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
+    let peer = socket.peer_cred().map_err(|error| {
+        let why = format!("the system does not tell the credentials of the peer: {error}");
+        Error::with_source(ErrorKind::Io, why, error)
+    })?;
+    Ok(UnixCredentials {
+        // A process that this one cannot see, as one in another container, is told as 0.
+        pid: peer.pid().filter(|pid| *pid > 0),
+        uid: peer.uid(),
+        gid: peer.gid(),
+    })
+}
+
+fn timed_out(addr: &Addr, limit: Duration) -> Error {
+    Error::new(
+        ErrorKind::TimedOut,
+        format!("{addr} made no connection within {limit:?}"),
+    )
+}
