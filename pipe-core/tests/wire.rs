@@ -244,4 +244,13 @@ fn a_reason_is_cut_by_the_sender_and_made_readable_by_the_receiver() {
         panic!("no close")
     };
     assert_eq!(reason, "\u{fffd}x");
+    // Each of these bytes becomes a character of three.
+    let mut bytes = vec![0x0a, 0x04, 0x04, 0, 0, 0, 0];
+    bytes.extend([0xff; MAX_REASON_LEN]);
+    let (mut control, _) = hear(&[]);
+    control.receive(&bytes).unwrap();
+    let Some(ControlEvent::Close { reason, .. }) = control.next_event() else {
+        panic!("no close")
+    };
+    assert_eq!(reason, "\u{fffd}".repeat(MAX_REASON_LEN / 3));
 }

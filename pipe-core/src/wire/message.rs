@@ -247,9 +247,11 @@ impl Message {
             CLOSE => {
                 let code = payload.try_get_u32().map_err(short)?;
                 let reason = &payload[..payload.len().min(MAX_REASON_LEN)];
+                // What is put in for bytes that are no text may be longer than they are.
+                let reason = String::from_utf8_lossy(reason);
                 Self::Close {
                     code,
-                    reason: String::from_utf8_lossy(reason).into_owned(),
+                    reason: crate::close::cut(&reason).to_owned(),
                 }
             }
             FIRST_OPTIONAL.. => return Ok(None),

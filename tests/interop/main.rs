@@ -1,0 +1,52 @@
+//! Peers of other makes: programs that speak the wires of our transports and were written by others.
+//!
+//! `ci/install-peers` installs what they need. A peer that is missing is skipped with a word, unless
+//! `PIPE_REQUIRE_PEERS=1` is set: then its tests fail. With `PIPE_PEER_LOG=1` the peers' own words are
+//! shown.
+
+mod peer;
+mod tools;
+mod yamux;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tools::Missing;
+
+/// How long one test may take, on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+fn main() -> ExitCode {
+    libtest_mimic::run(&Arguments::from_args(), yamux::trials()).exit_code()
+}
+
+/// A test that talks to a peer, if the peer is there.
+fn trial<P, F>(
+    name: String,
+    peer: impl FnOnce() -> Result<P, Missing> + Send + 'static,
+    test: impl FnOnce(P) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = ()>,
+{
+    Trial::ignorable_test(name, move || {
+        let peer = match peer() {
+            Ok(peer) => peer,
+            Err(missing) if tools::peers_are_required() => return Err(missing.0.into()),
+            Err(missing) => return Ok(Completion::ignored_with(missing.0)),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(Failed::from)?;
+        runtime.block_on(async {
+            tokio::time::timeout(LIMIT, test(peer))
+                .await
+                .map_err(|_| Failed::from(format!("it was not over within {LIMIT:?}")))
+        })?;
+        Ok(Completion::Completed)
+    })
+}
