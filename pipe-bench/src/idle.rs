@@ -1,4 +1,5 @@
 use std::io;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -6,6 +7,9 @@ use crate::opener::{Acceptor, Opener};
 
 /// What the message takes that a used stream has carried in each direction, in bytes.
 const MESSAGE: usize = 1024;
+
+/// How long connections get to put away what they do not need, in a runtime that has nothing else to do.
+const SETTLED: Duration = Duration::from_millis(200);
 
 /// Tells how many bytes of the heap are in use: what a counting allocator is asked.
 pub type Heap = fn() -> usize;
@@ -43,4 +47,57 @@ pub async fn idle_streams<O: Opener, A: Acceptor>(
         near.read_exact(&mut message).await?;
     }
     Ok([unused, per_stream()])
+}
+
+/// Makes `count` connections and keeps both ends. Returns the bytes of the heap that one takes; first
+/// as connected, then after 1 MiB went over a stream of each, whose both ends are gone again.
+///
+/// # Errors
+///
+/// Those of connecting, opening, writing and reading.
+pub async fn idle_conns<O, A, F>(
+    connect: impl Fn() -> F,
+    count: usize,
+    heap: Heap,
+) -> io::Result<[f64; 2]>
+where
+    O: Opener,
+    A: Acceptor,
+    F: Future<Output = io::Result<(O, A)>>,
+{
+    const BULK: usize = 1 << 20;
+    let mut bytes = vec![7; BULK];
+    let mut conns = Vec::with_capacity(count);
+    // The first pays for what is shared by all.
+    let first = connect().await?;
+    let before = heap();
+    for _ in 0..count {
+        conns.push(connect().await?);
+    }
+    let per_conn = || heap().saturating_sub(before) as f64 / count as f64;
+    let unused = per_conn();
+    for (opener, acceptor) in &mut conns {
+        let sending = async {
+            let mut near = opener.open().await?;
+            near.write_all(&bytes).await?;
+            near.shutdown().await?;
+            near.read_u8().await?;
+            Ok::<_, io::Error>(())
+        };
+        let mut received = vec![0; BULK];
+        let receiving = async {
+            let far = acceptor.accept().await;
+            let mut far = far.ok_or(io::ErrorKind::UnexpectedEof)?;
+            far.read_exact(&mut received).await?;
+            far.write_u8(1).await?;
+            far.shutdown().await
+        };
+        tokio::try_join!(sending, receiving)?;
+        bytes = received;
+    }
+    // Whatever is put away in the background is put away by then.
+    tokio::time::sleep(SETTLED).await;
+    let used = per_conn();
+    drop(first);
+    Ok([unused, used])
 }

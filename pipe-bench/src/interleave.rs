@@ -62,19 +62,12 @@ pub fn interleave(
 
 /// The values of each contender, summed up.
 fn rows(contenders: &[Contender], values: Vec<Vec<f64>>) -> Vec<Row> {
-    let reference = values
-        .get(1)
-        .or_else(|| values.first())
-        .cloned()
-        .unwrap_or_default();
+    let ours = values.first().cloned().unwrap_or_default();
     let rows = contenders.iter().zip(values).map(|(contender, values)| {
-        let ratios = values
-            .iter()
-            .zip(&reference)
-            .map(|(value, reference)| value / reference);
+        let ratios = ours.iter().zip(&values).map(|(ours, value)| ours / value);
         Row {
             contender: contender.name.clone(),
-            ratio: Summary::of(ratios.collect()).median,
+            ours: Summary::of(ratios.collect()).median,
             summary: Summary::of(values),
         }
     });
@@ -134,9 +127,9 @@ mod tests {
         };
         assert_eq!(first.rows[0].summary.values, [20.0, 30.0, 40.0]);
         assert_eq!(first.rows[1].summary.median, 300.0);
-        assert_eq!(first.rows[0].ratio, 0.1);
-        assert_eq!(first.rows[1].ratio, 1.0);
-        assert_eq!(second.rows[0].ratio, 1.0);
+        assert_eq!(first.rows[1].ours, 0.1);
+        assert_eq!(first.rows[0].ours, 1.0);
+        assert_eq!(second.rows[1].ours, 1.0);
     }
 
     #[test]

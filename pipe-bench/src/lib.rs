@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cargo run --release -p pipe-bench -- inproc
+//! cargo run --release -p pipe-bench -- tcp
 //! ```
 //!
 //! # How it measures
@@ -9,7 +10,7 @@
 //! A [`Scenario`] has several [contenders](Scenario::contender): ours first, then the alternatives.
 //! [`interleave`] runs them in turn, round by round in one process, so that whatever else the machine
 //! does meets all of them alike. The first round warms up and does not count. A figure is the median
-//! of the other rounds, shown with its spread and with the median of the rounds' ratios to the first
+//! of the other rounds, shown with its spread and with the median of the rounds' ratios of ours to each
 //! alternative; figures of different runs of the program are not to be compared. Some figures have a
 //! [`Goal`].
 //!
@@ -34,16 +35,17 @@ mod round_trip;
 mod scenario;
 mod streams;
 mod summary;
+pub mod tcp;
 
 pub use alignment::{Extremes, extremes};
 pub use copies::copies;
-pub use idle::{Heap, idle_streams};
+pub use idle::{Heap, idle_conns, idle_streams};
 pub use interleave::interleave;
 pub use lane::{Lane, Transfer};
 pub use opener::{Acceptor, ByteStream, ConnStreams, Opener};
 pub use page_buffer::{PAGE, PageBuffer};
 pub use report::{Comparison, Environment, Report, Row};
-pub use round_trip::round_trip;
+pub use round_trip::{round_trip, round_trip_beside};
 pub use scenario::{Better, Figure, Flavor, Goal, Scenario};
 pub use streams::echo_streams;
 pub use summary::Summary;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pipe_bench::{Comparison, Environment, Flavor, Report, Scenario, inproc, interleave};
+use pipe_bench::{Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, tcp};
 
 /// Measure pipewerks side by side with what a user would pick instead
 #[derive(Parser)]
@@ -22,6 +22,8 @@ struct Cli {
 enum Subject {
     /// `inproc://` against tokio::io::duplex
     Inproc,
+    /// `tcp://` against the yamux crate, and against TCP with a socket a stream
+    Tcp,
 }
 
 #[derive(Args)]
@@ -32,6 +34,9 @@ struct Options {
     /// Run only the scenarios that have TEXT in their names
     #[arg(long, global = true, value_name = "TEXT")]
     only: Option<String>,
+    /// Run only the contenders that have TEXT in their names; the goals then mean nothing
+    #[arg(long, global = true, value_name = "TEXT")]
+    contender: Option<String>,
     /// Run only on this flavor of runtime
     #[arg(long, global = true)]
     runtime: Option<RuntimeArg>,
@@ -82,6 +87,7 @@ fn run(cli: &Cli) -> io::Result<Report> {
         show(&format!("{} (current)", memory::NAME));
         let subject = match cli.subject {
             Subject::Inproc => "inproc",
+            Subject::Tcp => "tcp",
         };
         let measured = memory::measure(subject, report.rounds);
         // What was measured before is shown in any case.
@@ -97,7 +103,7 @@ fn run(cli: &Cli) -> io::Result<Report> {
 
     println!("{}", report.table());
     println!(
-        "Medians of {} rounds; ratios to the first alternative.\n{}.",
+        "Medians of {} rounds; goals in × are ratios of ours to the first alternative.\n{}.",
         report.rounds, report.environment
     );
     if let Some(path) = &options.json {
@@ -115,9 +121,13 @@ fn scenarios(cli: &Cli, environment: &Environment) -> Vec<Scenario> {
         .into_iter()
         .flat_map(|flavor| match cli.subject {
             Subject::Inproc => inproc::speed(flavor, environment),
+            Subject::Tcp => tcp::speed(flavor),
         });
-    all.filter(|scenario| cli.options.wants(scenario.name(), scenario.flavor()))
-        .collect()
+    let wanted = all.filter(|scenario| cli.options.wants(scenario.name(), scenario.flavor()));
+    match &cli.options.contender {
+        Some(text) => wanted.map(|scenario| scenario.only(text)).collect(),
+        None => wanted.collect(),
+    }
 }
 
 fn measure(scenario: &Scenario, rounds: usize) -> io::Result<Vec<Comparison>> {

@@ -1,4 +1,4 @@
-//! The memory scenario, in the program that counts.
+//! The memory scenarios, in the program that counts.
 
 use std::io;
 use std::path::Path;
@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 
 use pipe_bench::Comparison;
 
-/// What the scenario is called.
-pub(crate) const NAME: &str = "idle stream";
+/// What they are called together.
+pub(crate) const NAME: &str = "idle streams and connections";
 
 const PROGRAM: &str = "pipe-bench-memory";
 

@@ -53,6 +53,13 @@ impl Scenario {
         self
     }
 
+    /// Keeps only the contenders that have `text` in their names: to look at one by itself.
+    #[must_use]
+    pub fn only(mut self, text: &str) -> Self {
+        self.contenders.retain(|c| c.name.contains(text));
+        self
+    }
+
     /// What it is called.
     pub fn name(&self) -> &str {
         &self.name

@@ -1,4 +1,4 @@
-//! Counts the memory of idle streams. `pipe-bench` runs it and reads the JSON that it prints: it is a
+//! Counts the memory of idle streams and connections. `pipe-bench` runs it and reads the JSON that it prints: it is a
 //! program of its own because counting slows every allocation down.
 
 use std::alloc::System;
@@ -11,7 +11,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// Count the memory of idle streams, and print the comparisons as JSON
+/// Count the memory of idle streams and connections, and print the comparisons as JSON
 #[derive(Parser)]
 struct Args {
     /// What to measure
@@ -24,14 +24,19 @@ struct Args {
 #[derive(Clone, Copy, ValueEnum)]
 enum Subject {
     Inproc,
+    Tcp,
 }
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    let scenario = match args.subject {
-        Subject::Inproc => pipe_bench::inproc::memory(heap),
+    let scenarios = match args.subject {
+        Subject::Inproc => vec![pipe_bench::inproc::memory(heap)],
+        Subject::Tcp => pipe_bench::tcp::memory(heap),
     };
-    let comparisons = interleave(&scenario, args.rounds, |_| {})?;
+    let mut comparisons = Vec::new();
+    for scenario in scenarios {
+        comparisons.extend(interleave(&scenario, args.rounds, |_| {})?);
+    }
     serde_json::to_writer(io::stdout().lock(), &comparisons)?;
     Ok(())
 }
