@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::coalesce::Coalesce;
+use crate::coalesce::{Coalesce, Hold};
 use crate::conn::MuxConn;
 use crate::driver::Driver;
 use crate::shared::{NewConn, Shared};
@@ -210,9 +210,18 @@ impl MuxBuilder {
         let conn = MuxConn::new(shared.clone());
 
         let heard = Arc::new(AtomicU64::new(0));
-        let muxer = Yamux::new(Coalesce::new(io, heard.clone()), mode, max_streams);
+        let hold = Hold::default();
+        let io = Coalesce::new(io, heard.clone(), hold.clone());
+        let muxer = Yamux::new(io, mode, max_streams);
         let (ready, hello) = oneshot::channel();
-        let driver = Driver::new(muxer, shared.clone(), mode == Mode::Client, heard, ready);
+        let driver = Driver::new(
+            muxer,
+            shared.clone(),
+            mode == Mode::Client,
+            heard,
+            hold,
+            ready,
+        );
         tokio::spawn(driver.run());
 
         let greeted = match timeout(limit, hello).await {

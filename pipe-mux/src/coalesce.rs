@@ -1,12 +1,14 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use futures::io::{AsyncRead, AsyncWrite};
 use tokio::io::ReadBuf;
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
 use crate::go_away::GoAwayWatch;
@@ -20,50 +22,102 @@ const READ_LARGE: usize = 64 * 1024;
 /// How much is read at once otherwise, and kept while nothing arrives, in bytes.
 const READ_SMALL: usize = 2 * 1024;
 
+/// How long large buffers are kept after they were last needed.
+const SPARE_AFTER: Duration = Duration::from_millis(50);
+
 /// The adapter between a byte stream and a multiplexer that writes each frame in two pieces and
 /// flushes after each.
 ///
 /// `poll_flush` does nothing: what was written is sent when the multiplexer has nothing more to read,
-/// that is, once in each turn of its task, or when much has gathered. Reads take in much at once.
-/// Buffers are as large as what they hold and small while the stream is idle.
+/// that is, once in each turn of its task, or when much has gathered; and not while its owner
+/// [holds](Hold) it. Reads take in much at once. Buffers are as large as what they hold, and small
+/// again soon after the stream falls idle.
 pub(crate) struct Coalesce<T> {
     io: T,
-    out: BytesMut,
+    out: Vec<u8>,
+    /// How much of the output has been sent.
+    sent: usize,
     input: BytesMut,
     /// How much to read next.
     appetite: usize,
+    /// Whether the buffers were needed at their size since the timer was set.
+    needed: bool,
+    /// Runs while the buffers are large.
+    spare: Option<Pin<Box<Sleep>>>,
     /// Bytes that have arrived, ever; a sign of life.
     heard: Arc<AtomicU64>,
+    hold: Hold,
     pub(crate) watch: GoAwayWatch,
 }
 
+/// Holds back what a [`Coalesce`] would send at the end of a turn.
+#[derive(Clone, Default)]
+pub(crate) struct Hold(Arc<AtomicBool>);
+
+impl Hold {
+    pub(crate) fn set(&self, hold: bool) {
+        self.0.store(hold, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl<T> Coalesce<T> {
-    pub(crate) fn new(io: T, heard: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(io: T, heard: Arc<AtomicU64>, hold: Hold) -> Self {
         Self {
             io,
             watch: GoAwayWatch::default(),
-            out: BytesMut::new(),
+            out: Vec::new(),
+            sent: 0,
             input: BytesMut::new(),
             appetite: READ_SMALL,
+            needed: false,
+            spare: None,
             heard,
+            hold,
+        }
+    }
+
+    /// Frees large buffers that have not been needed for a while.
+    fn poll_spare(&mut self, cx: &mut Context<'_>) {
+        if self.out.capacity() <= READ_SMALL && self.input.capacity() <= READ_SMALL {
+            self.spare = None;
+            return;
+        }
+        let spare = self
+            .spare
+            .get_or_insert_with(|| Box::pin(sleep(SPARE_AFTER)));
+        while spare.as_mut().poll(cx).is_ready() {
+            if !std::mem::take(&mut self.needed) {
+                if self.out.is_empty() {
+                    self.out = Vec::new();
+                }
+                if self.input.is_empty() {
+                    self.input = BytesMut::new();
+                    self.appetite = READ_SMALL;
+                }
+                self.spare = None;
+                return;
+            }
+            spare.as_mut().reset(Instant::now() + SPARE_AFTER);
         }
     }
 }
 
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.out.is_empty() {
-            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out))?;
+        self.needed |= self.out.len() > READ_SMALL;
+        while self.sent < self.out.len() {
+            let sent = ready!(Pin::new(&mut self.io).poll_write(cx, &self.out[self.sent..]))?;
             if sent == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            self.out.advance(sent);
+            self.sent += sent;
         }
-        if self.out.capacity() > READ_SMALL {
-            self.out = BytesMut::new();
-        } else {
-            self.out.clear();
-        }
+        self.out.clear();
+        self.sent = 0;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -73,18 +127,18 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
         let filled = poll_read_buf(Pin::new(&mut self.io), cx, &mut self.input);
         match filled {
             Poll::Pending => {
-                if self.input.capacity() > READ_SMALL {
-                    self.input = BytesMut::new();
-                }
-                self.appetite = READ_SMALL;
                 // The turn is over: whatever was written sets out.
-                if let Poll::Ready(Err(error)) = self.poll_send(cx) {
+                if !self.hold.is_set()
+                    && let Poll::Ready(Err(error)) = self.poll_send(cx)
+                {
                     return Poll::Ready(Err(error));
                 }
+                self.poll_spare(cx);
                 Poll::Pending
             }
             Poll::Ready(Ok(count)) => {
                 self.heard.fetch_add(count as u64, Ordering::Relaxed);
+                self.needed |= count > READ_SMALL;
                 if count >= self.appetite {
                     self.appetite = READ_LARGE;
                 }
@@ -128,7 +182,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.out.len() + buf.len() > WRITE_HIGH {
+        if self.out.len() - self.sent + buf.len() > WRITE_HIGH {
             ready!(self.poll_send(cx))?;
         }
         self.watch.watch(buf);

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::Wire;
+use crate::coalesce::Hold;
 use crate::muxer::{Muxer, MuxerStream};
 use crate::shared::{Open, Shared, random, wake};
 use crate::stream::MuxStream;
@@ -20,6 +21,9 @@ use crate::yamux::YamuxStream;
 
 /// How long the last messages of a connection may take to get out, and the peer to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many streams of the peer may go without an answer. Some implementations stop opening at 256.
+const UNANSWERED: usize = 64;
 
 /// How many events of one kind are handled before the others get their turn.
 const BATCH: usize = 64;
@@ -36,10 +40,18 @@ pub(crate) struct Driver<M> {
     /// Bytes that have arrived, ever.
     heard: Arc<AtomicU64>,
     heard_before: u64,
+    /// Keeps what was written from setting out.
+    hold: Hold,
+    /// Whether the last turn was held, and the next one lets everything go.
+    held: bool,
     clock: Liveness,
     alarm: Pin<Box<Sleep>>,
-    /// Streams that wait to be announced, in their order.
+    /// Streams that are to be shown to the peer, or that they were taken, in their order.
     announcing: Vec<Arc<StreamCore>>,
+    /// How many of them had their turn in which the application may do it by writing.
+    ripe: usize,
+    /// Streams of the peer that it may not know to have come.
+    unanswered: Vec<u64>,
     /// What the peer said of streams that have not come yet.
     early: Vec<ControlEvent>,
     newest: u64,
@@ -51,6 +63,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         shared: Arc<Shared>,
         client: bool,
         heard: Arc<AtomicU64>,
+        hold: Hold,
         ready: oneshot::Sender<Result<Hello>>,
     ) -> Self {
         let now = Instant::now();
@@ -64,9 +77,13 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             ready: Some(ready),
             heard,
             heard_before: 0,
+            hold,
+            held: false,
             clock,
             alarm,
             announcing: Vec::new(),
+            ripe: 0,
+            unanswered: Vec::new(),
             early: Vec::new(),
             newest: 0,
         };
@@ -81,7 +98,8 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
     }
 
     pub(crate) async fn run(mut self) {
-        let lost = poll_fn(|cx| self.poll(cx)).await;
+        let lost = poll_fn(|cx| self.poll_in_turn(cx)).await;
+        self.hold.set(false);
         if let Err(error) = lost {
             self.greet(Err(error.clone()));
             self.shared.end(&CloseReason::Failed(error));
@@ -102,6 +120,20 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             Poll::Pending
         });
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+
+    /// Polls twice for each time that it is woken, and holds the output back until the second: whoever
+    /// the first one has woken adds to it meanwhile, and it leaves in one piece.
+    fn poll_in_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.held = !self.held;
+        self.hold.set(self.held);
+        let ended = self.poll(cx);
+        let unripe = self.ripe < self.announcing.len();
+        self.ripe = self.announcing.len();
+        if ended.is_pending() && (self.held || unripe) {
+            cx.waker().wake_by_ref();
+        }
+        ended
     }
 
     /// Ready when the connection has ended, with the error if it was lost.
@@ -172,7 +204,6 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             let stream = Arc::new(StreamCore::new(io, self.shared.wire, Some(slot)));
             self.shared.insert(&stream);
             self.announcing.push(stream.clone());
-            self.poll_announcing(cx);
             // Whoever asked may have given up; then the stream is dropped here, which resets it.
             let _ = done.send(MuxStream::new(stream, handle));
             progress = true;
@@ -180,16 +211,33 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         Ok(progress)
     }
 
-    /// Shows opened streams to the peer and accepted ones that they were taken, in their order.
+    /// Shows opened streams to the peer and accepted ones that they were taken, in their order. Each
+    /// waits for one turn, in which its application may write to it: that does the same.
     fn poll_announcing(&mut self, cx: &mut Context<'_>) {
-        let mut first_pending = 0;
-        for stream in &self.announcing {
-            if stream.state.lock().poll_announce(cx).is_pending() {
-                break;
-            }
-            first_pending += 1;
+        let shown = self.announcing[..self.ripe]
+            .iter()
+            .take_while(|stream| self.shared.poll_show(stream, cx).is_ready())
+            .count();
+        self.announcing.drain(..shown);
+        self.ripe -= shown;
+    }
+
+    /// Lets the peer know that its stream has come: soon, or together with others.
+    fn answer(&mut self, stream: &Arc<StreamCore>) {
+        if self.shared.wire == Wire::Raw {
+            return self.announcing.push(stream.clone());
         }
-        self.announcing.drain(..first_pending);
+        self.unanswered.push(stream.id);
+        if self.unanswered.len() < UNANSWERED {
+            return;
+        }
+        for id in std::mem::take(&mut self.unanswered) {
+            if let Some(stream) = self.shared.stream(id)
+                && !stream.state.lock().acked
+            {
+                self.announcing.push(stream);
+            }
+        }
     }
 
     fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Result<()> {
@@ -230,7 +278,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         let stream = Arc::new(StreamCore::new(io, self.shared.wire, None));
         self.newest = self.newest.max(id);
         self.shared.insert(&stream);
-        self.announcing.push(stream.clone());
+        self.answer(&stream);
         // A queue that is closed belongs to a connection that is ending.
         let _ = self.shared.backlog.push(stream);
         let early = std::mem::take(&mut self.early);

@@ -2,7 +2,7 @@ use std::any::Any;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use futures::task::AtomicWaker;
@@ -56,6 +56,8 @@ pub(crate) struct Inner {
     pub(crate) streams: HashMap<u64, Arc<StreamCore>>,
     /// Opens that the driver has to do; bounded by the slots.
     pub(crate) opens: VecDeque<Open>,
+    /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
+    unshown: VecDeque<u64>,
     /// Streams that the driver has to look at or bring to their ends; bounded by the streams.
     pub(crate) lingering: Vec<Arc<StreamCore>>,
     /// Streams whose end has to be confirmed; bounded by the streams.
@@ -145,6 +147,7 @@ impl Shared {
                 control,
                 streams: HashMap::new(),
                 opens: VecDeque::new(),
+                unshown: VecDeque::new(),
                 lingering: Vec::new(),
                 doubtful: Vec::new(),
                 theirs: 0,
@@ -288,11 +291,51 @@ impl Shared {
         } else {
             inner.streams.insert(stream.id, stream.clone());
             inner.theirs += usize::from(!stream.ours);
+            if stream.ours {
+                inner.unshown.push_back(stream.id);
+            }
         }
         drop(inner);
         if stream.ours {
             self.opened.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Does something with a stream that this side opened that may show it to the peer. Streams are
+    /// shown in the order in which they were opened: one whose turn has not come waits for the driver,
+    /// which shows all of them soon.
+    pub(crate) fn poll_first<R>(
+        &self,
+        stream: &StreamCore,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        let mut inner = self.inner.lock();
+        let mut state = stream.state.lock();
+        let turn = inner.unshown.front() == Some(&stream.id);
+        if !state.shown && !turn && self.status.reason().is_none() {
+            state.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        let done = act(&mut state, cx);
+        if turn && state.shown {
+            inner.unshown.pop_front();
+        }
+        done
+    }
+
+    /// Shows a stream to the peer, or that it was taken.
+    pub(crate) fn poll_show(&self, stream: &StreamCore, cx: &mut Context<'_>) -> Poll<()> {
+        let mut inner = self.inner.lock();
+        let mut state = stream.state.lock();
+        ready!(state.poll_show(cx));
+        let writer = state.writer.take();
+        if inner.unshown.front() == Some(&stream.id) {
+            inner.unshown.pop_front();
+        }
+        drop((state, inner));
+        wake(writer);
+        Poll::Ready(())
     }
 
     /// The application has taken a stream of the peer.

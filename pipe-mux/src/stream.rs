@@ -11,7 +11,7 @@ use tokio::task::coop::poll_proceed;
 
 use crate::conn::Handle;
 use crate::shared::Shared;
-use crate::stream_core::{Read, StreamCore};
+use crate::stream_core::{Read, StreamCore, StreamState};
 
 /// A stream of a [`MuxConn`](crate::MuxConn).
 pub struct MuxStream {
@@ -34,6 +34,20 @@ struct End {
 impl End {
     fn shared(&self) -> &Shared {
         &self.handle.0
+    }
+
+    /// Does something that sends.
+    fn poll_send<R>(
+        &self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        let mut state = self.stream.state.lock();
+        if state.shown {
+            return act(&mut state, cx);
+        }
+        drop(state);
+        self.shared().poll_first(&self.stream, cx, act)
     }
 
     /// A peer that broke the rules within a stream has lost the connection.
@@ -88,11 +102,11 @@ impl AsyncWrite for MuxSendStream {
     ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let end = &self.0;
-        let mut state = end.stream.state.lock();
-        let written = ready!(state.poll_write(cx, buf, end.shared().peer_windows(), || {
-            end.shared().status.error()
-        }));
-        drop(state);
+        let write = |state: &mut StreamState, cx: &mut Context<'_>| {
+            let windows = end.shared().peer_windows();
+            state.poll_write(cx, buf, windows, || end.shared().status.error())
+        };
+        let written = ready!(end.poll_send(cx, write));
         coop.made_progress();
         Poll::Ready(written.map_err(|error| end.fail_on_protocol(error)))
     }
@@ -104,10 +118,9 @@ impl AsyncWrite for MuxSendStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let End { stream, .. } = &self.0;
         let shared = self.0.shared();
-        let shut = {
-            let mut state = stream.state.lock();
-            ready!(state.poll_shutdown(cx, || shared.status.error()))
-        };
+        let shut = ready!(self.0.poll_send(cx, |state, cx| {
+            state.poll_shutdown(cx, || shared.status.error())
+        }));
         if let Some(bytes) = shut? {
             shared.tell(|control| control.end(stream.id, bytes));
             shared.settle(stream);

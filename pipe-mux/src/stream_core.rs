@@ -1,4 +1,3 @@
-use std::io;
 use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
@@ -21,6 +20,10 @@ pub(crate) struct StreamCore {
 pub(crate) struct StreamState {
     io: crate::InnerStream,
     wire: Wire,
+    /// The peer can see it: something of this side has been sent, or will be next.
+    pub(crate) shown: bool,
+    /// The peer knows that a stream that it opened has come.
+    pub(crate) acked: bool,
     pub(crate) send: SendState,
     pub(crate) recv: RecvState,
     /// Bytes accepted from the application.
@@ -100,6 +103,8 @@ impl StreamCore {
             state: Mutex::new(StreamState {
                 io,
                 wire,
+                shown: slot.is_none(),
+                acked: slot.is_some(),
                 send: SendState::Open,
                 recv: RecvState::Open,
                 sent: 0,
@@ -236,6 +241,7 @@ impl StreamState {
         match written {
             Poll::Ready(Ok(count)) => {
                 self.sent += count as u64;
+                (self.shown, self.acked) = (true, true);
                 return Poll::Ready(Ok(count));
             }
             Poll::Ready(Err(_)) if self.wire == Wire::Raw && self.io.is_cut() => {
@@ -265,9 +271,13 @@ impl StreamState {
         if self.send != SendState::Open {
             return Poll::Ready(Ok(None));
         }
+        if !self.shown && self.poll_show(cx).is_pending() {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
         match self.io.poll_finish(cx) {
             Poll::Ready(Ok(())) => {
-                self.write_ended = true;
+                (self.write_ended, self.acked) = (true, true);
                 self.send = SendState::Shut;
                 Poll::Ready(Ok(Some(self.sent)))
             }
@@ -348,9 +358,12 @@ impl StreamState {
             (self.read_ended, self.write_ended) = (true, true);
             return Poll::Ready(Ok(()));
         }
+        if !self.shown {
+            return Poll::Pending;
+        }
         if self.send != SendState::Open && !self.write_ended {
             match self.io.poll_finish(cx) {
-                Poll::Ready(_) => self.write_ended = true,
+                Poll::Ready(_) => (self.write_ended, self.acked) = (true, true),
                 Poll::Pending => {}
             }
         }
@@ -374,9 +387,14 @@ impl StreamState {
         }
     }
 
-    /// Shows the stream to the peer.
-    pub(crate) fn poll_announce(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io.poll_announce(cx)
+    /// Shows the stream to the peer, or that it was taken, unless something else of it has done so.
+    pub(crate) fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !(self.shown && self.acked) {
+            // An error means that the connection has ended.
+            let _ = ready!(self.io.poll_announce(cx));
+            (self.shown, self.acked) = (true, true);
+        }
+        Poll::Ready(())
     }
 }
 

@@ -1,7 +1,7 @@
 use std::io;
 use std::time::Duration;
 
-use pipe_core::{Conn, ErrorKind, Stream, Transport};
+use pipe_core::{Conn, ErrorKind, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
@@ -135,6 +135,12 @@ async fn shutdowns_may_cross<T: Transport>(env: Env<T>) {
             expect_all(&mut here, &to_here),
             expect_all(&mut there, &to_there)
         );
+        // Both learn that the other has read everything, whoever opened the stream.
+        let ((mut here, _recv), (mut there, _other)) = (here.into_split(), there.into_split());
+        let both = async { tokio::join!(here.stopped(), there.stopped()) };
+        let (here, there) = env.soon("the word that all was read", both).await;
+        assert_eq!(here.expect("the dialer's direction"), None);
+        assert_eq!(there.expect("the acceptor's direction"), None);
     }
     for conn in [&pair.opener, &pair.acceptor] {
         let freed = || conn.stats().streams_open == 0;
