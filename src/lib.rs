@@ -5,8 +5,14 @@ use std::sync::LazyLock;
 pub use pipe_core::*;
 #[cfg(feature = "inproc")]
 pub use pipe_inproc as inproc;
+#[cfg(feature = "quic")]
+pub use pipe_quic as quic;
 #[cfg(feature = "tcp")]
 pub use pipe_tcp as tcp;
+#[cfg(feature = "tls")]
+pub use pipe_tcp::tls;
+#[cfg(all(unix, feature = "unix"))]
+pub use pipe_unix as unix;
 
 pub mod prelude;
 
@@ -77,6 +83,12 @@ pub fn registry() -> &'static Registry {
         let registry = registry.with(inproc::InprocTransport::new());
         #[cfg(feature = "tcp")]
         let registry = registry.with(tcp::TcpTransport::new());
+        #[cfg(feature = "tls")]
+        let registry = registry.with(tls::TlsTransport::new());
+        #[cfg(all(unix, feature = "unix"))]
+        let registry = registry.with(unix::UnixTransport::new());
+        #[cfg(feature = "quic")]
+        let registry = registry.with(quic::QuicTransport::new());
         registry
     });
     &DEFAULT

@@ -1,12 +1,12 @@
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use pipe_conformance::{Fixture, Setup};
 use pipe_core::{Addr, Config, Result};
 use pipewerks::tcp::TcpTransport;
 use socket2::{Domain, Socket, Type};
 
-use crate::proxied::{Cable, Proxied};
+use crate::proxied::Proxied;
 
 /// TCP on loopback.
 pub(crate) struct Tcp;
@@ -20,21 +20,12 @@ impl Fixture for Tcp {
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = TcpTransport::new().with_config(config)?;
-        Ok(Setup::new(Proxied {
-            transport,
-            cable: None,
-        }))
+        Ok(Proxied::setup(transport))
     }
 
     fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = TcpTransport::new().with_config(config)?;
-        let cable = Arc::new(Cable::default());
-        let mut setup = Setup::new(Proxied {
-            transport,
-            cable: Some(cable.clone()),
-        });
-        setup.faults = Some(cable);
-        Ok(setup)
+        Ok(Proxied::setup_with_faults(transport))
     }
 
     fn listen_addr(&self) -> Addr {
@@ -42,15 +33,21 @@ impl Fixture for Tcp {
     }
 
     fn vacant_addr(&self) -> Addr {
-        // Bound, so that nobody else gets the port, but not listening.
-        static VACANT: LazyLock<SocketAddr> = LazyLock::new(|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            socket.bind(&any.into()).expect("a free port");
-            let addr = socket.local_addr().expect("its address");
-            std::mem::forget(socket);
-            addr.as_socket().expect("an address of IP")
-        });
-        format!("tcp://{}", *VACANT).parse().expect("an address")
+        format!("tcp://{}", vacant_socket())
+            .parse()
+            .expect("an address")
     }
+}
+
+/// An address of a socket that is bound, so that nobody else gets the port, but does not listen.
+pub(crate) fn vacant_socket() -> SocketAddr {
+    static VACANT: LazyLock<SocketAddr> = LazyLock::new(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(&any.into()).expect("a free port");
+        let addr = socket.local_addr().expect("its address");
+        std::mem::forget(socket);
+        addr.as_socket().expect("an address of IP")
+    });
+    *VACANT
 }

@@ -1,0 +1,150 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipe_core::{
+    Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
+};
+use tokio::sync::watch;
+
+use crate::shared::{Half, Shared};
+use crate::stream::QuicStream;
+
+/// A connection over QUIC.
+#[derive(Clone)]
+pub struct QuicConn(Arc<Handle>);
+
+/// What the handles and streams of a connection hold together: with the last of them it closes.
+pub(crate) struct Handle(pub(crate) Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close(0, "");
+    }
+}
+
+impl QuicConn {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Handle(shared)))
+    }
+
+    /// quinn's connection, to look at: its path, its statistics, keying material. Opening or accepting
+    /// its streams breaks the connection.
+    pub fn quinn(&self) -> &quinn::Connection {
+        &self.shared().quinn
+    }
+
+    /// quinn's endpoint under the connection, which may have others: to see its socket's address, or
+    /// to move to another socket ([`rebind`](quinn::Endpoint::rebind)), which connections survive.
+    /// None once the connection is over.
+    pub fn endpoint(&self) -> Option<quinn::Endpoint> {
+        self.shared().endpoint()
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}
+
+impl Conn for QuicConn {
+    type Stream = QuicStream;
+
+    async fn open_stream(&self) -> Result<QuicStream> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let slot = shared.slots.acquire().await;
+        shared.check_open()?;
+        let slot = slot.ok_or_else(|| Error::new(ErrorKind::Closed, "no more streams"))?;
+        let opened = tokio::select! {
+            biased;
+            _ = shared.status.ended() => return Err(shared.error()),
+            opened = shared.quinn.open_bi() => opened,
+        };
+        let (send, recv) = opened.map_err(|error| shared.lost(&error))?;
+        let core = match shared.insert_opened(send.id().into(), slot) {
+            Ok(core) => core,
+            Err(error) => {
+                let mut send = send;
+                if shared.status.reason().is_none() {
+                    let _ = send.reset(0_u32.into());
+                }
+                shared.drop_half(Half::Send(send));
+                shared.drop_half(Half::Recv(recv));
+                return Err(error);
+            }
+        };
+        let mut stream = QuicStream::new(send, recv, &core, &self.0);
+        if shared.wire == crate::Wire::Pipe {
+            stream.announce().await?;
+        }
+        Ok(stream)
+    }
+
+    async fn accept_stream(&self) -> Result<QuicStream> {
+        let (send, recv, core) = self.shared().accept().await?;
+        Ok(QuicStream::new(send, recv, &core, &self.0))
+    }
+
+    async fn ping(&self) -> Result<Duration> {
+        self.shared().ping().await
+    }
+
+    fn state(&self) -> watch::Receiver<ConnState> {
+        self.shared().status.watch()
+    }
+
+    fn stats(&self) -> ConnStats {
+        self.shared().stats()
+    }
+
+    async fn drain(&self) -> Result<()> {
+        let shared = self.shared();
+        if shared.status.reason().is_none() {
+            shared.announce_drain();
+        }
+        loop {
+            let news = shared.idle.notified();
+            match shared.status.reason() {
+                None if shared.is_drained() => {
+                    shared.close(0, "");
+                    // A program that ends right after a drain would keep its close to itself, and its
+                    // peer would hear nothing. The driver sees to it that this does not last.
+                    shared.quinn.closed().await;
+                }
+                None => news.await,
+                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => return Ok(()),
+                Some(reason) => return Err(Error::closed(reason)),
+            }
+        }
+    }
+
+    fn close(&self, code: u32, reason: &str) {
+        self.shared().close(code, reason);
+    }
+
+    async fn closed(&self) -> CloseReason {
+        self.shared().status.ended().await.clone()
+    }
+
+    fn local_addr(&self) -> Addr {
+        self.shared().local_addr()
+    }
+
+    fn remote_addr(&self) -> Addr {
+        self.shared().remote_addr()
+    }
+
+    fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.shared().identity()
+    }
+}
+
+impl fmt::Debug for QuicConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QuicConn")
+            .field("local_addr", &self.local_addr())
+            .field("remote_addr", &self.remote_addr())
+            .field("state", &self.shared().status.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,164 @@
+use std::collections::HashMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+use quinn::{Endpoint, TokioRuntime};
+use tokio::sync::Notify;
+
+use crate::desk::Desk;
+use crate::profile::Profile;
+use crate::socket::Socket;
+
+/// The UDP sockets of this process that listen, or that connections of a closed listener still use.
+///
+/// The second kind is why they are known: a connection of QUIC goes on over the socket that it came by,
+/// so a new listener on the address has to take the same socket over.
+static DOORS: Mutex<Option<HashMap<SocketAddr, Weak<Door>>>> = Mutex::new(None);
+
+/// A UDP socket with its endpoint, for a listener, its connections and its dials.
+pub(crate) struct Door {
+    addr: SocketAddr,
+    profile: Profile,
+    socket: Arc<Socket>,
+    pub(crate) endpoint: Endpoint,
+    /// Who receives new connections; none once the listener is closed.
+    desk: Mutex<Option<Arc<Desk>>>,
+    /// Told when there is another desk, or none.
+    changed: Notify,
+}
+
+impl Door {
+    /// Opens the door at this address for a listener.
+    ///
+    /// # Errors
+    ///
+    /// Those of binding a socket; `AddrInUse` when somebody listens there.
+    pub(crate) fn open(
+        addr: SocketAddr,
+        profile: Profile,
+        desk: &Arc<Desk>,
+    ) -> io::Result<Arc<Self>> {
+        let mut doors = DOORS.lock();
+        let known = doors.get_or_insert_default();
+        if let Some(door) = known.get(&addr).and_then(Weak::upgrade) {
+            let taken = door.take_over(profile, desk);
+            // A last handle of a door wants the lock when it is dropped.
+            drop(doors);
+            return taken.then_some(door).ok_or_else(in_use);
+        }
+        let socket = Socket::bind(addr)?;
+        let endpoint = Endpoint::new_with_abstract_socket(
+            profile.endpoint(),
+            Some(desk.server_config()),
+            socket.clone(),
+            Arc::new(TokioRuntime),
+        )?;
+        let addr = endpoint.local_addr()?;
+        let door = Arc::new(Self {
+            addr,
+            profile,
+            socket,
+            endpoint,
+            desk: Mutex::new(Some(desk.clone())),
+            changed: Notify::new(),
+        });
+        known.insert(addr, Arc::downgrade(&door));
+        drop(doors);
+        tokio::spawn(attend(door.clone()));
+        Ok(door)
+    }
+
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Whether somebody listens.
+    pub(crate) fn is_attended(&self) -> bool {
+        self.desk.lock().is_some()
+    }
+
+    /// Puts a new desk where the old one was closed. Returns whether it could.
+    fn take_over(&self, profile: Profile, desk: &Arc<Desk>) -> bool {
+        let mut place = self.desk.lock();
+        if place.is_some() || profile != self.profile {
+            return false;
+        }
+        *place = Some(desk.clone());
+        self.endpoint.set_server_config(Some(desk.server_config()));
+        self.changed.notify_one();
+        true
+    }
+
+    /// Takes this desk away, if it is still there. Without connections, the address is free at once.
+    pub(crate) fn leave(&self, desk: &Arc<Desk>) {
+        let mut place = self.desk.lock();
+        if !place.as_ref().is_some_and(|now| Arc::ptr_eq(now, desk)) {
+            return;
+        }
+        *place = None;
+        drop(place);
+        if self.endpoint.open_connections() == 0 {
+            self.retire();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Closes the socket, unless somebody listens there again. Returns whether it did.
+    fn retire(&self) -> bool {
+        let mut doors = DOORS.lock();
+        let vacant = self.desk.lock().is_none();
+        if vacant {
+            self.forget(doors.get_or_insert_default());
+            self.socket.close();
+        }
+        vacant
+    }
+
+    fn forget(&self, doors: &mut HashMap<SocketAddr, Weak<Self>>) {
+        if doors
+            .get(&self.addr)
+            .is_some_and(|door| std::ptr::eq(door.as_ptr(), self))
+        {
+            doors.remove(&self.addr);
+        }
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.forget(DOORS.lock().get_or_insert_default());
+        self.socket.close();
+    }
+}
+
+/// The task of a door: as long as somebody listens or has a connection.
+async fn attend(door: Arc<Door>) {
+    loop {
+        let desk = door.desk.lock().clone();
+        if let Some(desk) = desk {
+            if !desk.serve(&door.endpoint).await {
+                return;
+            }
+            door.leave(&desk);
+            continue;
+        }
+        tokio::select! {
+            biased;
+            () = door.changed.notified() => {}
+            incoming = door.endpoint.accept() => match incoming {
+                Some(incoming) => incoming.refuse(),
+                None => return,
+            },
+            () = door.endpoint.wait_idle() => if door.retire() {
+                return;
+            },
+        }
+    }
+}
+
+fn in_use() -> io::Error {
+    let why = "this process listens there, or has connections of another profile there";
+    io::Error::new(io::ErrorKind::AddrInUse, why)
+}

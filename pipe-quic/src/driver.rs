@@ -1,0 +1,250 @@
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use pipe_core::wire::Message;
+use pipe_core::{CloseReason, Error, Liveness, LivenessEvent, Result};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::addr::Wire;
+use crate::error::Condition;
+use crate::shared::{Shared, protocol};
+use crate::socket::Socket;
+
+/// How long the last words of a connection may take.
+const LINGER: Duration = Duration::from_secs(3);
+
+/// The task of a connection: its control streams, and its clock.
+pub(crate) struct Driver {
+    pub(crate) shared: Arc<Shared>,
+    /// None where the wire is raw.
+    pub(crate) control: Option<ControlStreams>,
+    /// What was taken to be sent.
+    pub(crate) output: BytesMut,
+    /// The socket to close once the connection is over, if it is this connection's own.
+    pub(crate) socket: Option<Arc<Socket>>,
+}
+
+/// The two streams of the control channel.
+pub(crate) struct ControlStreams {
+    pub(crate) send: quinn::SendStream,
+    pub(crate) recv: quinn::RecvStream,
+    /// What has come and was not looked at.
+    pub(crate) input: BytesMut,
+}
+
+impl Driver {
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.drive().await {
+            tracing::debug!(%error, "a peer broke the protocol");
+            self.shared.fail(Condition::Protocol, error);
+        }
+        self.say_goodbye().await;
+        self.shared.close_quinn();
+        self.shared.bury();
+        drop(self.control);
+        let endpoint = self.shared.take_endpoint();
+        if let (Some(endpoint), Some(socket)) = (endpoint, self.socket) {
+            // The close is sent again as long as the peer goes on sending.
+            let _ = timeout(LINGER, endpoint.wait_idle()).await;
+            socket.close();
+        }
+    }
+
+    /// Brings this side's close to the peer, over the control stream: QUIC's own is sent once, and quinn
+    /// (0.11) does not send it at all while data waits for the congestion window.
+    async fn say_goodbye(&mut self) {
+        let closed_here = matches!(self.shared.status.reason(), Some(CloseReason::Local { .. }));
+        let Some(control) = self.control.as_mut().filter(|_| closed_here) else {
+            return;
+        };
+        self.output.unsplit(self.shared.inner.lock().output.split());
+        let say = async {
+            control.send.write_all(&self.output).await.ok()?;
+            control.send.finish().ok()?;
+            control.send.stopped().await.ok()
+        };
+        // The peer may have closed at the same time.
+        let hear = async {
+            let mut buf = [0; 1024];
+            while let Ok(Some(count)) = control.recv.read(&mut buf).await {
+                control.input.extend_from_slice(&buf[..count]);
+                while let Ok(Some(message)) = Message::decode(&mut control.input) {
+                    if matches!(message, Message::Close { .. }) {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            _ = say => {}
+            () = hear => {}
+            () = sleep(LINGER) => {}
+        }
+    }
+
+    /// Runs until the connection has ended, or the peer breaks the rules.
+    async fn drive(&mut self) -> Result<()> {
+        let shared = self.shared.clone();
+        let mut ended = pin!(shared.status.ended());
+        let mut lost = pin!(shared.quinn.closed());
+        let mut clock = Clock::new(&shared);
+        let mut wake = pin!(sleep_until(clock.next(&shared)));
+        if let Some(control) = &mut self.control {
+            take(&shared, &mut control.input)?;
+        }
+        let mut buf = [0; 1024];
+        loop {
+            if self.output.is_empty() {
+                std::mem::swap(&mut self.output, &mut shared.inner.lock().output);
+            }
+            let (send, recv) = match &mut self.control {
+                Some(control) => (Some(&mut control.send), Some(&mut control.recv)),
+                None => (None, None),
+            };
+            tokio::select! {
+                _ = ended.as_mut() => return Ok(()),
+                error = lost.as_mut() => {
+                    shared.lost(&error);
+                    return Ok(());
+                }
+                read = read(recv, &mut buf) => {
+                    let Some(count) = read? else { continue };
+                    clock.heard(&shared);
+                    if let Some(control) = &mut self.control {
+                        control.input.extend_from_slice(&buf[..count]);
+                        take(&shared, &mut control.input)?;
+                    }
+                }
+                written = write(send, &self.output), if !self.output.is_empty() => {
+                    let Some(count) = written? else { continue };
+                    self.output.advance(count);
+                }
+                () = shared.news.notified() => {}
+                () = wake.as_mut() => {
+                    if clock.strike(&shared) {
+                        return Ok(());
+                    }
+                    wake.as_mut().reset(clock.next(&shared));
+                }
+            }
+        }
+    }
+}
+
+/// Reads of the control stream; `None` when the connection is over, which others tell.
+async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Option<usize>> {
+    let Some(recv) = recv else {
+        return std::future::pending().await;
+    };
+    match recv.read(buf).await {
+        Ok(Some(count)) => Ok(Some(count)),
+        Ok(None) => Err(protocol("it has ended the control stream")),
+        Err(quinn::ReadError::ConnectionLost(_)) => std::future::pending().await,
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+/// Writes to the control stream; the same.
+async fn write(send: Option<&mut quinn::SendStream>, bytes: &[u8]) -> Result<Option<usize>> {
+    let Some(send) = send else {
+        return std::future::pending().await;
+    };
+    match send.write(bytes).await {
+        Ok(count) => Ok(Some(count)),
+        Err(quinn::WriteError::ConnectionLost(_)) => std::future::pending().await,
+        Err(error) => Err(broken(&error)),
+    }
+}
+
+fn broken(error: &impl std::fmt::Display) -> Error {
+    protocol(&format!("the control stream is cut: {error}"))
+}
+
+/// Takes in the messages that have come.
+fn take(shared: &Shared, input: &mut BytesMut) -> Result<()> {
+    while let Some(message) = Message::decode(input)? {
+        match message {
+            Message::Ping(bytes) => shared.answer(bytes)?,
+            Message::Pong(bytes) => shared.pong(&bytes)?,
+            Message::Done { stream } => shared.peer_done(stream),
+            Message::Credit { stream, bytes } => shared.credit(stream, bytes),
+            Message::Drain => shared.drain_by_peer()?,
+            Message::Drained => shared.drained_by_peer()?,
+            Message::Close { code, reason } => shared.closed_by_peer(code, &reason),
+            Message::Hello(_) => return Err(protocol("a second hello")),
+            other => {
+                let what = format!("a message that QUIC has no use for: {other:?}");
+                return Err(protocol(&what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells from silence whether the peer is there.
+struct Clock {
+    liveness: Liveness,
+    /// What had been received when it was last looked at.
+    seen: u64,
+    looked: Instant,
+    period: Duration,
+}
+
+impl Clock {
+    fn new(shared: &Shared) -> Self {
+        let now = Instant::now();
+        Self {
+            liveness: Liveness::new(&shared.config, now),
+            seen: received(shared),
+            looked: now,
+            period: shared.config.keep_alive / 4,
+        }
+    }
+
+    /// When to strike next. While there is traffic, what comes is looked at now and then; else the
+    /// answers to pings tell by themselves.
+    fn next(&self, shared: &Shared) -> Instant {
+        let deadline = self.liveness.deadline();
+        if shared.wire == Wire::Pipe && shared.in_use() == 0 {
+            return deadline;
+        }
+        deadline.min(self.looked + self.period)
+    }
+
+    fn heard(&mut self, shared: &Shared) {
+        if self.liveness.heard(Instant::now()) {
+            shared.status.set_connected(true);
+        }
+    }
+
+    /// Does what is due. Returns whether the peer is lost.
+    fn strike(&mut self, shared: &Shared) -> bool {
+        let now = Instant::now();
+        self.looked = now;
+        let received = received(shared);
+        if std::mem::replace(&mut self.seen, received) != received {
+            self.heard(shared);
+        }
+        while let Some(event) = self.liveness.poll(now) {
+            match event {
+                LivenessEvent::Ping if shared.wire == Wire::Pipe => shared.ask(),
+                // quinn sends its own.
+                LivenessEvent::Ping => {}
+                LivenessEvent::Disconnected => shared.disconnect(),
+                LivenessEvent::Failed => {
+                    shared.fail(Condition::Silent, self.liveness.error());
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+/// Counts frames that only the peer can have sent.
+fn received(shared: &Shared) -> u64 {
+    let frames = shared.quinn.stats().frame_rx;
+    frames.acks + frames.ping + frames.stream + frames.max_data + frames.max_stream_data
+}

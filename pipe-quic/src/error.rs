@@ -1,0 +1,200 @@
+use pipe_core::{CloseReason, Error, ErrorKind};
+use pipe_tls::rustls::{AlertDescription, Error as TlsError};
+use quinn::{ConnectionError, TransportErrorCode, VarInt};
+
+/// Why pipewerks itself closes a connection: codes of QUIC's application close above those of the
+/// application, which are of 32 bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Condition {
+    /// The peer broke the rules of `pipe/1`.
+    Protocol,
+    /// Nothing was heard of the peer for too long.
+    Silent,
+    /// The handshake of `pipe/1` failed.
+    Handshake,
+    /// The listener was closed before the connection was made.
+    Refused,
+}
+
+const FIRST_CONDITION: u64 = 1 << 32;
+
+impl Condition {
+    const ALL: [Self; 4] = [Self::Protocol, Self::Silent, Self::Handshake, Self::Refused];
+
+    /// The code on the wire.
+    pub(crate) fn code(self) -> VarInt {
+        VarInt::from_u64(FIRST_CONDITION + self as u64).unwrap_or(VarInt::MAX)
+    }
+
+    fn of(code: VarInt) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.code() == code)
+    }
+}
+
+/// The application's code in one of the wire. One above its range is of a peer of another make.
+pub(crate) fn code_of(code: VarInt) -> u32 {
+    u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
+}
+
+/// How the loss of a connection that was made is told.
+pub(crate) fn reason_of(error: &ConnectionError) -> CloseReason {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let text = String::from_utf8_lossy(&close.reason);
+            match Condition::of(close.error_code) {
+                None => CloseReason::remote(code_of(close.error_code), &text),
+                Some(condition) => CloseReason::Failed(by_condition(condition, &text)),
+            }
+        }
+        ConnectionError::LocallyClosed => CloseReason::local(0, ""),
+        error => CloseReason::Failed(explain("the connection is lost", error)),
+    }
+}
+
+/// The error of a connection that was not made. `context` says what was tried.
+pub(crate) fn handshake_error(context: &str, error: &ConnectionError) -> Error {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            let text = String::from_utf8_lossy(&close.reason);
+            let (kind, why) = match Condition::of(close.error_code) {
+                Some(Condition::Protocol | Condition::Handshake) => {
+                    (ErrorKind::Handshake, format!("the peer gave it up: {text}"))
+                }
+                _ => (
+                    ErrorKind::Refused,
+                    format!("the peer closed the connection at once: {text}"),
+                ),
+            };
+            Error::with_source(kind, format!("{context}: {why}"), error.clone())
+        }
+        error => explain(context, error),
+    }
+}
+
+fn by_condition(condition: Condition, text: &str) -> Error {
+    let (kind, what) = match condition {
+        Condition::Protocol => (
+            ErrorKind::Protocol,
+            "the peer says that this side broke the protocol",
+        ),
+        Condition::Silent => (ErrorKind::Failed, "the peer heard nothing of this side"),
+        Condition::Handshake | Condition::Refused => {
+            (ErrorKind::Failed, "the peer gave the connection up")
+        }
+    };
+    Error::new(kind, format!("{what}: {text}"))
+}
+
+fn explain(context: &str, error: &ConnectionError) -> Error {
+    let (kind, why) = match error {
+        ConnectionError::VersionMismatch => (
+            ErrorKind::Handshake,
+            "the peer speaks no version of QUIC that this side speaks".to_owned(),
+        ),
+        ConnectionError::TransportError(error) => match alert(error.code) {
+            // This side has ended the TLS handshake. quinn keeps the reason as a text.
+            Some(alert) => {
+                let alert = TlsError::AlertReceived(alert);
+                (pipe_tls::explain("", &alert).kind(), error.reason.clone())
+            }
+            None => (
+                ErrorKind::Protocol,
+                format!("the peer broke the rules of QUIC: {error}"),
+            ),
+        },
+        ConnectionError::ConnectionClosed(close) => {
+            if let Some(alert) = alert(close.error_code) {
+                let alert = TlsError::AlertReceived(alert);
+                return pipe_tls::explain(context, &alert);
+            }
+            match close.error_code {
+                TransportErrorCode::CONNECTION_REFUSED => (
+                    ErrorKind::Refused,
+                    "the peer takes no connections there".to_owned(),
+                ),
+                TransportErrorCode::APPLICATION_ERROR => (
+                    ErrorKind::Refused,
+                    "the peer closed the connection in its handshake".to_owned(),
+                ),
+                _ => (
+                    ErrorKind::Failed,
+                    format!("the peer's QUIC ended the connection: {close}"),
+                ),
+            }
+        }
+        ConnectionError::Reset => (
+            ErrorKind::Failed,
+            "the peer does not know the connection any more; perhaps it was started again"
+                .to_owned(),
+        ),
+        ConnectionError::TimedOut => (
+            ErrorKind::Failed,
+            "nothing was heard of the peer for too long".to_owned(),
+        ),
+        ConnectionError::CidsExhausted => (
+            ErrorKind::LimitReached,
+            "this side has no more connection identifiers".to_owned(),
+        ),
+        error => (ErrorKind::Failed, error.to_string()),
+    };
+    Error::with_source(kind, format!("{context}: {why}"), error.clone())
+}
+
+/// The alert of TLS in a code of QUIC (RFC 9001, section 4.8).
+fn alert(code: TransportErrorCode) -> Option<AlertDescription> {
+    let code = u64::from(code);
+    (0x100..0x200)
+        .contains(&code)
+        .then(|| AlertDescription::from((code & 0xff) as u8))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use quinn::ApplicationClose;
+
+    use super::*;
+
+    fn closed(error_code: VarInt) -> ConnectionError {
+        ConnectionError::ApplicationClosed(ApplicationClose {
+            error_code,
+            reason: Bytes::from_static(b"why \xff"),
+        })
+    }
+
+    #[test]
+    fn codes_of_the_application_and_conditions_do_not_collide() {
+        for code in [0, 7, u32::MAX] {
+            let CloseReason::Remote { code: told, reason } = reason_of(&closed(code.into())) else {
+                panic!("{code} is the application's");
+            };
+            assert_eq!((told, &*reason), (code, "why \u{fffd}"));
+        }
+        for (condition, kind) in [
+            (Condition::Protocol, ErrorKind::Protocol),
+            (Condition::Silent, ErrorKind::Failed),
+            (Condition::Handshake, ErrorKind::Failed),
+        ] {
+            assert!(condition.code().into_inner() > u64::from(u32::MAX));
+            let CloseReason::Failed(error) = reason_of(&closed(condition.code())) else {
+                panic!("{condition:?} is a failure");
+            };
+            assert_eq!(error.kind(), kind);
+        }
+        let CloseReason::Remote { code, .. } = reason_of(&closed(VarInt::MAX)) else {
+            panic!("a code of a foreign peer");
+        };
+        assert_eq!(code, u32::MAX);
+    }
+
+    #[test]
+    fn a_close_in_the_handshake_tells_a_refusal_from_another_protocol() {
+        for (code, kind) in [
+            (Condition::Handshake.code(), ErrorKind::Handshake),
+            (Condition::Refused.code(), ErrorKind::Refused),
+            (0_u32.into(), ErrorKind::Refused),
+        ] {
+            assert_eq!(handshake_error("here", &closed(code)).kind(), kind);
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The QUIC transport of pipewerks: `quic://host:port`, on [quinn].
+//!
+//! [`QuicTransport`] keeps the whole [contract](pipe_core#the-contract) between two ends of
+//! pipewerks, and speaks plain QUIC streams to others ([`Wire::Raw`]). A listener without a certificate
+//! makes one, and its address can be dialed as it is:
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! use pipe_core::{Conn, Listener, Transport};
+//! use pipe_quic::QuicTransport;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! let transport = QuicTransport::new();
+//! let listener = transport.listen(&"quic://127.0.0.1:0".parse()?).await?;
+//! let (client, server) = tokio::try_join!(
+//!     transport.dial(&listener.local_addr()),
+//!     listener.accept(),
+//! )?;
+//!
+//! let mut stream = client.open_stream().await?;
+//! stream.write_all(b"hello").await?;
+//! stream.shutdown().await?;
+//!
+//! let mut text = String::new();
+//! server.accept_stream().await?.read_to_string(&mut text).await?;
+//! assert_eq!(text, "hello");
+//! client.drain().await?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What it does with the configuration
+//!
+//! Every setting of [`Config`](pipe_core::Config) counts, with these remarks:
+//!
+//! - `stream_window` is of 1 KiB at least, and is QUIC's own. `connection_window` is counted by the
+//!   sender where it is smaller than all streams' windows together, so that streams left unread hold up
+//!   neither pings nor closes.
+//! - `max_streams` is counted by the opener: a stream is over when both ends are done with it. QUIC's own
+//!   limit, against peers that break the rules, is an eighth above it.
+//! - QUIC's idle timeout is twice `failed_after`, and the connection's own clock gives up before it. Of
+//!   the two sides' timeouts QUIC uses the shorter one.
+//!
+//! [`Profile`] says what the paths are like. Datagrams are sent ten at a time where the system can.
+//!
+//! # Addresses and sockets
+//!
+//! - A client may change its address, by itself or through address translation: the connection goes on,
+//!   and [`remote_addr`](pipe_core::Conn::remote_addr) follows. [`QuicConn::endpoint`] can move to
+//!   another socket.
+//! - Each dial has a socket of its own, and [`QuicListener::transport`] dials through the listener's. A
+//!   socket is closed when no connection needs it, whatever handles are still held.
+//! - See [`QuicListener`] for the address of a closed listener.
+//! - A dial asks, with one byte from a second socket, whether anybody is there: that is how a dial to
+//!   nobody is refused at once, where the network says so.
+//!
+//! # The end of a connection
+//!
+//! A close goes over the control stream first and over QUIC when the peer has it, or after 3 s: QUIC's
+//! own close is a single packet, and quinn (0.11) does not send it while data waits for the congestion
+//! window. A program that ends right after a [`close`](pipe_core::Conn::close) may take its last words
+//! with it; [`drain`](pipe_core::Conn::drain) returns when the peer has heard them.
+//!
+//! # What is not there
+//!
+//! Data in the first packet (0-RTT): it can be replayed by whoever records it, and sessions are not
+//! resumed, so every connection proves anew who its ends are. A dial takes one round trip, and two where
+//! the listener asks for a certificate.
+//!
+//! # On the wire
+//!
+//! The protocol (ALPN) is `pipe/1`, over version 1 of QUIC (RFC 9000). Messages are those of
+//! [`pipe_core::wire`].
+//!
+//! - Each side opens one stream in one direction, its **control stream**, which lasts as long as the
+//!   connection, and sends HELLO first. Until the peer's HELLO has come, no streams are opened. A
+//!   control stream that ends, and a second stream of this kind, are against the rules.
+//! - Streams of the application are bidirectional. The opener sends the byte 0x01 at once, which makes
+//!   the stream visible; what follows is the application's. Numbers of streams are QUIC's.
+//! - The end, reset and stop of a direction are QUIC's own (FIN, RESET_STREAM, STOP_SENDING), and their
+//!   codes are the application's 32 bits.
+//! - PING, PONG, DONE and CREDIT are as over yamux, except that windows of streams are QUIC's own: CREDIT
+//!   counts for the connection window alone, is sent only by a side whose HELLO has one, and says
+//!   4,294,967,295 when the rest of a direction will not be read.
+//! - DRAIN is answered with DRAINED when all streams that its receiver opened are over at both ends.
+//! - CLOSE is the last message. Its receiver closes the QUIC connection; its sender does when it is
+//!   acknowledged, with the same code and reason.
+//! - END, RESET, STOP and TAKEN are against the rules.
+//! - A connection that is given up is closed with a code of QUIC above those of the application:
+//!   2³² the peer broke the rules, 2³² + 1 it was silent for too long, 2³² + 2 it does not speak `pipe/1`,
+//!   2³² + 3 its listener or dialer has gone.
+
+mod addr;
+mod conn;
+mod desk;
+mod door;
+mod driver;
+mod error;
+mod handshake;
+mod listener;
+mod profile;
+mod race;
+mod shared;
+mod socket;
+mod stream;
+mod stream_core;
+mod transport;
+
+pub use addr::Wire;
+pub use conn::QuicConn;
+pub use listener::QuicListener;
+pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
+pub use profile::Profile;
+pub use quinn;
+pub use stream::{QuicRecvStream, QuicSendStream, QuicStream};
+pub use transport::QuicTransport;

@@ -1,0 +1,101 @@
+//! The end in good order.
+//!
+//! Each side knows when the streams that it opened are over at both ends. So the drainer waits for its
+//! own, and for the peer's word that the peer's are.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use pipe_core::Result;
+use pipe_core::wire::Message;
+use quinn::{StoppedError, VarInt};
+
+use super::{Inner, Shared, protocol};
+use crate::addr::Wire;
+
+impl Shared {
+    /// Announces that this side drains the connection.
+    pub(crate) fn announce_drain(&self) {
+        let mut inner = self.inner.lock();
+        if std::mem::replace(&mut inner.drain_announced, true) {
+            return;
+        }
+        match self.wire {
+            Wire::Pipe => inner.say(&Message::Drain),
+            // A plain peer cannot be told.
+            Wire::Raw => inner.drained_by_peer = true,
+        }
+        drop(inner);
+        self.slots.close();
+        self.news.notify_one();
+    }
+
+    /// The peer has announced a drain. It is answered once all streams of this side are over.
+    ///
+    /// # Errors
+    ///
+    /// [`Protocol`](ErrorKind::Protocol) for a second one.
+    pub(crate) fn drain_by_peer(&self) -> Result<()> {
+        let mut inner = self.inner.lock();
+        if std::mem::replace(&mut inner.drain_by_peer, true) {
+            return Err(protocol("a second drain"));
+        }
+        if inner.ours == 0 {
+            inner.tell_drained();
+        }
+        drop(inner);
+        self.slots.close();
+        self.news.notify_one();
+        Ok(())
+    }
+
+    /// All streams of the peer are over.
+    ///
+    /// # Errors
+    ///
+    /// [`Protocol`](ErrorKind::Protocol) if it was not asked.
+    pub(crate) fn drained_by_peer(&self) -> Result<()> {
+        let mut inner = self.inner.lock();
+        if !inner.drain_announced {
+            return Err(protocol("an answer to a drain that was not sent"));
+        }
+        inner.drained_by_peer = true;
+        drop(inner);
+        self.idle.notify_waiters();
+        Ok(())
+    }
+
+    /// A direction was shut down: a drain waits until its bytes are at the peer.
+    pub(crate) fn await_delivery(
+        self: &Arc<Self>,
+        delivered: impl Future<Output = Result<Option<VarInt>, StoppedError>> + Send + 'static,
+    ) {
+        if self.wire == Wire::Pipe {
+            return;
+        }
+        self.unacknowledged.fetch_add(1, Ordering::Relaxed);
+        let shared = self.clone();
+        tokio::spawn(async move {
+            // A stop, or the end of the connection, ends the wait as well.
+            let _ = delivered.await;
+            shared.unacknowledged.fetch_sub(1, Ordering::Release);
+            shared.idle.notify_waiters();
+        });
+    }
+
+    /// Whether a drain of this side is over.
+    pub(crate) fn is_drained(&self) -> bool {
+        let inner = self.inner.lock();
+        let acknowledged = self.unacknowledged.load(Ordering::Acquire) == 0;
+        inner.drained_by_peer && inner.ours == 0 && inner.in_use == 0 && acknowledged
+    }
+}
+
+impl Inner {
+    /// Tells a peer that drains the connection that all streams of this side are over.
+    pub(super) fn tell_drained(&mut self) {
+        if self.drain_by_peer && !std::mem::replace(&mut self.drained_told, true) {
+            self.say(&Message::Drained);
+        }
+    }
+}

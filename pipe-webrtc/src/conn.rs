@@ -1,0 +1,192 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipe_core::{
+    Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
+};
+use tokio::sync::{oneshot, watch};
+use webrtc::peer_connection::PeerConnection;
+
+use crate::engine::{CandidatePair, SctpStats};
+use crate::negotiation::Command;
+use crate::settings::IceServer;
+use crate::shared::{Open, Shared};
+use crate::stream::WebRtcStream;
+
+/// A connection over WebRTC: one peer connection, whose data channels carry the streams.
+#[derive(Clone)]
+pub struct WebRtcConn(Arc<Handle>);
+
+/// What the handles and streams of a connection hold together: with the last of them it closes.
+pub(crate) struct Handle(pub(crate) Arc<Shared>);
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.0.close(0, "");
+    }
+}
+
+impl WebRtcConn {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Handle(shared)))
+    }
+
+    /// Looks for a new path to the peer, as after a change of the network. Streams go on meanwhile, and
+    /// lose nothing. It happens by itself when the peer is not reached for a while.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) when the signalling channel is gone;
+    /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) once the connection is over.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop; the restart goes on.
+    pub async fn restart_ice(&self) -> Result<()> {
+        self.shared().status.check()?;
+        let (done, restarted) = oneshot::channel();
+        self.shared().command(Command::Restart(Some(done)));
+        let gone = || {
+            let why = "ICE cannot be restarted: the signalling channel is gone";
+            Error::new(ErrorKind::Unsupported, why)
+        };
+        restarted
+            .await
+            .unwrap_or_else(|_| Err(self.shared().status.error().unwrap_or_else(gone)))
+    }
+
+    /// Uses other STUN and TURN servers from the next [`restart_ice`](Self::restart_ice) on.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) for servers that make no sense;
+    /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) once the connection is over.
+    pub async fn set_ice_servers(&self, servers: Vec<IceServer>, relay_only: bool) -> Result<()> {
+        self.shared().status.check()?;
+        crate::WebRtcSettings::default()
+            .with_ice_servers(servers.clone())
+            .with_relay_only(relay_only)
+            .validate()?;
+        match self.shared().peer.get() {
+            Some(peer) => peer.set_ice_servers(&servers, relay_only).await,
+            None => Err(Error::new(ErrorKind::Failed, "there is no peer connection")),
+        }
+    }
+
+    /// The path that the packets take; none before it was found and after the end.
+    pub async fn selected_candidate_pair(&self) -> Option<CandidatePair> {
+        self.shared().peer.get()?.candidate_pair().await
+    }
+
+    /// What is known of the transport under the connection.
+    pub async fn sctp_stats(&self) -> SctpStats {
+        match self.shared().peer.get() {
+            Some(peer) => peer.stats().await,
+            None => SctpStats::default(),
+        }
+    }
+
+    /// The peer connection under this one, to look at. Closing it breaks this one, and so does a new
+    /// description.
+    pub fn inner(&self) -> Option<&Arc<dyn PeerConnection>> {
+        Some(self.shared().peer.get()?.inner())
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}
+
+impl Conn for WebRtcConn {
+    type Stream = WebRtcStream;
+
+    async fn open_stream(&self) -> Result<WebRtcStream> {
+        let shared = self.shared();
+        shared.check_open()?;
+        let slot = shared.slots.acquire().await;
+        shared.check_open()?;
+        let over = || Error::new(ErrorKind::Closed, "no more streams");
+        let slot = slot.ok_or_else(over)?;
+        let (done, opened) = oneshot::channel();
+        shared.open(Open {
+            slot,
+            handle: self.0.clone(),
+            done,
+        });
+        match opened.await {
+            Ok(stream) => Ok(stream),
+            Err(_) => Err(shared.check_open().err().unwrap_or_else(over)),
+        }
+    }
+
+    async fn accept_stream(&self) -> Result<WebRtcStream> {
+        let shared = self.shared();
+        shared.status.check()?;
+        match shared.backlog.pop().await {
+            Some(stream) => {
+                shared.accept(&stream);
+                Ok(WebRtcStream::new(stream, self.0.clone()))
+            }
+            None => Err(Error::closed(shared.status.ended().await)),
+        }
+    }
+
+    async fn ping(&self) -> Result<Duration> {
+        self.shared().ping().await
+    }
+
+    fn state(&self) -> watch::Receiver<ConnState> {
+        self.shared().status.watch()
+    }
+
+    fn stats(&self) -> ConnStats {
+        self.shared().stats()
+    }
+
+    async fn drain(&self) -> Result<()> {
+        let shared = self.shared();
+        if shared.status.reason().is_none() {
+            shared.announce_drain();
+        }
+        loop {
+            let news = shared.idle.notified();
+            match shared.status.reason() {
+                None if shared.is_drained() => shared.close(0, ""),
+                None => news.await,
+                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => return Ok(()),
+                Some(reason) => return Err(Error::closed(reason)),
+            }
+        }
+    }
+
+    fn close(&self, code: u32, reason: &str) {
+        self.shared().close(code, reason);
+    }
+
+    async fn closed(&self) -> CloseReason {
+        self.shared().status.ended().await.clone()
+    }
+
+    fn local_addr(&self) -> Addr {
+        self.shared().local_addr.clone()
+    }
+
+    fn remote_addr(&self) -> Addr {
+        self.shared().remote_addr.clone()
+    }
+
+    fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.shared().identity.get().cloned()
+    }
+}
+
+impl fmt::Debug for WebRtcConn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebRtcConn")
+            .field("local_addr", &self.local_addr())
+            .field("remote_addr", &self.remote_addr())
+            .field("state", &self.shared().status.state())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,16 @@
+//! The peer connection under a pipewerks connection: the one place that knows the `webrtc` crate.
+//!
+//! What the others see of it are a [`Peer`], its [`Channel`]s, and their events. Another engine takes
+//! its place by offering the same.
+
+mod certificate;
+mod channel;
+mod faults;
+mod peer;
+mod runtime;
+
+pub(crate) use channel::{Channel, ChannelEvent, ChannelOptions};
+pub use certificate::Certificate;
+pub use faults::Faults;
+pub use peer::{CandidatePair, SctpStats};
+pub(crate) use peer::{Candidate, IceState, Peer, PeerEvent, PeerOptions};

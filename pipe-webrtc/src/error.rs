@@ -1,0 +1,29 @@
+//! Errors that several modules make.
+
+use pipe_core::{Error, ErrorKind};
+
+pub(crate) fn invalid(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::ConfigInvalid, message.into())
+}
+
+/// The peer said what it must not say.
+pub(crate) fn protocol(what: impl std::fmt::Display) -> Error {
+    let why = format!("the peer broke the protocol: {what}");
+    Error::new(ErrorKind::Protocol, why)
+}
+
+/// The peer speaks something else, or broke off while the connection was being made.
+pub(crate) fn handshake(what: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Handshake,
+        format!("no connection was made: {what}"),
+    )
+}
+
+/// The connection is lost.
+pub(crate) fn lost(what: impl std::fmt::Display) -> Error {
+    Error::new(
+        ErrorKind::Failed,
+        format!("the connection is lost: {what}"),
+    )
+}

@@ -1,0 +1,158 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::conn::WebRtcConn;
+use crate::driver::{Driver, NewDriver};
+use crate::engine::{Channel, ChannelOptions, Faults, Peer, PeerOptions};
+use crate::negotiation::Negotiation;
+use crate::outbound::Fixed;
+use crate::settings::WebRtcSettings;
+use crate::shared::Shared;
+use crate::signaling::Signaling;
+use crate::wire::PROTOCOL;
+
+/// The ids of the channels that every connection has; the first two by the side that offers.
+const PING_OF_OFFERER: u16 = 2;
+const PING_OF_ANSWERER: u16 = 1;
+const CONTROL: u16 = 0;
+
+/// How many commands may wait for the negotiation.
+const COMMANDS: usize = 256;
+
+/// What a connection is made with.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    pub(crate) config: Config,
+    pub(crate) settings: Arc<WebRtcSettings>,
+    pub(crate) faults: Option<Faults>,
+    /// Whether this side makes the offer.
+    pub(crate) offerer: bool,
+    /// The name to dial, or to be dialed by.
+    pub(crate) name: Option<String>,
+    /// Whether the peer is on this machine.
+    pub(crate) local: bool,
+    /// How long it may take; any time if a person carries the messages.
+    pub(crate) limit: Option<Duration>,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+}
+
+impl Plan {
+    /// Makes the connection over this signalling.
+    ///
+    /// Dropping the future gives it up and leaves nothing behind.
+    pub(crate) async fn establish(self, signaling: impl Signaling) -> Result<WebRtcConn> {
+        let (limit, remote) = (self.limit, self.remote_addr.clone());
+        let Some(limit) = limit else {
+            return self.connect(signaling).await;
+        };
+        timeout(limit, self.connect(signaling))
+            .await
+            .unwrap_or_else(|_| {
+                let why = format!("{remote} made no connection within {limit:?}");
+                Err(Error::new(ErrorKind::TimedOut, why))
+            })
+    }
+
+    async fn connect(self, signaling: impl Signaling) -> Result<WebRtcConn> {
+        let options = self.options()?;
+        let shared = Shared::new(
+            self.config,
+            self.settings.receive_buffer,
+            self.offerer,
+            self.local_addr,
+            self.remote_addr,
+        );
+        // Held from here on: giving this future up closes the connection.
+        let conn = WebRtcConn::new(shared.clone());
+        let (peer, events) = Peer::new(options).await?;
+        let peer = Arc::new(peer);
+        let fixed = open_fixed(&peer, self.offerer).await?;
+        let (commands, obeyed) = mpsc::channel(COMMANDS);
+        // The cells are new.
+        let _ = shared.peer.set(peer.clone());
+        let _ = shared.commands.set(commands);
+        let negotiation = Negotiation::new(
+            shared.clone(),
+            peer.clone(),
+            signaling,
+            obeyed,
+            self.name,
+        );
+        let (ready, made) = oneshot::channel();
+        let driver = Driver::new(NewDriver {
+            shared: shared.clone(),
+            peer,
+            fixed,
+            events,
+            negotiation: tokio::spawn(negotiation.run()),
+            ready,
+        });
+        tokio::spawn(driver.run());
+        match made.await {
+            Ok(Ok(())) => Ok(conn),
+            Ok(Err(error)) => Err(error),
+            Err(_) => {
+                let error = || {
+                    let why = "the connection ended in its handshake";
+                    Error::new(ErrorKind::Failed, why)
+                };
+                let error = shared.status.error().unwrap_or_else(error);
+                shared.end(&CloseReason::Failed(error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    fn options(&self) -> Result<PeerOptions> {
+        let (config, settings) = (&self.config, &self.settings);
+        // Whoever carries messages by hand takes time, and ICE must not give up before.
+        let patience = match self.limit {
+            Some(_) => config.failed_after - config.disconnected_after,
+            None => Duration::from_secs(5 * 60),
+        };
+        Ok(PeerOptions {
+            bind: settings.socket_addrs(self.local)?,
+            ice_servers: settings.ice_servers.clone(),
+            relay_only: settings.relay_only,
+            disconnected_after: config.disconnected_after,
+            failed_after: patience,
+            keep_alive: config.keep_alive,
+            receive_buffer: settings.receive_buffer,
+            max_message: settings.max_message,
+            mtu: settings.mtu,
+            mdns: settings.mdns,
+            external_addrs: settings.external_addrs.clone(),
+            certificate: settings.certificate.clone(),
+            socket_buffer: settings.socket_buffer,
+            faults: self.faults.clone(),
+        })
+    }
+}
+
+/// Opens the channels that both sides know beforehand.
+async fn open_fixed(peer: &Peer, offerer: bool) -> Result<Fixed> {
+    let (ping, echo) = if offerer {
+        (PING_OF_OFFERER, PING_OF_ANSWERER)
+    } else {
+        (PING_OF_ANSWERER, PING_OF_OFFERER)
+    };
+    Ok(Fixed {
+        control: open(peer, "pipe-control", PROTOCOL, CONTROL).await?,
+        ping: open(peer, "ping", "", ping).await?,
+        echo: open(peer, "echo", "", echo).await?,
+    })
+}
+
+async fn open(peer: &Peer, label: &str, protocol: &str, id: u16) -> Result<Channel> {
+    let options = ChannelOptions {
+        protocol: protocol.to_owned(),
+        negotiated: Some(id),
+        ordered: true,
+    };
+    peer.open_channel(label, options).await
+}

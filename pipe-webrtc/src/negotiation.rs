@@ -1,0 +1,211 @@
+use std::sync::Arc;
+
+use pipe_core::{Error, ErrorKind, Result};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::{Candidate, Peer};
+use crate::error::{handshake, protocol};
+use crate::shared::Shared;
+use crate::signaling::{Refusal, Signal, Signaling};
+
+/// How many candidates of the peer may wait for its description.
+const MAX_EARLY: usize = 256;
+
+/// What the negotiation of a connection is asked to do.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// This side can be reached so.
+    Candidate(Candidate),
+    /// This side has no more candidates.
+    EndOfCandidates,
+    /// Find a new path.
+    Restart(Option<oneshot::Sender<Result<()>>>),
+    /// The connection was not made; the peer is told why.
+    Refuse(Error),
+}
+
+/// Exchanges descriptions and candidates with the peer: the dialer offers and the listener answers.
+///
+/// It goes on after the connection is made, so that ICE can be restarted, until the signalling ends.
+pub(crate) struct Negotiation<S> {
+    shared: Arc<Shared>,
+    peer: Arc<Peer>,
+    signaling: S,
+    commands: mpsc::Receiver<Command>,
+    /// The name to dial, or to be dialed by.
+    name: Option<String>,
+    /// A description of the peer has been applied, so that its candidates can be.
+    described: bool,
+    /// Candidates that came before.
+    early: Vec<Candidate>,
+    /// An offer of this side waits for its answer.
+    offering: bool,
+    /// A restart was asked for while another one was under way.
+    again: bool,
+    restarted: Vec<oneshot::Sender<Result<()>>>,
+}
+
+impl<S: Signaling> Negotiation<S> {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        peer: Arc<Peer>,
+        signaling: S,
+        commands: mpsc::Receiver<Command>,
+        name: Option<String>,
+    ) -> Self {
+        Self {
+            shared,
+            peer,
+            signaling,
+            commands,
+            name,
+            described: false,
+            early: Vec::new(),
+            offering: false,
+            again: false,
+            restarted: Vec::new(),
+        }
+    }
+
+    /// Runs until the signalling ends. An error before the connection is made is that of the
+    /// connection.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        if self.shared.offerer {
+            self.offer(self.name.clone()).await?;
+        }
+        loop {
+            tokio::select! {
+                command = self.commands.recv() => match command {
+                    Some(command) => self.obey(command).await?,
+                    None => return Ok(()),
+                },
+                signal = self.signaling.receive() => match signal? {
+                    Some(signal) => self.take(signal).await?,
+                    None if self.described => return Ok(()),
+                    None => {
+                        return Err(handshake("the peer ended the signalling"));
+                    }
+                },
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<()> {
+        match command {
+            Command::Candidate(candidate) => {
+                self.signaling
+                    .send(Signal::Candidate(candidate.into()))
+                    .await
+            }
+            Command::EndOfCandidates => self.signaling.send(Signal::EndOfCandidates).await,
+            Command::Restart(done) => {
+                self.restarted.extend(done);
+                if self.shared.offerer {
+                    self.restart().await
+                } else {
+                    self.signaling.send(Signal::Restart).await
+                }
+            }
+            Command::Refuse(error) => {
+                let refusal = Refusal::of(&error);
+                self.signaling.send(Signal::Refused(refusal)).await?;
+                // The message is lost if the channel goes before it was read.
+                while self.signaling.receive().await?.is_some() {}
+                Err(error)
+            }
+        }
+    }
+
+    async fn restart(&mut self) -> Result<()> {
+        if self.offering {
+            self.again = true;
+            return Ok(());
+        }
+        tracing::debug!(peer = %self.shared.remote_addr, "ICE restarts");
+        self.peer.restart_ice().await?;
+        self.offer(None).await
+    }
+
+    async fn offer(&mut self, name: Option<String>) -> Result<()> {
+        let offer = self.peer.offer().await?;
+        self.offering = true;
+        self.signaling.send(Signal::offer(offer, name)).await
+    }
+
+    async fn take(&mut self, signal: Signal) -> Result<()> {
+        match signal {
+            Signal::Offer(offer) => {
+                if self.shared.offerer {
+                    return Err(protocol("an offer by the listener"));
+                }
+                if !self.described && self.name.is_some() && self.name != offer.name {
+                    return Err(Error::new(
+                        ErrorKind::Refused,
+                        format!(
+                            "nobody listens by the name {:?}",
+                            offer.name.unwrap_or_default()
+                        ),
+                    ));
+                }
+                self.peer.vitals().set_connecting(true);
+                let answer = self.peer.answer(offer.sdp).await?;
+                self.described().await;
+                self.signaling.send(Signal::answer(answer)).await?;
+                self.finish_restarts();
+            }
+            Signal::Answer(answer) => {
+                if !std::mem::take(&mut self.offering) {
+                    return Err(protocol("an answer without an offer"));
+                }
+                self.peer.accept_answer(answer.sdp).await?;
+                self.described().await;
+                if std::mem::take(&mut self.again) {
+                    self.restart().await?;
+                } else {
+                    self.finish_restarts();
+                }
+            }
+            Signal::Candidate(candidate) => {
+                let candidate = Candidate::from(candidate);
+                if self.described && !self.offering {
+                    self.add(candidate).await;
+                } else if self.early.len() < MAX_EARLY {
+                    self.early.push(candidate);
+                } else {
+                    return Err(protocol("too many candidates before a description"));
+                }
+            }
+            Signal::Restart => {
+                if !self.shared.offerer {
+                    return Err(protocol("a wish for a restart by the dialer"));
+                }
+                self.restart().await?;
+            }
+            Signal::Refused(refusal) => return Err(refusal.error()),
+            Signal::EndOfCandidates | Signal::Unknown => {}
+        }
+        Ok(())
+    }
+
+    /// A description of the peer was applied: what waited for it goes in.
+    async fn described(&mut self) {
+        self.described = true;
+        for candidate in std::mem::take(&mut self.early) {
+            self.add(candidate).await;
+        }
+    }
+
+    /// A candidate that this side cannot use does no harm: others may.
+    async fn add(&mut self, candidate: Candidate) {
+        if let Err(error) = self.peer.add_candidate(candidate).await {
+            tracing::debug!(%error, "a candidate of the peer is left out");
+        }
+    }
+
+    fn finish_restarts(&mut self) {
+        for done in self.restarted.drain(..) {
+            // Whoever asked may have given up.
+            let _ = done.send(Ok(()));
+        }
+    }
+}

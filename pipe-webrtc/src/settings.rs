@@ -1,0 +1,411 @@
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use pipe_core::{Error, Result};
+
+use crate::engine::Certificate;
+use crate::error::invalid;
+
+/// What a connection over WebRTC is made with, beside the [`Config`](pipe_core::Config) that every
+/// transport honours.
+///
+/// ```
+/// use pipe_webrtc::{IceServer, WebRtcSettings};
+///
+/// let settings = WebRtcSettings::default()
+///     .with_ice_servers([IceServer::stun("stun.example.org:3478")])
+///     .with_port_range(50_000..=50_999);
+/// settings.validate()?;
+/// # Ok::<(), pipe_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WebRtcSettings {
+    /// The STUN and TURN servers. None by default: then a connection needs a path without help.
+    pub ice_servers: Vec<IceServer>,
+    /// Whether packets go through a TURN server only. Not by default.
+    pub relay_only: bool,
+    /// The addresses to bind. Empty by default, which stands for the addresses of this machine's
+    /// interfaces, as the filters and [`loopback`](Self::loopback) let them through.
+    pub bind_addrs: Vec<IpAddr>,
+    /// The ports to bind. Any by default.
+    pub port_range: Option<RangeInclusive<u16>>,
+    /// Whether to bind the loopback addresses of interfaces: by default, `None`, if the signalling
+    /// address is one of this machine.
+    pub loopback: Option<bool>,
+    /// Which interfaces to use.
+    pub interfaces: InterfaceFilter,
+    /// Which of their addresses to use.
+    pub addrs: AddrFilter,
+    /// The addresses under which this side is known outside, where a NAT maps them one to one.
+    pub external_addrs: Vec<IpAddr>,
+    /// Whether names of multicast DNS stand for this side's addresses. Off by default: it takes a
+    /// socket of each connection, and a default route.
+    pub mdns: bool,
+    /// How long to look for candidates with the help of STUN servers. 5 s by default.
+    pub gather_timeout: std::time::Duration,
+    /// The receive buffer of SCTP, in bytes, and with it what the peer may have on its way to this
+    /// side. 1 MiB by default; from 128 KiB to 64 MiB.
+    pub receive_buffer: u32,
+    /// The largest message that this side takes, in bytes. 256 KiB by default, and at most; at least
+    /// 16 KiB.
+    pub max_message: u32,
+    /// The largest packet of SCTP, in bytes: the engine's choice (1,191) by default; from 576 to
+    /// 16,384.
+    pub mtu: Option<u32>,
+    /// The buffers of each socket, in bytes. 4 MiB by default, or what the system grants.
+    pub socket_buffer: u32,
+    /// The certificate of this side. By default each transport makes one.
+    pub certificate: Option<Certificate>,
+}
+
+impl Default for WebRtcSettings {
+    fn default() -> Self {
+        Self {
+            ice_servers: Vec::new(),
+            relay_only: false,
+            bind_addrs: Vec::new(),
+            port_range: None,
+            loopback: None,
+            interfaces: InterfaceFilter::default(),
+            addrs: AddrFilter::default(),
+            external_addrs: Vec::new(),
+            mdns: false,
+            gather_timeout: std::time::Duration::from_secs(5),
+            receive_buffer: 1024 * 1024,
+            max_message: 256 * 1024,
+            mtu: None,
+            socket_buffer: 4 * 1024 * 1024,
+            certificate: None,
+        }
+    }
+}
+
+/// A STUN or TURN server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IceServer {
+    /// Its addresses: `stun:host:port`, `turn:host:port?transport=udp` (or `tcp`), `turns:host:port`
+    /// (RFC 7064 and 7065).
+    pub urls: Vec<String>,
+    /// The user name, for TURN.
+    pub username: String,
+    /// The password, for TURN.
+    pub credential: String,
+}
+
+impl IceServer {
+    /// The STUN server at `host:port`.
+    pub fn stun(host: &str) -> Self {
+        Self {
+            urls: vec![format!("stun:{host}")],
+            ..Self::default()
+        }
+    }
+
+    /// The TURN server at this URL, such as `turn:host:port?transport=udp`.
+    pub fn turn(url: &str, username: &str, credential: &str) -> Self {
+        Self {
+            urls: vec![url.to_owned()],
+            username: username.to_owned(),
+            credential: credential.to_owned(),
+        }
+    }
+
+    fn validate(&self) -> Result<()> {
+        if self.urls.is_empty() {
+            return Err(invalid("ice_servers: a server has no URL"));
+        }
+        for url in &self.urls {
+            let (scheme, host) = url.split_once(':').unwrap_or((url, ""));
+            let turn = matches!(scheme, "turn" | "turns");
+            if host.is_empty() || !(turn || matches!(scheme, "stun" | "stuns")) {
+                return Err(invalid(format!(
+                    "ice_servers: {url:?} is not of the form stun:host:port or turn:host:port"
+                )));
+            }
+            if turn && (self.username.is_empty() || self.credential.is_empty()) {
+                return Err(invalid(format!(
+                    "ice_servers: {url:?} needs a user name and a credential"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Chooses interfaces by how their names begin. What is denied stays denied when it is allowed too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InterfaceFilter {
+    /// The beginnings of the names to use; all, if there are none here.
+    pub allow: Vec<String>,
+    /// The beginnings of the names not to use.
+    pub deny: Vec<String>,
+}
+
+impl InterfaceFilter {
+    pub(crate) fn passes(&self, name: &str) -> bool {
+        let any = |prefixes: &[String]| prefixes.iter().any(|p| name.starts_with(p.as_str()));
+        (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)
+    }
+}
+
+/// Chooses addresses by their networks. What is denied stays denied when it is allowed too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AddrFilter {
+    /// The networks to use; all, if there are none here.
+    pub allow: Vec<Network>,
+    /// The networks not to use.
+    pub deny: Vec<Network>,
+}
+
+impl AddrFilter {
+    pub(crate) fn passes(&self, addr: IpAddr) -> bool {
+        let any = |networks: &[Network]| networks.iter().any(|n| n.contains(addr));
+        (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)
+    }
+}
+
+/// A range of IP addresses, written like `10.0.0.0/8` (CIDR, RFC 4632).
+///
+/// ```
+/// use pipe_webrtc::Network;
+///
+/// let network: Network = "10.0.0.0/8".parse()?;
+/// assert!(network.contains("10.1.2.3".parse().unwrap()));
+/// # Ok::<(), pipe_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    addr: IpAddr,
+    bits: u8,
+}
+
+impl Network {
+    /// Whether the address belongs to it.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        fn alike(a: u128, b: u128, width: u32, bits: u8) -> bool {
+            bits == 0 || (a ^ b) >> (width - u32::from(bits)) == 0
+        }
+        match (self.addr, addr) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => alike(
+                u128::from(a.to_bits()),
+                u128::from(b.to_bits()),
+                32,
+                self.bits,
+            ),
+            (IpAddr::V6(a), IpAddr::V6(b)) => alike(a.to_bits(), b.to_bits(), 128, self.bits),
+            _ => false,
+        }
+    }
+}
+
+impl FromStr for Network {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = || invalid(format!("{text:?} is no network of the form 10.0.0.0/8"));
+        let (addr, bits) = text.split_once('/').ok_or_else(bad)?;
+        let addr: IpAddr = addr.parse().map_err(|_| bad())?;
+        let bits: u8 = bits.parse().map_err(|_| bad())?;
+        if bits > if addr.is_ipv4() { 32 } else { 128 } {
+            return Err(bad());
+        }
+        Ok(Self { addr, bits })
+    }
+}
+
+macro_rules! setters {
+    ($($setter:ident, $field:ident: $type:ty;)*) => {
+        $(
+            #[doc = concat!("Sets [`", stringify!($field), "`](Self::", stringify!($field), ").")]
+            #[must_use]
+            pub fn $setter(mut self, $field: $type) -> Self {
+                self.$field = $field;
+                self
+            }
+        )*
+    };
+}
+
+impl WebRtcSettings {
+    setters! {
+        with_relay_only, relay_only: bool;
+        with_bind_addrs, bind_addrs: Vec<IpAddr>;
+        with_interfaces, interfaces: InterfaceFilter;
+        with_addrs, addrs: AddrFilter;
+        with_external_addrs, external_addrs: Vec<IpAddr>;
+        with_mdns, mdns: bool;
+        with_gather_timeout, gather_timeout: std::time::Duration;
+        with_receive_buffer, receive_buffer: u32;
+        with_max_message, max_message: u32;
+        with_socket_buffer, socket_buffer: u32;
+    }
+
+    /// Sets [`ice_servers`](Self::ice_servers).
+    #[must_use]
+    pub fn with_ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
+        self.ice_servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Sets [`port_range`](Self::port_range).
+    #[must_use]
+    pub fn with_port_range(mut self, ports: RangeInclusive<u16>) -> Self {
+        self.port_range = Some(ports);
+        self
+    }
+
+    /// Sets [`loopback`](Self::loopback).
+    #[must_use]
+    pub fn with_loopback(mut self, loopback: bool) -> Self {
+        self.loopback = Some(loopback);
+        self
+    }
+
+    /// Sets [`mtu`](Self::mtu).
+    #[must_use]
+    pub fn with_mtu(mut self, mtu: u32) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// Sets [`certificate`](Self::certificate).
+    #[must_use]
+    pub fn with_certificate(mut self, certificate: Certificate) -> Self {
+        self.certificate = Some(certificate);
+        self
+    }
+
+    /// Checks every setting against its range. A transport calls it before it uses them.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](pipe_core::ErrorKind::ConfigInvalid), which names the setting, its value and
+    /// its limit.
+    pub fn validate(&self) -> Result<()> {
+        self.ice_servers.iter().try_for_each(IceServer::validate)?;
+        if self.relay_only && !self.has_turn() {
+            return Err(invalid(
+                "relay_only is set, but no TURN server is among ice_servers",
+            ));
+        }
+        if let Some(ports) = &self.port_range
+            && (ports.is_empty() || *ports.start() == 0)
+        {
+            return Err(invalid(format!(
+                "port_range is {ports:?}, but has to be a range of ports from 1 to 65535"
+            )));
+        }
+        for (name, prefixes) in [
+            ("interfaces.allow", &self.interfaces.allow),
+            ("interfaces.deny", &self.interfaces.deny),
+        ] {
+            if prefixes.iter().any(String::is_empty) {
+                return Err(invalid(format!(
+                    "{name} has an empty prefix, which every interface begins with"
+                )));
+            }
+        }
+        let (min, max) = (
+            std::time::Duration::from_millis(1),
+            std::time::Duration::from_secs(5 * 60),
+        );
+        if !(min..=max).contains(&self.gather_timeout) {
+            return Err(invalid(format!(
+                "gather_timeout is {:?}, but has to be from {min:?} to {max:?}",
+                self.gather_timeout
+            )));
+        }
+        in_range("receive_buffer", self.receive_buffer, 128 << 10, 64 << 20)?;
+        in_range("max_message", self.max_message, 16 << 10, 256 << 10)?;
+        in_range("socket_buffer", self.socket_buffer, 4 << 10, 1 << 30)?;
+        if let Some(mtu) = self.mtu {
+            in_range("mtu", mtu, 576, 16_384)?;
+        }
+        Ok(())
+    }
+
+    fn has_turn(&self) -> bool {
+        let turn = |url: &String| url.starts_with("turn:") || url.starts_with("turns:");
+        self.ice_servers.iter().any(|s| s.urls.iter().any(turn))
+    }
+
+    /// The addresses to bind for one connection. `local` tells whether the peer is on this machine.
+    pub(crate) fn socket_addrs(&self, local: bool) -> Result<Vec<SocketAddr>> {
+        let mut addrs = if self.bind_addrs.is_empty() {
+            self.interface_addrs(local)?
+        } else {
+            self.bind_addrs.clone()
+        };
+        addrs.retain(|addr| self.addrs.passes(*addr));
+        addrs.sort_unstable();
+        addrs.dedup();
+        if addrs.is_empty() {
+            return Err(invalid(
+                "no address is left to bind: see bind_addrs, loopback, interfaces and addrs",
+            ));
+        }
+        let bound: Vec<_> = addrs
+            .iter()
+            .filter_map(|addr| match &self.port_range {
+                None => Some(SocketAddr::new(*addr, 0)),
+                Some(ports) => free_port(*addr, ports),
+            })
+            .collect();
+        if bound.is_empty() {
+            return Err(invalid(format!(
+                "no port of port_range, {:?}, is free",
+                self.port_range
+            )));
+        }
+        Ok(bound)
+    }
+
+    fn interface_addrs(&self, local: bool) -> Result<Vec<IpAddr>> {
+        let loopback = self.loopback.unwrap_or(local);
+        let interfaces = if_addrs::get_if_addrs()?;
+        let usable = |interface: &if_addrs::Interface| {
+            let addr = interface.ip();
+            let link_local = match addr {
+                IpAddr::V4(v4) => v4.is_link_local(),
+                IpAddr::V6(v6) => v6.is_unicast_link_local(),
+            };
+            let wanted = if addr.is_loopback() { loopback } else { true };
+            wanted && !link_local && self.interfaces.passes(&interface.name)
+        };
+        let addrs: Vec<_> = interfaces
+            .iter()
+            .filter(|i| usable(i))
+            .map(if_addrs::Interface::ip)
+            .collect();
+        let unfiltered = self.interfaces == InterfaceFilter::default();
+        if addrs.is_empty() && unfiltered && self.loopback != Some(false) {
+            // A machine without a network can still reach itself.
+            return Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
+        }
+        Ok(addrs)
+    }
+}
+
+/// A port of the range that is free on this address, from a random one on.
+fn free_port(addr: IpAddr, ports: &RangeInclusive<u16>) -> Option<SocketAddr> {
+    let count = u32::from(*ports.end() - *ports.start()) + 1;
+    let mut random = [0; 4];
+    // Without random bytes the search begins at the first port.
+    let _ = getrandom::fill(&mut random);
+    let first = u32::from_ne_bytes(random) % count;
+    (0..count)
+        .map(|i| *ports.start() + ((first + i) % count) as u16)
+        .map(|port| SocketAddr::new(addr, port))
+        .find(|addr| std::net::UdpSocket::bind(addr).is_ok())
+}
+
+fn in_range(name: &str, value: u32, min: u32, max: u32) -> Result<()> {
+    if !(min..=max).contains(&value) {
+        return Err(invalid(format!(
+            "{name} is {value}, but has to be from {min} to {max}"
+        )));
+    }
+    Ok(())
+}

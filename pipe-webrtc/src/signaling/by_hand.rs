@@ -1,0 +1,209 @@
+use std::future::pending;
+
+use data_encoding::BASE64URL_NOPAD;
+use pipe_core::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
+
+use super::{MAX_SIGNAL_LEN, Signal, Signaling};
+use crate::WebRtcConn;
+
+/// What every blob begins with.
+const PREFIX: &str = "pipe-webrtc-1.";
+
+/// An offer to be carried to the peer by hand; see
+/// [`WebRtcTransport::offer_by_hand`](crate::WebRtcTransport::offer_by_hand).
+#[derive(Debug)]
+pub struct Offered {
+    pub(crate) text: String,
+    pub(crate) reply: Reply,
+    pub(crate) conn: ConnTask,
+}
+
+/// An answer to be carried to the peer by hand; see
+/// [`WebRtcTransport::answer_by_hand`](crate::WebRtcTransport::answer_by_hand).
+#[derive(Debug)]
+pub struct Answered {
+    pub(crate) text: String,
+    pub(crate) conn: ConnTask,
+}
+
+/// The task that makes the connection; dropping it gives it up.
+#[derive(Debug)]
+pub(crate) struct ConnTask(pub(crate) tokio::task::JoinHandle<Result<WebRtcConn>>);
+
+impl Offered {
+    /// The offer: one line of letters, digits, dots, dashes and underscores.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Takes the peer's answer and makes the connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Protocol`](ErrorKind::Protocol) for a text that is no answer, and those of
+    /// [`Transport::dial`](pipe_core::Transport::dial).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    pub async fn accept(self, answer: &str) -> Result<WebRtcConn> {
+        let signals = parse(answer)?;
+        // A negotiation that is over says so below.
+        let _ = self.reply.0.send(signals);
+        self.conn.join().await
+    }
+}
+
+impl Answered {
+    /// The answer: one line of letters, digits, dots, dashes and underscores.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Waits until the peer has taken the answer and the connection is made.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Transport::dial`](pipe_core::Transport::dial).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    pub async fn connected(self) -> Result<WebRtcConn> {
+        self.conn.join().await
+    }
+}
+
+impl ConnTask {
+    pub(crate) async fn join(mut self) -> Result<WebRtcConn> {
+        match (&mut self.0).await {
+            Ok(made) => made,
+            Err(_) => Err(Error::new(ErrorKind::Failed, "the negotiation was given up")),
+        }
+    }
+}
+
+impl Drop for ConnTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Signalling by hand: what is sent is gathered into one text, and what is received comes from one.
+pub(crate) struct Hand {
+    gathered: Vec<Signal>,
+    text: Option<oneshot::Sender<Result<String>>>,
+    reply: Option<oneshot::Receiver<Vec<Signal>>>,
+    received: std::vec::IntoIter<Signal>,
+}
+
+/// Where the peer's text goes.
+#[derive(Debug)]
+pub(crate) struct Reply(oneshot::Sender<Vec<Signal>>);
+
+/// The signalling, what it gathers, and where the reply goes. An answerer has the peer's text from the
+/// start.
+pub(crate) fn hand(
+    offer: Option<&str>,
+) -> Result<(Hand, oneshot::Receiver<Result<String>>, Reply)> {
+    let received = offer.map(parse).transpose()?.unwrap_or_default();
+    let (text, gathered) = oneshot::channel();
+    let (reply, replied) = oneshot::channel();
+    let hand = Hand {
+        gathered: Vec::new(),
+        text: Some(text),
+        reply: Some(replied),
+        received: received.into_iter(),
+    };
+    Ok((hand, gathered, Reply(reply)))
+}
+
+impl Signaling for Hand {
+    async fn send(&mut self, signal: Signal) -> Result<()> {
+        let last = signal == Signal::EndOfCandidates;
+        if self.text.is_some() {
+            self.gathered.push(signal);
+        }
+        if last && let Some(text) = self.text.take() {
+            // Whoever waits for the text may have given up.
+            let _ = text.send(write(&std::mem::take(&mut self.gathered)));
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Option<Signal>> {
+        loop {
+            if let Some(signal) = self.received.next() {
+                return Ok(Some(signal));
+            }
+            match &mut self.reply {
+                Some(reply) => {
+                    let reply = reply.await;
+                    self.reply = None;
+                    match reply {
+                        Ok(signals) => self.received = signals.into_iter(),
+                        // An answerer gets no reply: the text that it was made with is all.
+                        Err(_) => pending().await,
+                    }
+                }
+                None => pending().await,
+            }
+        }
+    }
+}
+
+fn write(signals: &[Signal]) -> Result<String> {
+    let json = serde_json::to_string(signals)
+        .map_err(|error| Error::new(ErrorKind::Io, format!("writing signals: {error}")))?;
+    Ok(format!(
+        "{PREFIX}{}",
+        BASE64URL_NOPAD.encode(json.as_bytes())
+    ))
+}
+
+fn parse(text: &str) -> Result<Vec<Signal>> {
+    let bad = |why: &str| {
+        Error::new(
+            ErrorKind::Protocol,
+            format!("this is no text of a WebRTC negotiation: {why}"),
+        )
+    };
+    let text: String = text.split_whitespace().collect();
+    let data = text
+        .strip_prefix(PREFIX)
+        .ok_or_else(|| bad("it does not begin with pipe-webrtc-1."))?;
+    if data.len() > MAX_SIGNAL_LEN {
+        return Err(bad("it is too long"));
+    }
+    let json = BASE64URL_NOPAD
+        .decode(data.as_bytes())
+        .map_err(|error| bad(&error.to_string()))?;
+    serde_json::from_slice(&json).map_err(|error| bad(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_as_it_was_written_even_when_it_was_wrapped() {
+        let signals = vec![
+            Signal::offer("v=0\r\n".into(), None),
+            Signal::EndOfCandidates,
+        ];
+        let text = write(&signals).unwrap();
+        assert!(text.is_ascii());
+        assert_eq!(parse(&text).unwrap(), signals);
+        let wrapped = format!("  {}\n {}\n", &text[..30], &text[30..]);
+        assert_eq!(parse(&wrapped).unwrap(), signals);
+    }
+
+    #[test]
+    fn any_other_text_is_refused() {
+        let long = format!("{PREFIX}{}", "A".repeat(MAX_SIGNAL_LEN + 4));
+        for text in ["", "hello", "pipe-webrtc-1.", "pipe-webrtc-1.!!", &long] {
+            assert_eq!(parse(text).unwrap_err().kind(), ErrorKind::Protocol);
+        }
+    }
+}

@@ -1,0 +1,474 @@
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use pipe_core::{ConnWindow, Error, RecvState, Result, SendState, StreamSlot};
+
+use crate::engine::Channel;
+use crate::error::protocol;
+use crate::wire::StreamMessage;
+
+/// How many bytes of a stream wait to be put into messages, at most.
+const SEND_BUFFER: usize = 128 * 1024;
+
+/// Smaller messages are put together while they wait to be read, so that many do not cost more memory
+/// than the window allows.
+const SMALL: usize = 4 * 1024;
+
+/// A stream: its channel for the time being, and how its two directions stand.
+pub(crate) struct StreamCore {
+    pub(crate) id: u64,
+    /// Whether this side opened it.
+    pub(crate) ours: bool,
+    pub(crate) channel: Channel,
+    pub(crate) state: Mutex<StreamState>,
+}
+
+pub(crate) struct StreamState {
+    pub(crate) send: SendState,
+    pub(crate) recv: RecvState,
+    /// Bytes accepted from the application.
+    pub(crate) sent: u64,
+    /// Bytes handed to the application.
+    pub(crate) received: u64,
+    /// Bytes that wait to be sent.
+    buffer: BytesMut,
+    /// Bytes that count against the peer's window.
+    used: u32,
+    /// Bytes that have come and were not read.
+    queue: VecDeque<BytesMut>,
+    queued: usize,
+    /// How many more bytes the peer may send.
+    granted: u32,
+    /// Bytes that were read and that the peer was not told of.
+    unreturned: u32,
+    /// How many bytes the peer has announced to be all.
+    announced: Option<u64>,
+    owed: Owed,
+    /// It is in the queue of streams that have something to send.
+    pub(crate) waits: bool,
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+    /// This side's application has it.
+    pub(crate) accepted: bool,
+    /// The peer has read this side's direction to its end.
+    pub(crate) taken: bool,
+    /// The peer's application is done with it.
+    pub(crate) peer_done: bool,
+    /// This side's application was found to be done with it.
+    pub(crate) done: bool,
+    /// Held as long as a stream that this side opened is in use at either side.
+    pub(crate) slot: Option<StreamSlot>,
+}
+
+/// What the peer has not been told yet. There is at most one of each, so that a stream's part of the
+/// queue is bounded.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Owed {
+    open: bool,
+    stop: Option<u32>,
+    taken: bool,
+    end: bool,
+    reset: Option<u32>,
+    done: bool,
+}
+
+/// What the peer allows this side to have under way or unread.
+#[derive(Debug)]
+pub(crate) struct PeerWindows {
+    pub(crate) stream: u32,
+    pub(crate) conn: Option<ConnWindow>,
+}
+
+impl PeerWindows {
+    fn take(&self, used: u32, want: usize, cx: &Context<'_>) -> usize {
+        let room = (self.stream.saturating_sub(used) as usize).min(want);
+        match &self.conn {
+            Some(conn) if room > 0 => conn.take(room, cx),
+            _ => room,
+        }
+    }
+
+    pub(crate) fn give_back(&self, count: u32) {
+        if let Some(conn) = &self.conn {
+            conn.give(count);
+        }
+    }
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    Bytes(usize),
+    End,
+}
+
+/// The next thing to send of a stream.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Output {
+    Text(StreamMessage),
+    Bytes(BytesMut),
+    /// There are bytes, but too many are on their way.
+    Blocked,
+}
+
+impl StreamCore {
+    /// A stream that this side opens.
+    pub(crate) fn opened(id: u64, channel: Channel, window: u32, slot: StreamSlot) -> Self {
+        let mut state = StreamState::new(window);
+        state.owed.open = true;
+        state.accepted = true;
+        state.slot = Some(slot);
+        Self {
+            id,
+            ours: true,
+            channel,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A stream that the peer has opened.
+    pub(crate) fn incoming(id: u64, channel: Channel, window: u32) -> Self {
+        Self {
+            id,
+            ours: false,
+            channel,
+            state: Mutex::new(StreamState::new(window)),
+        }
+    }
+}
+
+impl StreamState {
+    fn new(window: u32) -> Self {
+        Self {
+            send: SendState::Open,
+            recv: RecvState::Open,
+            sent: 0,
+            received: 0,
+            buffer: BytesMut::new(),
+            used: 0,
+            queue: VecDeque::new(),
+            queued: 0,
+            granted: window,
+            unreturned: 0,
+            announced: None,
+            owed: Owed::default(),
+            waits: false,
+            reader: None,
+            writer: None,
+            accepted: false,
+            taken: false,
+            peer_done: false,
+            done: false,
+            slot: None,
+        }
+    }
+
+    /// Reads for the application. `conn` gives the end of the connection.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Read>> {
+        if self.recv == RecvState::Ended {
+            return Poll::Ready(Ok(Read::End));
+        }
+        if let Some(error) = self.recv.read_error(conn()) {
+            return Poll::Ready(Err(error));
+        }
+        let mut count = 0;
+        while count < buf.len() {
+            let Some(first) = self.queue.front_mut() else {
+                break;
+            };
+            let part = first.len().min(buf.len() - count);
+            buf[count..count + part].copy_from_slice(&first[..part]);
+            count += part;
+            first.advance(part);
+            if first.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+        if count > 0 {
+            self.queued -= count;
+            self.received += count as u64;
+            self.unreturned += count as u32;
+            return Poll::Ready(Ok(Read::Bytes(count)));
+        }
+        if self.announced == Some(self.received) {
+            self.end_recv();
+            return Poll::Ready(Ok(Read::End));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The application has read to the end, or has no need to read it.
+    fn end_recv(&mut self) {
+        self.recv = RecvState::Ended;
+        self.owed.taken = true;
+    }
+
+    /// Writes for the application, within the peer's windows.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        windows: &PeerWindows,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<usize>> {
+        if self.send != SendState::Open {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let want = buf.len().min(SEND_BUFFER - self.buffer.len());
+        let room = match want {
+            0 => 0,
+            want => windows.take(self.used, want, cx),
+        };
+        if room == 0 {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.buffer.extend_from_slice(&buf[..room]);
+        self.used += room as u32;
+        self.sent += room as u64;
+        Poll::Ready(Ok(room))
+    }
+
+    /// Ends the sending direction for the application. Returns whether that is news.
+    pub(crate) fn shutdown(&mut self, conn: impl Fn() -> Option<Error>) -> Result<bool> {
+        if let Some(error) = self.send.shutdown_error(conn()) {
+            return Err(error);
+        }
+        if self.send != SendState::Open {
+            return Ok(false);
+        }
+        self.send = SendState::Shut;
+        self.owed.end = true;
+        Ok(true)
+    }
+
+    /// Bytes of the peer have come. Returns who waits for them.
+    pub(crate) fn arrive(&mut self, bytes: BytesMut) -> Result<Option<Waker>> {
+        let Some(left) = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|count| self.granted.checked_sub(count))
+        else {
+            return Err(protocol("more bytes of a stream than its window allows"));
+        };
+        self.granted = left;
+        if self.announced.is_some() {
+            return Err(protocol("bytes after the end of a stream"));
+        }
+        if self.recv != RecvState::Open || bytes.is_empty() {
+            return Ok(None);
+        }
+        self.queued += bytes.len();
+        match self.queue.back_mut() {
+            Some(last) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
+            _ if bytes.len() < SMALL => {
+                // A message of its own is kept in the packet's memory, which may be larger.
+                self.queue.push_back(BytesMut::from(&bytes[..]));
+            }
+            _ => self.queue.push_back(bytes),
+        }
+        Ok(self.reader.take())
+    }
+
+    /// The peer has announced the end of its direction.
+    pub(crate) fn announce_end(&mut self, bytes: u64) -> Result<Option<Waker>> {
+        let second = self.announced.replace(bytes).is_some();
+        let open = self.recv == RecvState::Open;
+        if second || open && self.received + self.queued as u64 != bytes {
+            return Err(protocol("a second or false end of a stream"));
+        }
+        Ok(self.reader.take())
+    }
+
+    /// The peer has abandoned its direction.
+    pub(crate) fn reset_by_peer(&mut self, code: u32) -> Option<Waker> {
+        self.cut_recv(RecvState::Reset(code));
+        self.reader.take()
+    }
+
+    /// The peer wants no more. Returns how many bytes count no longer, and who waits for room.
+    pub(crate) fn stop_by_peer(&mut self, code: u32) -> (u32, Option<Waker>) {
+        if let Some(next) = self.send.stop(code) {
+            self.send = next;
+            self.buffer = BytesMut::new();
+            self.owed.end = false;
+        }
+        self.credit(u32::MAX)
+    }
+
+    /// The peer has read so many more bytes. Returns how many were counted, and who waits for room.
+    pub(crate) fn credit(&mut self, bytes: u32) -> (u32, Option<Waker>) {
+        let freed = bytes.min(self.used);
+        self.used -= freed;
+        (freed, self.writer.take())
+    }
+
+    /// Cuts the sending direction short, if it is open, and owes the peer the word. Returns whether
+    /// it did.
+    pub(crate) fn cut_send(&mut self, to: SendState, code: u32) -> bool {
+        let Some(next) = self.send.cut_open(to) else {
+            return false;
+        };
+        self.send = next;
+        self.buffer = BytesMut::new();
+        self.owed.reset = Some(code);
+        true
+    }
+
+    /// Gives the receiving direction up, unless it has ended, and owes the peer the word. Returns
+    /// whether that changed anything.
+    pub(crate) fn stop(&mut self, to: RecvState, code: u32) -> bool {
+        if self.recv != RecvState::Open {
+            return false;
+        }
+        if self.announced == Some(self.received) {
+            self.end_recv();
+        } else {
+            self.cut_recv(to);
+            self.owed.stop = Some(code);
+        }
+        true
+    }
+
+    fn cut_recv(&mut self, to: RecvState) {
+        if self.recv == RecvState::Open {
+            self.recv = to;
+            self.queue = VecDeque::new();
+            self.queued = 0;
+            self.unreturned = 0;
+        }
+    }
+
+    /// The peer's application is done: it wants to hear of its own direction's fate only.
+    pub(crate) fn peer_is_done(&mut self) {
+        self.peer_done = true;
+        self.buffer = BytesMut::new();
+        self.owed.end = false;
+        self.owed.reset = None;
+    }
+
+    /// Ends both directions together with the connection. Returns who waits.
+    pub(crate) fn end(&mut self) -> [Option<Waker>; 2] {
+        if self.send == SendState::Open {
+            self.send = SendState::ConnEnded;
+        }
+        // What was read to its end stays ended.
+        if self.recv == RecvState::Open && self.announced == Some(self.received) {
+            self.recv = RecvState::Ended;
+        }
+        self.cut_recv(RecvState::ConnEnded);
+        [self.reader.take(), self.writer.take()]
+    }
+
+    /// Whether this side's application is done with both directions.
+    pub(crate) fn is_done(&self) -> bool {
+        let received = self.recv != RecvState::Open || self.announced == Some(self.received);
+        received && self.send != SendState::Open && self.accepted
+    }
+
+    /// Notes that the application is done. Returns whether that is news.
+    pub(crate) fn note_done(&mut self, ours: bool) -> bool {
+        let news = !self.done && self.is_done();
+        if news {
+            self.done = true;
+            self.owed.done = !ours;
+            if self.recv == RecvState::Open {
+                // Every byte was read; only the end was not asked for.
+                self.end_recv();
+            }
+        }
+        news
+    }
+
+    /// Whether nothing comes of the stream any more, at either side.
+    pub(crate) fn is_over(&self, ours: bool) -> bool {
+        let peer = if ours {
+            self.peer_done
+        } else {
+            // What was shut down may still be read by the peer.
+            self.taken || self.send != SendState::Shut
+        };
+        self.done && peer && !self.has_output(u32::MAX)
+    }
+
+    /// Whether there is something to tell or to send. The peer is told of what was read from
+    /// `worth_telling` bytes on.
+    pub(crate) fn has_output(&self, worth_telling: u32) -> bool {
+        !self.buffer.is_empty()
+            || self.owed != Owed::default()
+            || self.owes_credit(worth_telling)
+    }
+
+    /// Whether the peer is to be told what was read. After the end of its direction it needs no more
+    /// room for it, but other streams may.
+    fn owes_credit(&self, worth_telling: u32) -> bool {
+        self.recv == RecvState::Open
+            && self.unreturned >= worth_telling.max(1)
+            && (self.announced.is_none() || worth_telling <= 1)
+            && !self.peer_done
+    }
+
+    /// The next thing to send: messages of up to `most` bytes, while `flight` more bytes may be on
+    /// their way.
+    pub(crate) fn next_output(
+        &mut self,
+        id: u64,
+        most: usize,
+        flight: usize,
+        worth_telling: u32,
+    ) -> Option<Output> {
+        let text = |message| Some(Output::Text(message));
+        let owes_credit = self.owes_credit(worth_telling);
+        let owed = &mut self.owed;
+        if std::mem::take(&mut owed.open) {
+            return text(StreamMessage::Open(id));
+        }
+        if let Some(code) = owed.stop.take() {
+            return text(StreamMessage::Stop(code));
+        }
+        if std::mem::take(&mut owed.taken) {
+            return text(StreamMessage::Taken);
+        }
+        if owes_credit {
+            let bytes = std::mem::take(&mut self.unreturned);
+            self.granted = self.granted.saturating_add(bytes);
+            return text(StreamMessage::Credit(bytes));
+        }
+        if !self.buffer.is_empty() {
+            let count = self.buffer.len().min(most);
+            if count > flight {
+                return Some(Output::Blocked);
+            }
+            return Some(Output::Bytes(self.buffer.split_to(count)));
+        }
+        if std::mem::take(&mut owed.end) {
+            return text(StreamMessage::End(self.sent));
+        }
+        if let Some(code) = owed.reset.take() {
+            return text(StreamMessage::Reset(code));
+        }
+        if std::mem::take(&mut owed.done) {
+            return text(StreamMessage::Done);
+        }
+        None
+    }
+
+    /// Who waits for room, if there is some in the buffer.
+    pub(crate) fn writer_with_room(&mut self) -> Option<Waker> {
+        if self.buffer.len() < SEND_BUFFER {
+            self.writer.take()
+        } else {
+            None
+        }
+    }
+}
