@@ -50,6 +50,9 @@ impl Addr {
             return Err(invalid("it has white space in it"));
         }
         let url = Url::parse(text).map_err(|e| invalid(&e.to_string()))?;
+        if !url.scheme().eq_ignore_ascii_case(scheme) {
+            return Err(invalid("expected the form scheme://…"));
+        }
         if url.fragment().is_some() {
             return Err(invalid("an address has no fragment (#…)"));
         }
@@ -225,6 +228,8 @@ mod tests {
             ("localhost:80", "expected the form scheme://…"),
             ("tcp:localhost", "expected the form scheme://…"),
             ("://x", "the scheme is missing"),
+            ("tcp:a://x", "expected the form scheme://…"),
+            ("\0tcp://x", "expected the form scheme://…"),
             ("1tcp://x", "relative URL without a base"),
             ("tcp://host:99999", "invalid port number"),
             ("tcp://host:-1", "invalid port number"),

@@ -185,8 +185,10 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         if self.out.len() - self.sent + buf.len() > WRITE_HIGH {
             ready!(self.poll_send(cx))?;
         }
-        self.watch.watch(buf);
+        let start = self.out.len();
         self.out.extend_from_slice(buf);
+        let this = &mut *self;
+        this.watch.watch(&mut this.out[start..]);
         Poll::Ready(Ok(buf.len()))
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Buf;
 use pipe_core::wire::{ControlEvent, Hello};
-use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent, Result};
+use pipe_core::{CloseReason, Config, Error, ErrorKind, Liveness, LivenessEvent, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
@@ -27,6 +27,11 @@ const UNANSWERED: usize = 64;
 
 /// How many events of one kind are handled before the others get their turn.
 const BATCH: usize = 64;
+
+/// How long a plain connection may be silent before its driver is woken. The yamux crate sends its own
+/// pings, which are all that a plain peer answers, only when it is polled, and the next one not before
+/// 10 s after an answer.
+const PLAIN_KEEP_ALIVE: Duration = Duration::from_secs(11);
 
 /// Owns a multiplexer and drives the connection over it until it has ended.
 pub(crate) struct Driver<M> {
@@ -67,7 +72,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         ready: oneshot::Sender<Result<Hello>>,
     ) -> Self {
         let now = Instant::now();
-        let clock = Liveness::new(&shared.config, now);
+        let clock = Liveness::new(&patience(&shared.config, shared.wire), now);
         let alarm = Box::pin(sleep_until(clock.deadline()));
         let mut driver = Self {
             muxer,
@@ -104,8 +109,18 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             self.greet(Err(error.clone()));
             self.shared.end(&CloseReason::Failed(error));
         }
+        let plain = self.shared.wire == Wire::Raw;
+        if plain {
+            self.shared.reset_plain_streams();
+        }
         // The last messages get out, unless the peer does not take them.
         let closing = poll_fn(|cx| {
+            // The resets leave while the multiplexer runs; streams of the peer that come now are reset.
+            for _ in 0..if plain { BATCH } else { 0 } {
+                if !matches!(self.muxer.poll_accept(cx), Poll::Ready(Ok(Some(_)))) {
+                    break;
+                }
+            }
             if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
                 return Poll::Ready(());
             }
@@ -509,4 +524,17 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             let _ = ready.send(hello);
         }
     }
+}
+
+/// How silence is judged: on a plain connection later, by as much as its pings come later.
+fn patience(config: &Config, wire: Wire) -> Config {
+    let late = match wire {
+        Wire::Pipe => Duration::ZERO,
+        Wire::Raw => PLAIN_KEEP_ALIVE.saturating_sub(config.keep_alive),
+    };
+    config
+        .clone()
+        .with_keep_alive(config.keep_alive + late)
+        .with_disconnected_after(config.disconnected_after + late)
+        .with_failed_after(config.failed_after + late)
 }

@@ -41,4 +41,7 @@ pub(crate) trait MuxerStream: Send + Unpin + 'static {
 
     /// Whether the stream was cut in both directions, by the peer or with the connection.
     fn is_cut(&self) -> bool;
+
+    /// Cuts both directions, unless this side's has ended.
+    fn reset(self);
 }

@@ -374,7 +374,9 @@ impl Shared {
             state.lingers = true;
             inner.lingering.push(stream.clone());
         }
-        let over = state.done && (state.peer_done || !stream.ours || self.wire == Wire::Raw);
+        // A plain stream that the peer has not ended still counts in the multiplexer.
+        let plain_end = self.wire == Wire::Raw && state.is_closed();
+        let over = state.done && (state.peer_done || !stream.ours || plain_end);
         let slot = if over { state.slot.take() } else { None };
         let forget = over && state.is_closed() && state.is_sent();
         if forget && let Some(windows) = self.peer_windows() {
@@ -433,6 +435,13 @@ impl Shared {
         self.idle.notify_waiters();
         self.wake_driver();
         true
+    }
+
+    /// Resets every plain stream that has not ended: with the connection, it would seem to.
+    pub(crate) fn reset_plain_streams(&self) {
+        for stream in self.inner.lock().streams.values() {
+            stream.state.lock().reset_plain();
+        }
     }
 
     /// The peer is silent.

@@ -104,9 +104,15 @@ impl AsyncWrite for MuxSendStream {
         let end = &self.0;
         let write = |state: &mut StreamState, cx: &mut Context<'_>| {
             let windows = end.shared().peer_windows();
-            state.poll_write(cx, buf, windows, || end.shared().status.error())
+            let written = state.poll_write(cx, buf, windows, || end.shared().status.error());
+            // A plain stream tells a writer that the peer has cut it.
+            let done = !state.done && state.is_done();
+            written.map(|written| (written, done))
         };
-        let written = ready!(end.poll_send(cx, write));
+        let (written, done) = ready!(end.poll_send(cx, write));
+        if done {
+            end.shared().settle(&end.stream);
+        }
         coop.made_progress();
         Poll::Ready(written.map_err(|error| end.fail_on_protocol(error)))
     }

@@ -18,7 +18,8 @@ pub(crate) struct StreamCore {
 }
 
 pub(crate) struct StreamState {
-    io: crate::InnerStream,
+    /// None once a plain stream was reset.
+    io: Option<crate::InnerStream>,
     wire: Wire,
     /// The peer can see it: something of this side has been sent, or will be next.
     pub(crate) shown: bool,
@@ -101,7 +102,7 @@ impl StreamCore {
             id,
             ours: slot.is_some(),
             state: Mutex::new(StreamState {
-                io,
+                io: Some(io),
                 wire,
                 shown: slot.is_none(),
                 acked: slot.is_some(),
@@ -150,8 +151,8 @@ impl StreamState {
             self.owes_taken = true;
             return Poll::Ready(Ok(Read::End));
         }
-        if !self.read_ended {
-            match self.io.poll_read(cx, buf) {
+        if let (false, Some(io)) = (self.read_ended, &mut self.io) {
+            match io.poll_read(cx, buf) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;
                     self.unreturned += count as u32;
@@ -174,7 +175,7 @@ impl StreamState {
             }
             // Not the end of a direction, which END announces. It may still come, unless the whole
             // stream was cut, which the peer must not do.
-            self.doubtful_end = self.io.is_cut() && !self.write_ended;
+            self.doubtful_end = self.is_cut() && !self.write_ended;
         }
         self.reader = Some(cx.waker().clone());
         Poll::Pending
@@ -183,7 +184,7 @@ impl StreamState {
     /// The end of a plain stream: a FIN, unless the whole stream was cut. Then the driver finds out what
     /// it was.
     fn raw_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read>> {
-        if self.io.is_cut() {
+        if self.is_cut() {
             self.doubtful_end = true;
             self.reader = Some(cx.waker().clone());
             return Poll::Pending;
@@ -223,12 +224,15 @@ impl StreamState {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        };
         let room = windows.map_or(buf.len(), |w| w.take(self.used, buf.len(), cx));
         if room == 0 {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let written = self.io.poll_write(cx, &buf[..room]);
+        let written = io.poll_write(cx, &buf[..room]);
         if let Some(windows) = windows {
             let count = if let Poll::Ready(Ok(count)) = written {
                 count
@@ -244,7 +248,7 @@ impl StreamState {
                 (self.shown, self.acked) = (true, true);
                 return Poll::Ready(Ok(count));
             }
-            Poll::Ready(Err(_)) if self.wire == Wire::Raw && self.io.is_cut() => {
+            Poll::Ready(Err(_)) if self.wire == Wire::Raw && io.is_cut() => {
                 // The peer has dropped a plain stream, which says nothing of a code.
                 if let Some(next) = self.send.stop(0) {
                     self.send = next;
@@ -275,7 +279,10 @@ impl StreamState {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        match self.io.poll_finish(cx) {
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Ok(None));
+        };
+        match io.poll_finish(cx) {
             Poll::Ready(Ok(())) => {
                 (self.write_ended, self.acked) = (true, true);
                 self.send = SendState::Shut;
@@ -353,25 +360,29 @@ impl StreamState {
     /// Brings the multiplexer's stream to its end once the application is done with it: what still
     /// comes is thrown away, so that the peer's credit lasts.
     pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.wire == Wire::Raw && self.is_done() {
-            // Dropping a plain stream unfinished is the only way to reset it.
-            (self.read_ended, self.write_ended) = (true, true);
+        if self.wire == Wire::Raw && self.is_done() && !self.write_ended {
+            self.reset_plain();
             return Poll::Ready(Ok(()));
         }
         if !self.shown {
             return Poll::Pending;
         }
-        if self.send != SendState::Open && !self.write_ended {
-            match self.io.poll_finish(cx) {
-                Poll::Ready(_) => (self.write_ended, self.acked) = (true, true),
-                Poll::Pending => {}
-            }
-        }
         let whole = self.has_taken_all();
+        let Some(io) = &mut self.io else {
+            return Poll::Ready(Ok(()));
+        };
+        // The end of a plain direction would say that all of it has come.
+        if self.wire == Wire::Pipe
+            && self.send != SendState::Open
+            && !self.write_ended
+            && io.poll_finish(cx).is_ready()
+        {
+            (self.write_ended, self.acked) = (true, true);
+        }
         if whole || self.recv != RecvState::Open {
             let mut scratch = [0; SCRATCH];
             while !self.read_ended {
-                match ready!(self.io.poll_read(cx, &mut scratch)) {
+                match ready!(io.poll_read(cx, &mut scratch)) {
                     Ok(count) if count > 0 && whole => {
                         return Poll::Ready(Err(protocol("bytes behind the end of a stream")));
                     }
@@ -387,11 +398,29 @@ impl StreamState {
         }
     }
 
+    /// Resets a plain stream, unless this side's end has left: after that, yamux has no word for it.
+    pub(crate) fn reset_plain(&mut self) {
+        if self.write_ended {
+            return;
+        }
+        (self.read_ended, self.write_ended) = (true, true);
+        if let Some(io) = self.io.take() {
+            io.reset();
+        }
+    }
+
+    /// Whether the multiplexer's stream was cut in both directions.
+    fn is_cut(&self) -> bool {
+        self.io.as_ref().is_none_or(MuxerStream::is_cut)
+    }
+
     /// Shows the stream to the peer, or that it was taken, unless something else of it has done so.
     pub(crate) fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !(self.shown && self.acked) {
-            // An error means that the connection has ended.
-            let _ = ready!(self.io.poll_announce(cx));
+            if let Some(io) = &mut self.io {
+                // An error means that the connection has ended.
+                let _ = ready!(io.poll_announce(cx));
+            }
             (self.shown, self.acked) = (true, true);
         }
         Poll::Ready(())

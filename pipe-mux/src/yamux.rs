@@ -7,7 +7,7 @@ use pipe_core::{Error, ErrorKind, Result};
 use yamux::{Connection, ConnectionError, FrameDecodeError, Mode};
 
 use crate::coalesce::Coalesce;
-use crate::go_away::GoAway;
+use crate::go_away::{GoAway, Resets};
 use crate::muxer::{Muxer, MuxerStream};
 
 /// How much one frame carries at most: larger ones delay other streams, smaller ones cost more.
@@ -21,12 +21,14 @@ pub(crate) const WINDOW: u32 = yamux::DEFAULT_CREDIT;
 pub(crate) struct Yamux<T> {
     inner: Connection<Coalesce<T>>,
     given_up: GoAway,
+    resets: Resets,
 }
 
 /// A yamux stream.
 pub(crate) struct YamuxStream {
     inner: yamux::Stream,
     id: u64,
+    resets: Resets,
 }
 
 impl<T> Yamux<T>
@@ -35,7 +37,7 @@ where
 {
     /// `max_streams` counts the streams of both sides; passing it would end the connection, so the
     /// owner keeps below.
-    pub(crate) fn new(io: Coalesce<T>, mode: Mode, max_streams: usize) -> Self {
+    pub(crate) fn new(mut io: Coalesce<T>, mode: Mode, max_streams: usize) -> Self {
         let mut config = yamux::Config::default();
         config.set_max_connection_receive_window(None);
         config.set_max_num_streams(max_streams);
@@ -44,6 +46,7 @@ where
         config.set_split_send_size(FRAME);
         Self {
             given_up: io.watch.seen(),
+            resets: io.watch.resets(max_streams),
             inner: Connection::new(io, config, mode),
         }
     }
@@ -58,7 +61,7 @@ where
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<YamuxStream>> {
         self.inner
             .poll_new_outbound(cx)
-            .map_ok(YamuxStream::new)
+            .map_ok(|stream| YamuxStream::new(stream, &self.resets))
             .map_err(error)
     }
 
@@ -68,8 +71,8 @@ where
             return Poll::Ready(Err(broken(code)));
         }
         next.map(|next| {
-            next.map(|stream| stream.map(YamuxStream::new).map_err(error))
-                .transpose()
+            let stream = |stream| YamuxStream::new(stream, &self.resets);
+            next.map(|next| next.map(stream).map_err(error)).transpose()
         })
     }
 
@@ -79,10 +82,14 @@ where
 }
 
 impl YamuxStream {
-    fn new(inner: yamux::Stream) -> Self {
+    fn new(inner: yamux::Stream, resets: &Resets) -> Self {
         // The number of a yamux stream can only be had as text.
         let id = inner.id().to_string().parse().unwrap_or_default();
-        Self { inner, id }
+        Self {
+            inner,
+            id,
+            resets: resets.clone(),
+        }
     }
 }
 
@@ -111,6 +118,13 @@ impl MuxerStream for YamuxStream {
 
     fn is_cut(&self) -> bool {
         self.inner.is_closed()
+    }
+
+    fn reset(self) {
+        if !self.is_cut() {
+            self.resets.add(self.id as u32);
+        }
+        // The drop sends it.
     }
 }
 
@@ -142,7 +156,9 @@ fn error(error: ConnectionError) -> Error {
 }
 
 fn lost(error: io::Error) -> Error {
-    let why = if error.kind() == io::ErrorKind::UnexpectedEof {
+    // An error with words of its own, such as one of TLS, says more.
+    let bare = error.get_ref().is_none();
+    let why = if bare && error.kind() == io::ErrorKind::UnexpectedEof {
         "the byte stream ended in the middle of a frame".to_owned()
     } else {
         error.to_string()

@@ -1,10 +1,11 @@
 //! What has to hold between this side and any peer of plain yamux.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::future::join_all;
 use pipewerks::prelude::*;
-use pipewerks::{CloseReason, ErrorKind};
+use pipewerks::{CloseReason, ConnState, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::{ALL, Got, Make, Scenario, Stage, read, write};
@@ -13,6 +14,7 @@ const KIB: usize = 1024;
 const MB: usize = 1_000_000;
 
 const GO: &[Make] = &[Make::Go];
+const JS: &[Make] = &[Make::Js];
 const BOTH: &[Make] = &[Make::Go, Make::Js];
 
 macro_rules! scenarios {
@@ -36,9 +38,16 @@ scenarios! {
     BOTH five_hundred_streams_of_the_peer_in_a_row;
     BOTH a_stream_that_the_peer_leaves_unread_holds_up_no_other;
     BOTH a_stream_that_this_side_leaves_unread_holds_up_no_other;
+    BOTH a_dropped_stream_is_reset_at_the_peer;
+    BOTH a_reset_direction_never_ends_cleanly_at_the_peer;
+    BOTH a_reset_after_the_peers_end_never_ends_cleanly_there;
     BOTH a_stopped_direction_holds_up_nobody;
+    BOTH a_direction_stopped_after_the_own_end_holds_up_nobody;
+    BOTH the_last_streams_of_a_dropped_connection_are_reset;
+    JS a_reset_by_the_peer_is_told;
     GO("backlog=1") a_stream_that_the_peer_refuses_is_reset;
     BOTH pings_of_the_peer_are_answered;
+    JS an_idle_connection_stays_connected;
     BOTH a_close_is_a_goaway;
     BOTH a_drain_lets_streams_run_out;
     BOTH a_goaway_of_the_peer_ends_the_connection;
@@ -185,6 +194,49 @@ async fn a_stream_that_this_side_leaves_unread_holds_up_no_other(stage: Stage) {
     assert_eq!(got, Got::of(2 * MB, sent, "more"));
 }
 
+async fn a_dropped_stream_is_reset_at_the_peer(stage: Stage) {
+    for mut stream in [stage.open().await, stage.accept().await] {
+        let id = stream.id();
+        write(&mut stream, KIB).await;
+        assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+        drop(stream);
+        let got = stage.peer_reads(id, ALL).await;
+        assert_eq!((got.bytes, &*got.ending), (0, "reset"));
+        stage
+            .peer
+            .ask(&format!("write {id} {KIB}"))
+            .await
+            .unwrap_err();
+    }
+    stage.nothing_is_left().await;
+}
+
+async fn a_reset_direction_never_ends_cleanly_at_the_peer(stage: Stage) {
+    let mut stream = stage.open().await;
+    let id = stream.id();
+    write(&mut stream, KIB).await;
+    assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+    stream.reset(7);
+    // The other direction goes on, and ends.
+    let sent = stage.peer_writes(id, KIB).await;
+    assert_eq!(read(&mut stream, KIB).await, Got::of(KIB, sent, "more"));
+    drop(stream);
+    let got = stage.peer_reads(id, ALL).await;
+    assert_eq!((got.bytes, &*got.ending), (0, "reset"));
+}
+
+async fn a_reset_after_the_peers_end_never_ends_cleanly_there(stage: Stage) {
+    let mut stream = stage.open().await;
+    let id = stream.id();
+    stage.peer_finishes(id).await;
+    assert_eq!(read(&mut stream, ALL).await.ending, "end");
+    write(&mut stream, KIB).await;
+    stream.reset(7);
+    drop(stream);
+    let got = stage.peer_reads(id, ALL).await;
+    assert_eq!(got.ending, "reset", "{got:?}");
+}
+
 async fn a_stopped_direction_holds_up_nobody(stage: Stage) {
     let (mut send, recv) = stage.open().await.into_split();
     let id = send.id();
@@ -200,6 +252,48 @@ async fn a_stopped_direction_holds_up_nobody(stage: Stage) {
     );
     assert_eq!(got, Got::whole(300 * KIB, sent));
     stage.peer_finishes(id).await;
+    stage.nothing_is_left().await;
+}
+
+async fn a_direction_stopped_after_the_own_end_holds_up_nobody(stage: Stage) {
+    let mut stream = stage.open().await;
+    let id = stream.id();
+    write(&mut stream, KIB).await;
+    stream.shutdown().await.unwrap();
+    assert_eq!(stage.peer_reads(id, ALL).await.ending, "end");
+    drop(stream);
+    // Taken or refused, but not left hanging.
+    let written = stage.peer.ask(&format!("write {id} {MB}")).await;
+    if written.is_ok() {
+        stage.peer_finishes(id).await;
+    }
+    stage.nothing_is_left().await;
+}
+
+async fn the_last_streams_of_a_dropped_connection_are_reset(stage: Stage) {
+    let Stage { peer, conn, .. } = &stage;
+    let mut stream = conn.open_stream().await.unwrap();
+    let id = stream.id();
+    peer.tell("accept").await;
+    write(&mut stream, KIB).await;
+    assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+    drop(stream);
+    let Stage { peer, conn, make } = stage;
+    drop(conn);
+    let words = peer.tell(&format!("read {id} {ALL}")).await;
+    assert_eq!(words[2], "reset", "{make:?}: {words:?}");
+}
+
+async fn a_reset_by_the_peer_is_told(stage: Stage) {
+    for mut stream in [stage.open().await, stage.accept().await] {
+        let id = stream.id();
+        stage.peer_writes(id, KIB).await;
+        assert_eq!(read(&mut stream, KIB).await.bytes, KIB);
+        stage.peer.tell(&format!("reset {id}")).await;
+        assert_eq!(read(&mut stream, ALL).await.ending, "Reset Some(0)");
+        let error: pipewerks::Error = stream.write(b"more").await.unwrap_err().into();
+        assert_eq!((error.kind(), error.code()), (ErrorKind::Stopped, Some(0)));
+    }
     stage.nothing_is_left().await;
 }
 
@@ -241,6 +335,18 @@ async fn pings_of_the_peer_are_answered(stage: Stage) {
     }
     let error = stage.conn.ping().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+async fn an_idle_connection_stays_connected(stage: Stage) {
+    let mut states = stage.conn.state();
+    // Longer than the silence after which a peer that does not answer counts as disconnected.
+    let change = tokio::time::timeout(Duration::from_secs(18), states.changed()).await;
+    change.unwrap_err();
+    assert_eq!(*states.borrow(), ConnState::Connected);
+    let mut stream = stage.open().await;
+    let sent = write(&mut stream, KIB).await;
+    let got = stage.peer_reads(stream.id(), KIB).await;
+    assert_eq!(got, Got::of(KIB, sent, "more"));
 }
 
 async fn a_close_is_a_goaway(stage: Stage) {
