@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release -p pipe-bench -- inproc
 //! cargo run --release -p pipe-bench -- tcp
+//! cargo run --release -p pipe-bench -- quic
 //! ```
 //!
 //! # How it measures
@@ -30,6 +31,7 @@ mod interleave;
 mod lane;
 mod opener;
 mod page_buffer;
+pub mod quic;
 mod report;
 mod round_trip;
 mod scenario;

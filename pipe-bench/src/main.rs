@@ -7,7 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pipe_bench::{Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, tcp};
+use pipe_bench::{
+    Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, quic, tcp,
+};
 
 /// Measure pipewerks side by side with what a user would pick instead
 #[derive(Parser)]
@@ -24,6 +26,8 @@ enum Subject {
     Inproc,
     /// `tcp://` against the yamux crate, and against TCP with a socket a stream
     Tcp,
+    /// `quic://` against quinn with the same settings, and with its defaults
+    Quic,
 }
 
 #[derive(Args)]
@@ -86,13 +90,15 @@ fn run(cli: &Cli) -> io::Result<Report> {
     if options.wants(memory::NAME, Flavor::Current) {
         show(&format!("{} (current)", memory::NAME));
         let subject = match cli.subject {
-            Subject::Inproc => "inproc",
-            Subject::Tcp => "tcp",
+            Subject::Inproc => Some("inproc"),
+            Subject::Tcp => Some("tcp"),
+            Subject::Quic => None,
         };
-        let measured = memory::measure(subject, report.rounds);
+        let measured = subject.map(|subject| memory::measure(subject, report.rounds));
         // What was measured before is shown in any case.
         memory_error = measured
-            .map(|comparisons| report.comparisons.extend(comparisons))
+            .transpose()
+            .map(|comparisons| report.comparisons.extend(comparisons.into_iter().flatten()))
             .err();
     }
     show("");
@@ -122,6 +128,7 @@ fn scenarios(cli: &Cli, environment: &Environment) -> Vec<Scenario> {
         .flat_map(|flavor| match cli.subject {
             Subject::Inproc => inproc::speed(flavor, environment),
             Subject::Tcp => tcp::speed(flavor),
+            Subject::Quic => quic::speed(flavor),
         });
     let wanted = all.filter(|scenario| cli.options.wants(scenario.name(), scenario.flavor()));
     match &cli.options.contender {

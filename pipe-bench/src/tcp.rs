@@ -143,12 +143,12 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
 }
 
 /// Something to measure over anything that gives streams.
-trait Measure: Copy + Send + Sync + 'static {
+pub(crate) trait Measure: Copy + Send + Sync + 'static {
     fn run<P: Pair>(self) -> impl Future<Output = io::Result<Vec<f64>>> + Send;
 }
 
 /// How a contender connects.
-trait Pair: Send + 'static {
+pub(crate) trait Pair: Send + 'static {
     type Opener: Opener + Sync;
     type Acceptor: Acceptor;
 
@@ -191,10 +191,10 @@ async fn stream_pairs<O: Opener, A: Acceptor>(
 }
 
 #[derive(Clone, Copy)]
-struct Transfers {
-    streams: usize,
-    bytes: u64,
-    write_len: usize,
+pub(crate) struct Transfers {
+    pub(crate) streams: usize,
+    pub(crate) bytes: u64,
+    pub(crate) write_len: usize,
 }
 
 impl Measure for Transfers {
@@ -218,7 +218,7 @@ impl Measure for Transfers {
 }
 
 #[derive(Clone, Copy)]
-struct Messages;
+pub(crate) struct Messages;
 
 impl Measure for Messages {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
@@ -231,7 +231,7 @@ impl Measure for Messages {
 }
 
 #[derive(Clone, Copy)]
-struct LoadedMessages;
+pub(crate) struct LoadedMessages;
 
 impl Measure for LoadedMessages {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
@@ -244,8 +244,8 @@ impl Measure for LoadedMessages {
 }
 
 #[derive(Clone, Copy)]
-struct Streams {
-    at_once: usize,
+pub(crate) struct Streams {
+    pub(crate) at_once: usize,
 }
 
 impl Measure for Streams {

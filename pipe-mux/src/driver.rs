@@ -267,7 +267,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             }
             state.lingers = false;
             drop(state);
-            self.shared.settle(stream);
+            self.shared.settle_in_turn(stream);
             false
         });
         let mut inner = self.shared.inner.lock();
@@ -403,7 +403,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             ControlEvent::End { stream, bytes } => {
                 if let Some(stream) = self.known(stream, event)? {
                     let waker = stream.state.lock().announce_end(bytes)?;
-                    shared.settle(&stream);
+                    shared.settle_in_turn(&stream);
                     wake(waker);
                 }
             }
@@ -414,7 +414,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                         state.cut_recv(pipe_core::RecvState::Reset(code));
                         state.reader.take()
                     };
-                    shared.settle(&stream);
+                    shared.settle_in_turn(&stream);
                     wake(waker);
                 }
             }
@@ -428,7 +428,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                         state.writer.take()
                     };
                     shared.credit(&stream, u32::MAX);
-                    shared.settle(&stream);
+                    shared.settle_in_turn(&stream);
                     wake(waker);
                 }
             }
@@ -439,7 +439,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                         state.taken = true;
                         state.writer.take()
                     };
-                    shared.settle(&stream);
+                    shared.settle_in_turn(&stream);
                     wake(waker);
                 }
             }
@@ -455,7 +455,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                         state.peer_done = true;
                         state.writer.take()
                     };
-                    shared.settle(&stream);
+                    shared.settle_in_turn(&stream);
                     wake(waker);
                 }
             }

@@ -12,6 +12,7 @@ use pipe_core::{
     Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
     OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
 };
+use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -53,7 +54,7 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     /// None where the wire is raw.
     pub(crate) control: Option<Control>,
-    pub(crate) streams: HashMap<u64, Arc<StreamCore>>,
+    pub(crate) streams: HashMap<u64, Arc<StreamCore>, FxBuildHasher>,
     /// Opens that the driver has to do; bounded by the slots.
     pub(crate) opens: VecDeque<Open>,
     /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
@@ -145,7 +146,7 @@ impl Shared {
             idle: Notify::new(),
             inner: Mutex::new(Inner {
                 control,
-                streams: HashMap::new(),
+                streams: HashMap::default(),
                 opens: VecDeque::new(),
                 unshown: VecDeque::new(),
                 lingering: Vec::new(),
@@ -354,6 +355,13 @@ impl Shared {
     /// Looks at a stream after a change: whether the application is done with it, whether the driver
     /// has to bring it to its end, and whether it can be forgotten.
     pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
+        if self.settle_in_turn(stream) {
+            self.wake_driver();
+        }
+    }
+
+    /// As [`settle`](Self::settle), in a turn of the driver. Returns whether there is work for it.
+    pub(crate) fn settle_in_turn(&self, stream: &Arc<StreamCore>) -> bool {
         let mut inner = self.inner.lock();
         let mut state = stream.state.lock();
         let newly_done = !state.done && state.is_done();
@@ -370,9 +378,11 @@ impl Shared {
                 }
             }
         }
+        let mut work = newly_done;
         if (newly_done && !state.is_closed() || state.is_cut_short()) && !state.lingers {
             state.lingers = true;
             inner.lingering.push(stream.clone());
+            work = true;
         }
         // A plain stream that the peer has not ended still counts in the multiplexer.
         let plain_end = self.wire == Wire::Raw && state.is_closed();
@@ -391,8 +401,7 @@ impl Shared {
                 self.idle.notify_waiters();
             }
         }
-        drop(inner);
-        self.wake_driver();
+        work
     }
 
     pub(crate) fn stream(&self, id: u64) -> Option<Arc<StreamCore>> {

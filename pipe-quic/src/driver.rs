@@ -1,8 +1,10 @@
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use pipe_core::wire::Message;
 use pipe_core::{CloseReason, Error, Liveness, LivenessEvent, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -19,16 +21,13 @@ const LINGER: Duration = Duration::from_secs(3);
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
     /// None where the wire is raw.
-    pub(crate) control: Option<ControlStreams>,
-    /// What was taken to be sent.
-    pub(crate) output: BytesMut,
+    pub(crate) control: Option<ControlInput>,
     /// The socket to close once the connection is over, if it is this connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
 }
 
-/// The two streams of the control channel.
-pub(crate) struct ControlStreams {
-    pub(crate) send: quinn::SendStream,
+/// The peer's control stream.
+pub(crate) struct ControlInput {
     pub(crate) recv: quinn::RecvStream,
     /// What has come and was not looked at.
     pub(crate) input: BytesMut,
@@ -59,11 +58,15 @@ impl Driver {
         let Some(control) = self.control.as_mut().filter(|_| closed_here) else {
             return;
         };
-        self.output.unsplit(self.shared.inner.lock().output.split());
+        let (send, output) = {
+            let mut inner = self.shared.inner.lock();
+            (inner.control.take(), inner.output.split())
+        };
+        let Some(mut send) = send else { return };
         let say = async {
-            control.send.write_all(&self.output).await.ok()?;
-            control.send.finish().ok()?;
-            control.send.stopped().await.ok()
+            send.write_all(&output).await.ok()?;
+            send.finish().ok()?;
+            send.stopped().await.ok()
         };
         // The peer may have closed at the same time.
         let hear = async {
@@ -96,13 +99,7 @@ impl Driver {
         }
         let mut buf = [0; 1024];
         loop {
-            if self.output.is_empty() {
-                std::mem::swap(&mut self.output, &mut shared.inner.lock().output);
-            }
-            let (send, recv) = match &mut self.control {
-                Some(control) => (Some(&mut control.send), Some(&mut control.recv)),
-                None => (None, None),
-            };
+            let recv = self.control.as_mut().map(|control| &mut control.recv);
             tokio::select! {
                 _ = ended.as_mut() => return Ok(()),
                 error = lost.as_mut() => {
@@ -117,10 +114,7 @@ impl Driver {
                         take(&shared, &mut control.input)?;
                     }
                 }
-                written = write(send, &self.output), if !self.output.is_empty() => {
-                    let Some(count) = written? else { continue };
-                    self.output.advance(count);
-                }
+                error = send(&shared) => return Err(broken(&error)),
                 () = shared.news.notified() => {}
                 () = wake.as_mut() => {
                     if clock.strike(&shared) {
@@ -146,16 +140,14 @@ async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Op
     }
 }
 
-/// Writes to the control stream; the same.
-async fn write(send: Option<&mut quinn::SendStream>, bytes: &[u8]) -> Result<Option<usize>> {
-    let Some(send) = send else {
-        return std::future::pending().await;
-    };
-    match send.write(bytes).await {
-        Ok(count) => Ok(Some(count)),
-        Err(quinn::WriteError::ConnectionLost(_)) => std::future::pending().await,
-        Err(error) => Err(broken(&error)),
-    }
+/// Sends what there is to say, until the control stream is cut.
+async fn send(shared: &Shared) -> quinn::WriteError {
+    poll_fn(|cx| match shared.inner.lock().poll_send(cx) {
+        // The end of the connection is told by others.
+        Poll::Ready(quinn::WriteError::ConnectionLost(_)) => Poll::Pending,
+        sent => sent,
+    })
+    .await
 }
 
 fn broken(error: &impl std::fmt::Display) -> Error {

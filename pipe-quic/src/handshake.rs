@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::addr::{AddrForm, Wire};
 use crate::conn::QuicConn;
-use crate::driver::{ControlStreams, Driver};
+use crate::driver::{ControlInput, Driver};
 use crate::error::{Condition, handshake_error};
 use crate::shared::{Ends, NewConn, Shared, hello};
 use crate::socket::Socket;
@@ -55,10 +55,10 @@ impl Handshake {
             self.refuse(&conn, &error);
             return Err(error);
         }
-        let (hello, control) = match self.wire {
-            Wire::Raw => (None, None),
+        let (hello, send, control) = match self.wire {
+            Wire::Raw => (None, None, None),
             Wire::Pipe => match self.greet(&conn).await {
-                Ok((hello, control)) => (Some(hello), Some(control)),
+                Ok((hello, send, control)) => (Some(hello), Some(send), Some(control)),
                 Err(error) => {
                     self.refuse(&conn, &error);
                     return Err(error);
@@ -78,13 +78,13 @@ impl Handshake {
                     local: self.local,
                     endpoint: Mutex::new(Some(self.endpoint)),
                 },
+                control: send,
             },
             hello.as_ref(),
         );
         let driver = Driver {
             shared: shared.clone(),
             control,
-            output: BytesMut::new(),
             socket: self.socket,
         };
         tokio::spawn(driver.run());
@@ -114,7 +114,10 @@ impl Handshake {
     }
 
     /// Opens this side's control stream, and waits for the peer's.
-    async fn greet(&self, conn: &quinn::Connection) -> Result<(Hello, ControlStreams)> {
+    async fn greet(
+        &self,
+        conn: &quinn::Connection,
+    ) -> Result<(Hello, quinn::SendStream, ControlInput)> {
         let lost = |error| handshake_error(&self.context, &error);
         let mut send = conn.open_uni().await.map_err(lost)?;
         // Before the streams of the application.
@@ -131,7 +134,7 @@ impl Handshake {
         loop {
             match Message::decode(&mut input) {
                 Ok(Some(Message::Hello(hello))) => {
-                    return Ok((hello, ControlStreams { send, recv, input }));
+                    return Ok((hello, send, ControlInput { recv, input }));
                 }
                 Ok(Some(_)) => return Err(self.speaks_else("it did not say hello")),
                 Ok(None) => {}

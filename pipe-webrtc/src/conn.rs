@@ -8,7 +8,7 @@ use pipe_core::{
 use tokio::sync::{oneshot, watch};
 use webrtc::peer_connection::PeerConnection;
 
-use crate::engine::{CandidatePair, SctpStats};
+use crate::engine::{CandidatePair, ChannelInfo, SctpStats};
 use crate::negotiation::Command;
 use crate::settings::IceServer;
 use crate::shared::{Open, Shared};
@@ -93,15 +93,30 @@ impl WebRtcConn {
         Some(self.shared().peer.get()?.inner())
     }
 
-    fn shared(&self) -> &Shared {
-        &self.0.0
+    /// Opens a plain data channel, on a connection of [`Wire::Raw`](crate::Wire::Raw).
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) on a connection of another wire, and those of
+    /// [`open_stream`](Conn::open_stream).
+    ///
+    /// # Cancel safety
+    ///
+    /// As in [`open_stream`](Conn::open_stream).
+    pub async fn open_channel(
+        &self,
+        label: &str,
+        protocol: &str,
+        ordered: bool,
+    ) -> Result<WebRtcStream> {
+        if !self.shared().wire.is_raw() {
+            let why = "channels of one's own are for plain peers: see Wire::Raw";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        self.open(ChannelInfo::new(label, protocol, ordered)).await
     }
-}
 
-impl Conn for WebRtcConn {
-    type Stream = WebRtcStream;
-
-    async fn open_stream(&self) -> Result<WebRtcStream> {
+    async fn open(&self, info: ChannelInfo) -> Result<WebRtcStream> {
         let shared = self.shared();
         shared.check_open()?;
         let slot = shared.slots.acquire().await;
@@ -112,12 +127,25 @@ impl Conn for WebRtcConn {
         shared.open(Open {
             slot,
             handle: self.0.clone(),
+            info,
             done,
         });
         match opened.await {
             Ok(stream) => Ok(stream),
             Err(_) => Err(shared.check_open().err().unwrap_or_else(over)),
         }
+    }
+
+    fn shared(&self) -> &Shared {
+        &self.0.0
+    }
+}
+
+impl Conn for WebRtcConn {
+    type Stream = WebRtcStream;
+
+    async fn open_stream(&self) -> Result<WebRtcStream> {
+        self.open(ChannelInfo::new("", "", true)).await
     }
 
     async fn accept_stream(&self) -> Result<WebRtcStream> {

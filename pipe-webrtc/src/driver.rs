@@ -2,8 +2,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
 use futures::FutureExt;
+use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
 use pipe_core::{
     CloseReason, ConnState, Error, ErrorKind, Liveness, LivenessEvent, PeerIdentity, Result,
 };
@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::engine::{Channel, ChannelEvent, IceState, Peer, PeerEvent};
-use crate::error::{lost, protocol};
+use crate::error::{handshake, lost, protocol};
 use crate::negotiation::Command;
-use crate::outbound::{Fixed, MAX_MESSAGE, Outbound};
+use crate::outbound::{Fixed, MAX_MESSAGE, Outbound, Pace};
 use crate::shared::{PING_LEN, Shared};
-use crate::wire::{ControlMessage, PROTOCOL};
+use crate::wire::{ControlMessage, Hello, PROTOCOL};
 
 /// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -26,6 +26,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How many events of channels are handled before the others get their turn.
 const BATCH: usize = 64;
+
+/// How many plain channels a peer may have open.
+const MAX_RAW: usize = 4096;
 
 /// The length of what is echoed, at most, in bytes.
 const MAX_ECHO: usize = 1024;
@@ -54,6 +57,12 @@ pub(crate) struct Driver {
     outbound: Option<JoinHandle<Outbound>>,
     /// How many channels the peer has opened.
     theirs: usize,
+    /// When to look for a new path, while there is none.
+    restart_at: Option<Instant>,
+    /// How long to look for candidates of this side, unless that is over.
+    gathering: Option<Instant>,
+    /// The peer has ended the transport before the connection was made; how long it may say why.
+    broken: Option<Instant>,
     /// Second handles of channels of this side; one each at most.
     strays: Vec<Channel>,
     /// The control channel is open.
@@ -93,6 +102,8 @@ pub(crate) struct NewDriver {
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     pub(crate) negotiation: JoinHandle<Result<()>>,
     pub(crate) ready: oneshot::Sender<Result<()>>,
+    /// How long to look for candidates.
+    pub(crate) gather_timeout: Duration,
 }
 
 impl Driver {
@@ -104,6 +115,7 @@ impl Driver {
             events,
             negotiation,
             ready,
+            gather_timeout,
         } = new;
         let (to_watch, opened) = mpsc::unbounded_channel();
         let outbound = Outbound {
@@ -111,12 +123,15 @@ impl Driver {
             peer: peer.clone(),
             fixed: fixed.clone(),
             opened: to_watch,
+            pace: Pace::default(),
         };
         let now = Instant::now();
         let clock = Liveness::new(&shared.config, now);
+        let gathering = now + gather_timeout;
         let mut driver = Self {
             outbound: Some(tokio::spawn(outbound.run())),
-            alarm: Box::pin(sleep_until(clock.deadline())),
+            alarm: Box::pin(sleep_until(clock.deadline().min(gathering))),
+            gathering: Some(gathering),
             clock,
             heard: 0,
             shared,
@@ -129,6 +144,8 @@ impl Driver {
             channels: SelectAll::new(),
             opened,
             theirs: 0,
+            restart_at: None,
+            broken: None,
             strays: Vec::new(),
             open: false,
             ice_is_up: true,
@@ -136,8 +153,12 @@ impl Driver {
             closing: None,
         };
         driver.watch(driver.fixed.control.clone(), Kind::Control);
-        driver.watch(driver.fixed.ping.clone(), Kind::Ping);
-        driver.watch(driver.fixed.echo.clone(), Kind::Echo);
+        if let Some(ping) = driver.fixed.ping.clone() {
+            driver.watch(ping, Kind::Ping);
+        }
+        if let Some(echo) = driver.fixed.echo.clone() {
+            driver.watch(echo, Kind::Echo);
+        }
         driver
     }
 
@@ -155,11 +176,17 @@ impl Driver {
 
     /// Watches a channel from now on.
     fn watch(&mut self, channel: Channel, kind: Kind) {
-        let events = unfold(Some(channel), move |channel| async move {
+        let carries = matches!(kind, Kind::Ours | Kind::Theirs);
+        let raw = (self.shared.wire.is_raw() && carries).then(|| self.shared.clone());
+        let events = unfold((Some(channel), raw), move |(channel, raw)| async move {
             let channel = channel?;
+            if let Some(shared) = &raw {
+                // What a plain peer sends is held back in the engine only.
+                shared.until_room(channel.key()).await;
+            }
             let event = channel.next().await;
             let rest = (!matches!(event, ChannelEvent::Closed)).then(|| channel.clone());
-            Some(((kind, channel, event), rest))
+            Some(((kind, channel, event), (rest, raw)))
         });
         self.channels.push(events.boxed());
     }
@@ -193,7 +220,7 @@ impl Driver {
                     self.negotiated = true;
                     self.on_negotiated(ended)?;
                 }
-                () = &mut self.alarm => self.tick(),
+                () = &mut self.alarm => self.tick()?,
             }
         }
     }
@@ -219,14 +246,28 @@ impl Driver {
                 tracing::trace!(?candidate, "a candidate of this side");
                 self.shared.command(Command::Candidate(candidate));
             }
-            PeerEvent::GatheringDone => {
-                self.shared.command(Command::EndOfCandidates);
-            }
+            PeerEvent::GatheringDone => self.end_gathering(),
             PeerEvent::Ice(state) => return self.on_ice(state),
             PeerEvent::Channel(channel) => return self.on_new_channel(channel).await,
-            PeerEvent::Closed => return Err(lost("the peer has ended it without a word")),
+            PeerEvent::Closed => return self.ended_by_peer(),
         }
         Ok(())
+    }
+
+    /// The transport was ended by the peer. One of pipewerks would have said why.
+    fn ended_by_peer(&mut self) -> Result<()> {
+        if self.ready.is_some() {
+            // It may say why through the signalling.
+            let deadline = Instant::now() + LINGER;
+            self.broken = self.broken.or(Some(deadline));
+            self.alarm.as_mut().reset(deadline);
+            return Ok(());
+        }
+        if self.shared.wire.is_raw() {
+            self.shared.end(&CloseReason::remote(0, ""));
+            return Ok(());
+        }
+        Err(lost("the peer has ended it without a word"))
     }
 
     fn on_ice(&mut self, state: IceState) -> Result<()> {
@@ -264,6 +305,16 @@ impl Driver {
             self.strays.push(channel);
             return Ok(());
         }
+        channel.set_quiet().await;
+        if self.shared.wire.is_raw() {
+            self.theirs += 1;
+            if self.theirs > MAX_RAW {
+                return Err(protocol(format_args!("more than {MAX_RAW} channels")));
+            }
+            self.shared.raw_incoming(&channel, info);
+            self.watch(channel, Kind::Theirs);
+            return Ok(());
+        }
         if info.protocol != PROTOCOL || !info.ordered {
             tracing::debug!(?info, "a channel of another protocol is closed");
             channel.close().await;
@@ -285,6 +336,10 @@ impl Driver {
         event: ChannelEvent,
     ) -> Result<()> {
         match (kind, event) {
+            (Kind::Control, ChannelEvent::Open) if self.shared.wire.is_raw() => {
+                // A plain peer says nothing of itself.
+                return self.on_hello(Hello::plain()).await;
+            }
             (Kind::Control, ChannelEvent::Open) => {
                 self.open = true;
                 self.alarm.as_mut().reset(Instant::now() + HELLO_AGAIN);
@@ -298,7 +353,7 @@ impl Driver {
                 }
             }
             (Kind::Control | Kind::Ping | Kind::Echo, ChannelEvent::Closed) => {
-                return Err(lost("the peer has ended it without a word"));
+                return self.ended_by_peer();
             }
             (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes),
             (Kind::Echo, ChannelEvent::Bytes(bytes)) if bytes.len() <= MAX_ECHO => {
@@ -309,6 +364,14 @@ impl Driver {
                 return Err(protocol(format_args!(
                     "a ping of {length} bytes, where {PING_LEN} are usual"
                 )));
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) if self.shared.wire.is_raw() => {
+                self.shared.on_message(channel, text, true);
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Bytes(bytes))
+                if self.shared.wire.is_raw() =>
+            {
+                self.shared.on_message(channel, bytes, false);
             }
             (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) => {
                 self.shared.on_text(channel, kind == Kind::Ours, &text)?;
@@ -338,27 +401,7 @@ impl Driver {
             return Err(protocol("a message before its hello"));
         }
         match message {
-            ControlMessage::Hello(hello) => {
-                if !self.shared.greet(&hello)? {
-                    return Ok(());
-                }
-                if self.shared.offerer {
-                    self.shared.say(&self.shared.hello());
-                }
-                let most = self.peer.max_message().await.unwrap_or(0) as usize;
-                let most = if most == 0 { MAX_MESSAGE } else { most };
-                self.shared.set_max_message(most.min(MAX_MESSAGE));
-                let chain = self.peer.certificates().await;
-                if !chain.is_empty() {
-                    let identity = PeerIdentity::Certificates(chain.into());
-                    // It is set here only.
-                    let _ = self.shared.identity.set(identity);
-                }
-                self.peer.vitals().set_connecting(false);
-                self.clock = Liveness::new(&self.shared.config, Instant::now());
-                self.alarm.as_mut().reset(self.clock.deadline());
-                self.greet(Ok(()));
-            }
+            ControlMessage::Hello(hello) => return self.on_hello(hello).await,
             ControlMessage::Got(bytes) => self.shared.outbox.note_arrived(bytes)?,
             ControlMessage::Drain => self.shared.drain_by_peer()?,
             ControlMessage::Drained(streams) => self.shared.drained(streams)?,
@@ -381,12 +424,38 @@ impl Driver {
         Ok(())
     }
 
+    /// The connection is made, unless it was.
+    async fn on_hello(&mut self, hello: Hello) -> Result<()> {
+        if !self.shared.greet(&hello)? {
+            return Ok(());
+        }
+        let raw = self.shared.wire.is_raw();
+        if self.shared.offerer && !raw {
+            self.shared.say(&self.shared.hello());
+        }
+        let most = self.peer.max_message().await.unwrap_or(0) as usize;
+        self.shared
+            .set_largest_message(if most == 0 { MAX_MESSAGE } else { most });
+        let chain = self.peer.certificates().await;
+        if !chain.is_empty() {
+            // It is set here only.
+            let _ = self
+                .shared
+                .identity
+                .set(PeerIdentity::Certificates(chain.into()));
+        }
+        self.peer.vitals().set_connecting(false);
+        self.clock = Liveness::new(&self.shared.config, Instant::now());
+        self.alarm.as_mut().reset(self.clock.deadline());
+        self.greet(Ok(()));
+        Ok(())
+    }
+
     /// A close counts when what was sent before it has come.
     fn check_closing(&mut self) {
         let all = self.shared.messages_received();
-        let due = |closing: &mut Closing| {
-            all >= closing.messages || Instant::now() >= closing.deadline
-        };
+        let due =
+            |closing: &mut Closing| all >= closing.messages || Instant::now() >= closing.deadline;
         if let Some(closing) = self.closing.take_if(due) {
             self.shared
                 .end(&CloseReason::remote(closing.code, &closing.reason));
@@ -402,15 +471,21 @@ impl Driver {
     }
 
     /// Looks at the clock.
-    fn tick(&mut self) {
+    fn tick(&mut self) -> Result<()> {
         self.check_closing();
         let now = Instant::now();
+        if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
+            return Err(handshake("the peer broke off"));
+        }
         let heard = self.peer.vitals().heard();
         if heard != self.heard {
             self.heard = heard;
             self.clock.heard(now);
             self.clock_is_up = true;
             self.note_state();
+        }
+        if self.gathering.is_some_and(|until| now >= until) {
+            self.end_gathering();
         }
         let greeted = self.ready.is_none();
         while let Some(event) = self.clock.poll(now) {
@@ -426,21 +501,36 @@ impl Driver {
                 _ => {}
             }
         }
+        self.check_restart(now);
         let mut next = self.clock.deadline().max(now + Duration::from_millis(1));
         if !self.clock_is_up {
             next = next.min(now + LOOK_OUT);
+        }
+        if let Some(at) = self.restart_at {
+            next = next.min(at);
         }
         if let Some(closing) = &self.closing {
             next = next.min(closing.deadline);
         }
         if !greeted {
             // The handshake has its own limit.
-            next = now + HELLO_AGAIN;
-            if self.open {
+            next = self.broken.unwrap_or(now + HELLO_AGAIN);
+            if self.open && self.broken.is_none() {
                 self.shared.say(&self.shared.hello());
             }
         }
+        if let Some(until) = self.gathering {
+            next = next.min(until);
+        }
         self.alarm.as_mut().reset(next);
+        Ok(())
+    }
+
+    /// The peer need not wait for candidates any longer. Those that are found later are sent all the
+    /// same.
+    fn end_gathering(&mut self) {
+        self.gathering = None;
+        self.shared.command(Command::EndOfCandidates);
     }
 
     /// Puts the state in step with what ICE and the clock say.
@@ -450,18 +540,42 @@ impl Driver {
         }
         if self.ice_is_up && self.clock_is_up {
             self.shared.status.set_connected(true);
+            self.restart_at = None;
         } else {
             self.shared.disconnect();
+            if self.shared.offerer && self.restart_at.is_none() {
+                self.restart_at = Some(Instant::now() + self.restart_period());
+            }
+        }
+    }
+
+    /// How long to wait for the old path before a new one is looked for, and between two such tries.
+    fn restart_period(&self) -> Duration {
+        let config = &self.shared.config;
+        (config.failed_after - config.disconnected_after) / 3
+    }
+
+    /// Looks for a new path if the old one has been gone for long.
+    fn check_restart(&mut self, now: Instant) {
+        if self.restart_at.is_some_and(|at| now >= at) {
+            self.shared.command(Command::Restart(None));
+            self.restart_at = Some(now + self.restart_period());
         }
     }
 
     /// Ends what is under the connection, as its end asks.
     async fn finish(mut self) {
         let outbound = match self.outbound.take() {
-            Some(task) => timeout(LINGER, task).await.ok().and_then(|ended| ended.ok()),
+            Some(task) => timeout(LINGER, task).await.ok().and_then(Result::ok),
             None => None,
         };
-        if let (Some(outbound), None) = (outbound, &self.ready) {
+        if self.shared.wire.is_raw() && self.ready.is_none() {
+            let outbound = outbound.filter(|_| self.shared.status.state() == ConnState::Closed);
+            if let Some(outbound) = outbound {
+                // What was accepted gets out, as far as the peer takes it.
+                let _ = timeout(LINGER, self.flush_raw(&outbound)).await;
+            }
+        } else if let (Some(outbound), None) = (outbound, &self.ready) {
             let ended = match self.shared.status.reason() {
                 Some(CloseReason::Local { .. }) => {
                     timeout(CLOSE_TIMEOUT, self.close(&outbound)).await
@@ -481,6 +595,16 @@ impl Driver {
         self.negotiation.abort();
         self.peer.close().await;
         self.shared.clear();
+    }
+
+    async fn flush_raw(&mut self, outbound: &Outbound) {
+        loop {
+            self.shared.outbox.unblock();
+            if outbound.flush().await.is_err() || !self.shared.outbox.has_blocked_raw() {
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
     }
 
     /// Says that this side has closed, after all that it has sent, and waits until the peer has heard.

@@ -22,8 +22,5 @@ pub(crate) fn handshake(what: impl std::fmt::Display) -> Error {
 
 /// The connection is lost.
 pub(crate) fn lost(what: impl std::fmt::Display) -> Error {
-    Error::new(
-        ErrorKind::Failed,
-        format!("the connection is lost: {what}"),
-    )
+    Error::new(ErrorKind::Failed, format!("the connection is lost: {what}"))
 }

@@ -13,12 +13,14 @@ use crate::outbound::Fixed;
 use crate::settings::WebRtcSettings;
 use crate::shared::Shared;
 use crate::signaling::Signaling;
-use crate::wire::PROTOCOL;
+use crate::wire::{PROTOCOL, Wire};
 
 /// The ids of the channels that every connection has; the first two by the side that offers.
 const PING_OF_OFFERER: u16 = 2;
 const PING_OF_ANSWERER: u16 = 1;
 const CONTROL: u16 = 0;
+/// An id that no peer takes by itself.
+const PROBE: u16 = 1022;
 
 /// How many commands may wait for the negotiation.
 const COMMANDS: usize = 256;
@@ -29,6 +31,7 @@ pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) settings: Arc<WebRtcSettings>,
     pub(crate) faults: Option<Faults>,
+    pub(crate) wire: Wire,
     /// Whether this side makes the offer.
     pub(crate) offerer: bool,
     /// The name to dial, or to be dialed by.
@@ -62,6 +65,7 @@ impl Plan {
         let options = self.options()?;
         let shared = Shared::new(
             self.config,
+            self.wire,
             self.settings.receive_buffer,
             self.offerer,
             self.local_addr,
@@ -71,18 +75,13 @@ impl Plan {
         let conn = WebRtcConn::new(shared.clone());
         let (peer, events) = Peer::new(options).await?;
         let peer = Arc::new(peer);
-        let fixed = open_fixed(&peer, self.offerer).await?;
+        let fixed = open_fixed(&peer, self.wire, self.offerer).await?;
         let (commands, obeyed) = mpsc::channel(COMMANDS);
         // The cells are new.
         let _ = shared.peer.set(peer.clone());
         let _ = shared.commands.set(commands);
-        let negotiation = Negotiation::new(
-            shared.clone(),
-            peer.clone(),
-            signaling,
-            obeyed,
-            self.name,
-        );
+        let negotiation =
+            Negotiation::new(shared.clone(), peer.clone(), signaling, obeyed, self.name);
         let (ready, made) = oneshot::channel();
         let driver = Driver::new(NewDriver {
             shared: shared.clone(),
@@ -91,6 +90,7 @@ impl Plan {
             events,
             negotiation: tokio::spawn(negotiation.run()),
             ready,
+            gather_timeout: self.settings.gather_timeout,
         });
         tokio::spawn(driver.run());
         match made.await {
@@ -135,16 +135,23 @@ impl Plan {
 }
 
 /// Opens the channels that both sides know beforehand.
-async fn open_fixed(peer: &Peer, offerer: bool) -> Result<Fixed> {
+async fn open_fixed(peer: &Peer, wire: Wire, offerer: bool) -> Result<Fixed> {
     let (ping, echo) = if offerer {
         (PING_OF_OFFERER, PING_OF_ANSWERER)
     } else {
         (PING_OF_ANSWERER, PING_OF_OFFERER)
     };
+    let (mut pings, mut echoes) = (None, None);
+    if wire != (Wire::Raw { ping: false }) {
+        pings = Some(open(peer, "ping", "", ping).await?);
+        echoes = Some(open(peer, "echo", "", echo).await?);
+    }
+    // A plain peer does not know the control channel; it tells this side that the association stands.
+    let id = if wire.is_raw() { PROBE } else { CONTROL };
     Ok(Fixed {
-        control: open(peer, "pipe-control", PROTOCOL, CONTROL).await?,
-        ping: open(peer, "ping", "", ping).await?,
-        echo: open(peer, "echo", "", echo).await?,
+        control: open(peer, "pipe-control", PROTOCOL, id).await?,
+        ping: pings,
+        echo: echoes,
     })
 }
 

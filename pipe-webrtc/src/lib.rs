@@ -23,9 +23,10 @@ mod transport;
 mod wire;
 
 pub use conn::WebRtcConn;
-pub use engine::{CandidatePair, Certificate, Faults, SctpStats};
+pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats};
 pub use listener::WebRtcListener;
 pub use settings::{AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};
-pub use stream::{WebRtcRecvStream, WebRtcSendStream, WebRtcStream};
+pub use stream::{Message, WebRtcRecvStream, WebRtcSendStream, WebRtcStream};
 pub use transport::WebRtcTransport;
+pub use wire::Wire;

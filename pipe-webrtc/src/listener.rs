@@ -11,7 +11,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::conn::WebRtcConn;
 use crate::signaling::StreamSignaling;
-use crate::transport::{WebRtcTransport, is_local, outer};
+use crate::transport::{Target, WebRtcTransport, is_local, outer};
 
 /// How long to wait after the signalling could not accept.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -40,7 +40,7 @@ impl WebRtcListener {
         transport: WebRtcTransport<T>,
         signaling: T::Listener,
         addr: Addr,
-        name: Option<String>,
+        target: Target,
     ) -> Self {
         let signaling = Arc::new(BoxListener::new(signaling));
         let waiting = Arc::new(Backlog::new());
@@ -53,7 +53,7 @@ impl WebRtcListener {
             signaling: signaling.clone(),
             waiting: waiting.clone(),
             addr: addr.clone(),
-            name,
+            target,
         };
         Self {
             addr,
@@ -73,7 +73,7 @@ struct Work<T> {
     handshakes: Arc<Semaphore>,
     limit: Duration,
     addr: Addr,
-    name: Option<String>,
+    target: Target,
 }
 
 impl<T: Transport> Work<T> {
@@ -108,9 +108,9 @@ impl<T: Transport> Work<T> {
         turn: OwnedSemaphorePermit,
     ) -> impl Future<Output = ()> + Send + use<T> {
         let (transport, waiting) = (self.transport.clone(), self.waiting.clone());
-        let (addr, name, limit) = (self.addr.clone(), self.name.clone(), self.limit);
+        let (addr, target, limit) = (self.addr.clone(), self.target.clone(), self.limit);
         async move {
-            let made = timeout(limit, negotiate(&transport, signaling, name))
+            let made = timeout(limit, negotiate(&transport, signaling, target))
                 .await
                 .unwrap_or_else(|_| {
                     let why = format!("the handshake was not over within {limit:?}");
@@ -132,12 +132,13 @@ impl<T: Transport> Work<T> {
 async fn negotiate<T: Transport>(
     transport: &WebRtcTransport<T>,
     signaling: BoxConn,
-    name: Option<String>,
+    mut target: Target,
 ) -> Result<WebRtcConn> {
     let stream = signaling.accept_stream().await?;
     let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
-    let addrs = (outer(&local, name.as_deref())?, outer(&remote, None)?);
-    let plan = transport.plan(false, name, addrs, is_local(&remote))?;
+    target.local = is_local(&remote);
+    let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
+    let plan = transport.plan(false, target, addrs)?;
     plan.establish(StreamSignaling::new(stream)).await
 }
 

@@ -1,7 +1,9 @@
 use std::sync::Arc;
+use std::time::Duration;
 
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::engine::{Candidate, Peer};
 use crate::error::{handshake, protocol};
@@ -10,6 +12,9 @@ use crate::signaling::{Refusal, Signal, Signaling};
 
 /// How many candidates of the peer may wait for its description.
 const MAX_EARLY: usize = 256;
+
+/// How long the peer may take to hear why this side gives up.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What the negotiation of a connection is asked to do.
 #[derive(Debug)]
@@ -43,6 +48,8 @@ pub(crate) struct Negotiation<S> {
     /// A restart was asked for while another one was under way.
     again: bool,
     restarted: Vec<oneshot::Sender<Result<()>>>,
+    /// The peer has given the negotiation up.
+    refused: bool,
 }
 
 impl<S: Signaling> Negotiation<S> {
@@ -64,12 +71,31 @@ impl<S: Signaling> Negotiation<S> {
             offering: false,
             again: false,
             restarted: Vec::new(),
+            refused: false,
         }
     }
 
     /// Runs until the signalling ends. An error before the connection is made is that of the
-    /// connection.
+    /// connection; the peer is told of it.
     pub(crate) async fn run(mut self) -> Result<()> {
+        let ended = self.negotiate().await;
+        if let (Err(error), false) = (&ended, self.refused) {
+            // A channel that is broken takes no message, which changes nothing.
+            let _ = timeout(LINGER, self.refuse(error)).await;
+        }
+        ended
+    }
+
+    /// Tells the peer why this side gives up, and waits until it has heard.
+    async fn refuse(&mut self, error: &Error) -> Result<()> {
+        let refusal = Refusal::of(error);
+        self.signaling.send(Signal::Refused(refusal)).await?;
+        // The message is lost if the channel goes before it was read.
+        while self.signaling.receive().await?.is_some() {}
+        Ok(())
+    }
+
+    async fn negotiate(&mut self) -> Result<()> {
         if self.shared.offerer {
             self.offer(self.name.clone()).await?;
         }
@@ -106,13 +132,7 @@ impl<S: Signaling> Negotiation<S> {
                     self.signaling.send(Signal::Restart).await
                 }
             }
-            Command::Refuse(error) => {
-                let refusal = Refusal::of(&error);
-                self.signaling.send(Signal::Refused(refusal)).await?;
-                // The message is lost if the channel goes before it was read.
-                while self.signaling.receive().await?.is_some() {}
-                Err(error)
-            }
+            Command::Refuse(error) => Err(error),
         }
     }
 
@@ -181,7 +201,10 @@ impl<S: Signaling> Negotiation<S> {
                 }
                 self.restart().await?;
             }
-            Signal::Refused(refusal) => return Err(refusal.error()),
+            Signal::Refused(refusal) => {
+                self.refused = true;
+                return Err(refusal.error());
+            }
             Signal::EndOfCandidates | Signal::Unknown => {}
         }
         Ok(())

@@ -1,8 +1,11 @@
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use pipe_core::{CloseReason, Result};
 use tokio::sync::mpsc;
+use tokio::time::{sleep, timeout};
 
 use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
@@ -13,12 +16,22 @@ use crate::wire::PROTOCOL;
 /// The largest message that is sent, in bytes, where the peer takes it.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
+/// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
+/// [`RAW_TICK`], since nobody tells.
+const RAW_OUTSTANDING: usize = 256 * 1024;
+const RAW_TICK: Duration = Duration::from_millis(2);
+
+/// How many messages the engine is given in one turn, and how long it may take for it.
+const MAX_BURST: usize = 16;
+const MAX_PAUSE: Duration = Duration::from_millis(20);
+
 /// The channels that every connection has from the start.
 #[derive(Clone)]
 pub(crate) struct Fixed {
     pub(crate) control: Channel,
-    pub(crate) ping: Channel,
-    pub(crate) echo: Channel,
+    /// None where the wire is raw and has none.
+    pub(crate) ping: Option<Channel>,
+    pub(crate) echo: Option<Channel>,
 }
 
 /// Sends what the handles, the streams and the driver of a connection have to say.
@@ -28,6 +41,14 @@ pub(crate) struct Outbound {
     pub(crate) fixed: Fixed,
     /// Where channels that were opened are watched from.
     pub(crate) opened: mpsc::UnboundedSender<Channel>,
+    pub(crate) pace: Pace,
+}
+
+/// How many messages the engine was given since its last turn.
+#[derive(Default)]
+pub(crate) struct Pace {
+    turn: AtomicU64,
+    burst: AtomicUsize,
 }
 
 impl Outbound {
@@ -37,6 +58,10 @@ impl Outbound {
             let job = tokio::select! {
                 biased;
                 _ = self.shared.status.ended() => return self,
+                () = sleep(RAW_TICK), if self.shared.outbox.has_blocked_raw() => {
+                    self.shared.outbox.unblock();
+                    continue;
+                }
                 job = poll_fn(|cx| self.shared.outbox.poll_next(cx)) => job,
             };
             if let Err(error) = self.perform(job).await {
@@ -55,11 +80,33 @@ impl Outbound {
         Ok(())
     }
 
+    /// Waits for the engine when it has been given much at once: its queues keep the memory of the
+    /// longest burst there ever was.
+    async fn keep_pace(&self) {
+        let vitals = self.peer.vitals();
+        let (Pace { turn, burst }, now) = (&self.pace, vitals.turns());
+        if turn.swap(now, Ordering::Relaxed) != now {
+            burst.store(0, Ordering::Relaxed);
+        }
+        if burst.fetch_add(1, Ordering::Relaxed) >= MAX_BURST {
+            // It turns soon, since there is something to send; unless it has stopped.
+            let _ = timeout(MAX_PAUSE, vitals.turn_after(now)).await;
+            burst.store(1, Ordering::Relaxed);
+        }
+    }
+
     async fn perform(&self, job: Job) -> Result<()> {
+        self.keep_pace().await;
         match job {
             Job::Text(text) => self.fixed.control.send_text(&text).await,
-            Job::Ping(bytes) => self.fixed.ping.send(bytes).await,
-            Job::Echo(bytes) => self.fixed.echo.send(bytes).await,
+            Job::Ping(bytes) => match &self.fixed.ping {
+                Some(ping) => ping.send(bytes).await,
+                None => Ok(()),
+            },
+            Job::Echo(bytes) => match &self.fixed.echo {
+                Some(echo) => echo.send(bytes).await,
+                None => Ok(()),
+            },
             Job::OpenChannel => self.open_channel().await,
             Job::Stream(stream, room) => {
                 if let Err(error) = self.send(&stream, room).await {
@@ -74,6 +121,21 @@ impl Outbound {
     }
 
     async fn open_channel(&self) -> Result<()> {
+        if self.shared.wire.is_raw() {
+            let Some(open) = self.shared.next_raw_open() else {
+                return Ok(());
+            };
+            let options = ChannelOptions {
+                protocol: open.info.protocol.clone(),
+                negotiated: None,
+                ordered: open.info.ordered,
+            };
+            let channel = self.peer.open_channel(&open.info.label, options).await?;
+            // The stream is known before anything comes on its channel.
+            self.shared.raw_opened(open, channel.clone());
+            let _ = self.opened.send(channel);
+            return Ok(());
+        }
         let options = ChannelOptions {
             protocol: PROTOCOL.to_owned(),
             negotiated: None,
@@ -90,6 +152,8 @@ impl Outbound {
     async fn send(&self, stream: &Arc<StreamCore>, room: usize) -> Result<()> {
         let shared = &self.shared;
         let most = shared.max_message();
+        // What is said at once goes in one message, a line each.
+        let mut text = String::new();
         loop {
             let output = {
                 let mut state = stream.state.lock();
@@ -97,29 +161,64 @@ impl Outbound {
                 state.waits = output.is_some();
                 output
             };
+            if let Some(Output::Text(message)) = output {
+                if !text.is_empty() {
+                    text.push('\n');
+                }
+                text.push_str(&message.to_string());
+                continue;
+            }
+            if !text.is_empty() {
+                stream.channel.send_text(&text).await?;
+                shared.note_message_sent();
+                text.clear();
+            }
             match output {
-                None => {
-                    shared.settle(stream);
-                    return Ok(());
-                }
-                Some(Output::Blocked) => {
-                    shared.outbox.push_blocked(stream.clone());
-                    return Ok(());
-                }
-                Some(Output::Text(message)) => {
-                    stream.channel.send_text(&message.to_string()).await?;
-                    shared.note_message_sent();
-                }
                 Some(Output::Bytes(bytes)) => {
                     shared.outbox.note_sent(bytes.len());
                     stream.channel.send(bytes).await?;
                     shared.note_message_sent();
-                    let writer = stream.state.lock().writer_with_room();
-                    shared.outbox.push_stream(stream.clone());
+                    let (writer, more) = {
+                        let mut state = stream.state.lock();
+                        // Often there is only the end to be told.
+                        (state.writer_with_room(), state.has_bytes())
+                    };
                     wake(writer);
-                    return Ok(());
+                    if !more {
+                        continue;
+                    }
+                    shared.outbox.push_stream(stream.clone());
                 }
+                Some(Output::Message(bytes, text)) => {
+                    let channel = &stream.channel;
+                    if text {
+                        channel.send_text(&String::from_utf8_lossy(&bytes)).await?;
+                    } else {
+                        channel.send(bytes).await?;
+                    }
+                    let full = channel.outstanding().await > RAW_OUTSTANDING;
+                    let writer = stream.state.lock().writer_with_room();
+                    wake(writer);
+                    shared.outbox.push_raw(stream.clone(), full);
+                }
+                Some(Output::Close { at_once }) => {
+                    if !at_once && stream.channel.outstanding().await > 0 {
+                        shared.outbox.push_raw(stream.clone(), true);
+                        return Ok(());
+                    }
+                    stream.channel.close().await;
+                    let writer = {
+                        let mut state = stream.state.lock();
+                        state.waits = false;
+                        state.note_raw_closed()
+                    };
+                    wake(writer);
+                    shared.settle(stream);
+                }
+                Some(_) => shared.outbox.push_blocked(stream.clone()),
+                None => shared.settle(stream),
             }
+            return Ok(());
         }
     }
 }

@@ -31,6 +31,8 @@ struct State {
     streams: VecDeque<Arc<StreamCore>>,
     /// Streams whose bytes wait until fewer are on their way.
     blocked: VecDeque<Arc<StreamCore>>,
+    /// Plain channels that have too much on its way.
+    raw: VecDeque<Arc<StreamCore>>,
     /// How many channels are to be opened.
     channels: usize,
     /// Bytes that are on their way to the peer, and how many may be.
@@ -88,6 +90,29 @@ impl Outbox {
     pub(crate) fn push_stream(&self, stream: Arc<StreamCore>) {
         self.state.lock().streams.push_back(stream);
         self.waker.wake();
+    }
+
+    /// Puts a stream of a plain channel back: at the end of the queue, or where it waits for the next
+    /// look.
+    pub(crate) fn push_raw(&self, stream: Arc<StreamCore>, full: bool) {
+        let mut state = self.state.lock();
+        if full {
+            state.raw.push_back(stream);
+        } else {
+            state.streams.push_back(stream);
+        }
+    }
+
+    /// Whether plain channels wait for a look.
+    pub(crate) fn has_blocked_raw(&self) -> bool {
+        !self.state.lock().raw.is_empty()
+    }
+
+    /// Looks after plain channels again.
+    pub(crate) fn unblock(&self) {
+        let mut state = self.state.lock();
+        let mut raw = std::mem::take(&mut state.raw);
+        state.streams.append(&mut raw);
     }
 
     /// Puts a stream where it waits for the peer's `got`.

@@ -14,14 +14,14 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::conn::Handle;
-use crate::engine::{Channel, Peer};
+use crate::engine::{Channel, ChannelInfo, Peer};
 use crate::error::protocol;
 use crate::negotiation::Command;
 use crate::outbound::MAX_MESSAGE;
 use crate::outbox::Outbox;
 use crate::stream::WebRtcStream;
 use crate::stream_core::{PeerWindows, StreamCore};
-use crate::wire::{ControlMessage, Hello, StreamMessage};
+use crate::wire::{ControlMessage, Hello, MAX_TEXT, StreamMessage, Wire};
 
 /// How many pings may be under way. Further ones wait.
 const MAX_PINGS: usize = 64;
@@ -41,6 +41,7 @@ const FLIGHT_PARTS: u32 = 8;
 /// Locks are taken in the order `inner`, stream, outbox. None is held while a task is woken.
 pub(crate) struct Shared {
     pub(crate) config: Config,
+    pub(crate) wire: Wire,
     /// Whether this side made the offer.
     pub(crate) offerer: bool,
     pub(crate) local_addr: Addr,
@@ -63,6 +64,7 @@ pub(crate) struct Shared {
     /// What this side names its channels, so that it knows them again.
     label: String,
     max_message: AtomicUsize,
+    largest_message: AtomicUsize,
     ping_places: Arc<Semaphore>,
     /// Bytes that have arrived and that the peer was not told of.
     arrived: AtomicU64,
@@ -84,7 +86,8 @@ struct Inner {
     opens: VecDeque<Open>,
     /// How many channels are being opened.
     opening: usize,
-    dbg: usize,
+    /// How many channels of this side there are, those included.
+    channels: usize,
     next_id: u64,
     /// How many streams the peer has opened.
     seen: u64,
@@ -102,6 +105,8 @@ struct Inner {
 pub(crate) struct Open {
     pub(crate) slot: StreamSlot,
     pub(crate) handle: Arc<Handle>,
+    /// How to open a plain channel.
+    pub(crate) info: ChannelInfo,
     pub(crate) done: oneshot::Sender<WebRtcStream>,
 }
 
@@ -120,6 +125,7 @@ struct Carried {
 impl Shared {
     pub(crate) fn new(
         config: Config,
+        wire: Wire,
         receive_buffer: u32,
         offerer: bool,
         local_addr: Addr,
@@ -141,6 +147,7 @@ impl Shared {
             },
             slots: StreamSlots::new(config.max_streams),
             config,
+            wire,
             offerer,
             local_addr,
             remote_addr,
@@ -148,6 +155,7 @@ impl Shared {
             peer: OnceLock::new(),
             commands: OnceLock::new(),
             max_message: AtomicUsize::new(MAX_MESSAGE),
+            largest_message: AtomicUsize::new(MAX_MESSAGE),
             status: ConnStatus::new(),
             backlog: Backlog::new(),
             idle: Notify::new(),
@@ -190,6 +198,12 @@ impl Shared {
         Ok(true)
     }
 
+    fn peer_max_streams(&self) -> u32 {
+        self.peer_hello
+            .get()
+            .map_or(u32::MAX, |hello| hello.max_streams)
+    }
+
     /// The windows of a connection that is made; those of one that is not allow nothing.
     pub(crate) fn peer_windows(&self) -> &PeerWindows {
         const NONE: &PeerWindows = &PeerWindows {
@@ -222,12 +236,21 @@ impl Shared {
             return drop(open);
         }
         inner.opens.push_back(open);
+        if self.wire.is_raw() {
+            return self.outbox.want_channel();
+        }
         if !inner.free.is_empty() {
             drop(inner);
             self.match_opens();
         } else if inner.opening < inner.opens.len() {
-            inner.opening += 1;
-            self.outbox.want_channel();
+            // Twice as many each time: those who open that many at once will do so again.
+            let most = self.config.max_streams.min(self.peer_max_streams()) as usize;
+            let more = inner.channels.max(1).min(most - inner.channels.min(most));
+            for _ in 0..more.max(1) {
+                inner.opening += 1;
+                inner.channels += 1;
+                self.outbox.want_channel();
+            }
         }
     }
 
@@ -235,7 +258,6 @@ impl Shared {
     pub(crate) fn channel_opened(&self, channel: Channel) {
         let mut inner = self.inner.lock();
         inner.opening -= 1;
-        inner.dbg += 1; if std::env::var("DBGC").is_ok() { eprintln!("channels {} streams {}", inner.dbg, inner.streams.len()); }
         inner.free.push(channel);
         drop(inner);
         self.match_opens();
@@ -261,9 +283,12 @@ impl Shared {
             let Some(channel) = inner.free.pop() else {
                 return;
             };
-            let Some(Open { slot, handle, done }) = inner.opens.pop_front() else {
+            let Some(open) = inner.opens.pop_front() else {
                 return;
             };
+            let Open {
+                slot, handle, done, ..
+            } = open;
             let id = inner.next_id << 1 | u64::from(!self.offerer);
             inner.next_id += 1;
             let key = channel.key();
@@ -281,6 +306,81 @@ impl Shared {
         }
     }
 
+    /// The next open that a plain channel is to be opened for.
+    pub(crate) fn next_raw_open(&self) -> Option<Open> {
+        let mut inner = self.inner.lock();
+        loop {
+            let open = inner.opens.pop_front()?;
+            if !open.done.is_closed() {
+                return Some(open);
+            }
+        }
+    }
+
+    /// A plain channel of this side was opened.
+    pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
+        let Open {
+            slot,
+            handle,
+            info,
+            done,
+        } = open;
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            drop(inner);
+            return drop(handle);
+        }
+        let id = inner.next_id << 1 | u64::from(!self.offerer);
+        inner.next_id += 1;
+        let key = channel.key();
+        let stream = StreamCore::opened(id, channel, self.config.stream_window, slot);
+        let stream = Arc::new(stream.into_raw(info));
+        inner.streams.insert(id, stream.clone());
+        inner.current.insert(key, stream.clone());
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        drop(inner);
+        // Whoever asked may have given up; then the stream is dropped here, which resets it.
+        let _ = done.send(WebRtcStream::new(stream, handle));
+    }
+
+    /// The peer has opened a plain channel.
+    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) {
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            return;
+        }
+        let id = inner.seen << 1 | u64::from(self.offerer);
+        inner.seen += 1;
+        let stream = StreamCore::incoming(id, channel.clone(), self.config.stream_window);
+        let stream = Arc::new(stream.into_raw(info));
+        inner.streams.insert(id, stream.clone());
+        inner.current.insert(channel.key(), stream.clone());
+        drop(inner);
+        // A queue that is closed belongs to a connection that is ending.
+        let _ = self.backlog.push(stream);
+    }
+
+    /// A message has come on a plain channel.
+    pub(crate) fn on_message(&self, channel: &Channel, bytes: BytesMut, text: bool) {
+        if let Some(stream) = self.current(channel.key()) {
+            let waker = stream.state.lock().arrive_raw(bytes, text);
+            wake(waker);
+        }
+    }
+
+    /// Waits until a plain channel can take more.
+    pub(crate) async fn until_room(&self, key: usize) {
+        while let Some(stream) = self.current(key) {
+            let room = stream.room.notified();
+            if self.status.reason().is_some()
+                || !stream.state.lock().is_full(self.config.stream_window)
+            {
+                return;
+            }
+            room.await;
+        }
+    }
+
     /// The stream that a channel carries, or has carried last.
     pub(crate) fn current(&self, key: usize) -> Option<Arc<StreamCore>> {
         self.inner.lock().current.get(&key).cloned()
@@ -289,7 +389,18 @@ impl Shared {
     /// Something has been said on the channel of a stream.
     pub(crate) fn on_text(&self, channel: &Channel, ours: bool, text: &[u8]) -> Result<()> {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
-        let Some(message) = StreamMessage::parse(text)? else {
+        if text.len() > MAX_TEXT {
+            let length = text.len();
+            return Err(protocol(format_args!(
+                "a text message of {length} bytes, where {MAX_TEXT} are allowed"
+            )));
+        }
+        text.split(|byte| *byte == b'\n')
+            .try_for_each(|line| self.on_line(channel, ours, line))
+    }
+
+    fn on_line(&self, channel: &Channel, ours: bool, line: &[u8]) -> Result<()> {
+        let Some(message) = StreamMessage::parse(line)? else {
             return Ok(());
         };
         if let StreamMessage::Open(id) = message {
@@ -394,7 +505,7 @@ impl Shared {
     pub(crate) fn note_arrived(&self, count: usize) {
         let count = count as u64;
         let arrived = self.arrived.fetch_add(count, Ordering::Relaxed) + count;
-        if arrived >= u64::from(self.hello.flight / FLIGHT_PARTS) {
+        if arrived >= u64::from(self.hello.flight / FLIGHT_PARTS) && !self.wire.is_raw() {
             self.arrived.fetch_sub(arrived, Ordering::Relaxed);
             let arrived = u32::try_from(arrived).unwrap_or(u32::MAX);
             self.say(&ControlMessage::Got(arrived));
@@ -406,8 +517,15 @@ impl Shared {
         self.max_message.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_max_message(&self, bytes: usize) {
-        self.max_message.store(bytes, Ordering::Relaxed);
+    /// The largest message that the peer takes, in bytes.
+    pub(crate) fn largest_message(&self) -> usize {
+        self.largest_message.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_largest_message(&self, bytes: usize) {
+        self.largest_message.store(bytes, Ordering::Relaxed);
+        self.max_message
+            .store(bytes.min(MAX_MESSAGE), Ordering::Relaxed);
     }
 
     /// Asks the negotiation for something. Once the signalling is gone that is in vain, which whoever
@@ -425,12 +543,23 @@ impl Shared {
         let key = channel.key();
         let stream = {
             let mut inner = self.inner.lock();
+            let free = inner.free.len();
             inner.free.retain(|free| free.key() != key);
-            inner.current.remove(&key)
+            let stream = inner.current.remove(&key);
+            if inner.free.len() < free || stream.as_ref().is_some_and(|s| s.ours) {
+                inner.channels = inner.channels.saturating_sub(1);
+            }
+            stream
         };
         let Some(stream) = stream else { return };
         let (freed, wakers) = {
             let mut state = stream.state.lock();
+            if state.is_raw() {
+                let wakers = state.close_raw();
+                drop(state);
+                self.settle(&stream);
+                return wakers.into_iter().for_each(wake);
+            }
             let reader = state.reset_by_peer(0);
             let (freed, writer) = state.stop_by_peer(0);
             state.taken = true;
@@ -498,7 +627,9 @@ impl Shared {
         if stream.ours && inner.current.get(&key).is_some_and(is_current) {
             // The last message of its stream has come, so the channel is as good as new.
             inner.current.remove(&key);
-            inner.free.push(stream.channel.clone());
+            if !self.wire.is_raw() {
+                inner.free.push(stream.channel.clone());
+            }
         }
         let opens = !inner.opens.is_empty();
         let idle = inner.streams.is_empty();
@@ -564,6 +695,7 @@ impl Shared {
         let mut wakers = Vec::new();
         for stream in inner.streams.values() {
             wakers.extend(stream.state.lock().end());
+            stream.room.notify_waiters();
         }
         drop(inner);
         drop(self.backlog.close());
@@ -602,7 +734,12 @@ impl Shared {
         if std::mem::replace(&mut inner.drain_announced, true) {
             return;
         }
-        self.say(&ControlMessage::Drain);
+        if self.wire.is_raw() {
+            // A plain peer cannot be told.
+            inner.drained = Some(0);
+        } else {
+            self.say(&ControlMessage::Drain);
+        }
         let opens = std::mem::take(&mut inner.opens);
         drop(inner);
         self.slots.close();
@@ -647,6 +784,10 @@ impl Shared {
     /// Measures a round trip.
     pub(crate) async fn ping(&self) -> Result<Duration> {
         self.status.check()?;
+        if self.wire == (Wire::Raw { ping: false }) {
+            let why = "this connection has no channel for pings";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
         let ended = || {
             self.status
                 .error()
@@ -690,7 +831,9 @@ impl Shared {
 
     /// Asks the peer for a sign of life that nobody waits for.
     pub(crate) fn ask(&self) {
-        if let Ok(bytes) = random() {
+        if self.wire != (Wire::Raw { ping: false })
+            && let Ok(bytes) = random()
+        {
             self.outbox.push_ping(BytesMut::from(&bytes[..]));
         }
     }

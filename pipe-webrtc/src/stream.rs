@@ -5,11 +5,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pipe_core::{RecvState, RecvStream, Result, SendState, SendStream, Stream};
+use bytes::{Bytes, BytesMut};
+use pipe_core::{Error, ErrorKind, RecvState, RecvStream, Result, SendState, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use crate::conn::Handle;
+use crate::engine::ChannelInfo;
 use crate::shared::Shared;
 use crate::stream_core::{Read, StreamCore};
 
@@ -47,6 +49,84 @@ impl WebRtcStream {
             send: WebRtcSendStream(end),
             recv: WebRtcRecvStream(End { stream, handle }),
         }
+    }
+}
+
+/// A message of a plain data channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Bytes.
+    Binary(Bytes),
+    /// Text.
+    Text(String),
+}
+
+impl WebRtcStream {
+    /// What the plain data channel was opened with, on a connection of [`Wire::Raw`](crate::Wire::Raw).
+    pub fn channel_info(&self) -> Option<ChannelInfo> {
+        self.send.0.stream.state.lock().info()
+    }
+
+    /// Sends a whole message on a plain data channel.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) on a stream that is no plain channel;
+    /// [`LimitReached`](ErrorKind::LimitReached) for a message that the peer would not take; and those
+    /// of a write.
+    ///
+    /// # Cancel safety
+    ///
+    /// A message is sent as a whole or not at all.
+    pub async fn send_message(&mut self, message: Message) -> Result<()> {
+        let End { stream, .. } = &self.send.0;
+        let shared = self.send.0.shared();
+        let (bytes, text) = match message {
+            Message::Binary(bytes) => (BytesMut::from(bytes), false),
+            Message::Text(text) => (BytesMut::from(text.as_bytes()), true),
+        };
+        let (length, most) = (bytes.len(), shared.largest_message());
+        if length > most {
+            let why = format!("a message of {length} bytes, where the peer takes {most}");
+            return Err(Error::new(ErrorKind::LimitReached, why));
+        }
+        let mut message = Some((bytes, text));
+        poll_fn(|cx| {
+            let mut state = stream.state.lock();
+            state.poll_send_message(cx, &mut message, || shared.status.error())
+        })
+        .await?;
+        shared.announce(stream);
+        Ok(())
+    }
+
+    /// Waits for the next whole message on a plain data channel; `None` once the peer has closed it.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read. Text that is not UTF-8 is [`Protocol`](ErrorKind::Protocol).
+    ///
+    /// # Cancel safety
+    ///
+    /// No message is lost.
+    pub async fn receive_message(&mut self) -> Result<Option<Message>> {
+        let End { stream, .. } = &self.recv.0;
+        let shared = self.recv.0.shared();
+        let message = poll_fn(|cx| {
+            let mut state = stream.state.lock();
+            state.poll_message(cx, || shared.status.error())
+        })
+        .await?;
+        stream.room.notify_waiters();
+        shared.settle(stream);
+        Ok(match message {
+            None => None,
+            Some((bytes, false)) => Some(Message::Binary(bytes.freeze())),
+            Some((bytes, true)) => match String::from_utf8(bytes.into()) {
+                Ok(text) => Some(Message::Text(text)),
+                Err(_) => return Err(crate::error::protocol("text that is not UTF-8")),
+            },
+        })
     }
 }
 
@@ -167,6 +247,7 @@ impl AsyncRead for WebRtcRecvStream {
             Ok(Read::End) => {}
             Err(error) => return Poll::Ready(Err(error.into())),
         }
+        stream.room.notify_waiters();
         if done {
             shared.settle(stream);
         } else {

@@ -3,14 +3,18 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::{ConnWindow, Error, RecvState, Result, SendState, StreamSlot};
+use pipe_core::{ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot};
+use tokio::sync::Notify;
 
-use crate::engine::Channel;
+use crate::engine::{Channel, ChannelInfo};
 use crate::error::protocol;
 use crate::wire::StreamMessage;
 
 /// How many bytes of a stream wait to be put into messages, at most.
 const SEND_BUFFER: usize = 128 * 1024;
+
+/// How many bytes of a write go into one message of a plain channel: what every implementation takes.
+const RAW_MESSAGE: usize = 16 * 1024;
 
 /// Smaller messages are put together while they wait to be read, so that many do not cost more memory
 /// than the window allows.
@@ -23,6 +27,8 @@ pub(crate) struct StreamCore {
     pub(crate) ours: bool,
     pub(crate) channel: Channel,
     pub(crate) state: Mutex<StreamState>,
+    /// Told when a plain channel that was full has been read.
+    pub(crate) room: Notify,
 }
 
 pub(crate) struct StreamState {
@@ -36,8 +42,8 @@ pub(crate) struct StreamState {
     buffer: BytesMut,
     /// Bytes that count against the peer's window.
     used: u32,
-    /// Bytes that have come and were not read.
-    queue: VecDeque<BytesMut>,
+    /// Bytes that have come and were not read, and whether they were a message of text.
+    queue: VecDeque<(BytesMut, bool)>,
     queued: usize,
     /// How many more bytes the peer may send.
     granted: u32,
@@ -46,6 +52,8 @@ pub(crate) struct StreamState {
     /// How many bytes the peer has announced to be all.
     announced: Option<u64>,
     owed: Owed,
+    /// What is only there where the wire is raw.
+    raw: Option<Box<Raw>>,
     /// It is in the queue of streams that have something to send.
     pub(crate) waits: bool,
     pub(crate) reader: Option<Waker>,
@@ -60,6 +68,16 @@ pub(crate) struct StreamState {
     pub(crate) done: bool,
     /// Held as long as a stream that this side opened is in use at either side.
     pub(crate) slot: Option<StreamSlot>,
+}
+
+/// A stream that is a plain data channel.
+#[derive(Debug, Default)]
+struct Raw {
+    info: ChannelInfo,
+    /// Messages that wait to be sent, and whether they are text.
+    messages: VecDeque<(BytesMut, bool)>,
+    buffered: usize,
+    closed: bool,
 }
 
 /// What the peer has not been told yet. There is at most one of each, so that a stream's part of the
@@ -109,6 +127,12 @@ pub(crate) enum Read {
 pub(crate) enum Output {
     Text(StreamMessage),
     Bytes(BytesMut),
+    /// A message of a plain channel, and whether it is text.
+    Message(BytesMut, bool),
+    /// A plain channel is to be closed: at once, or when all of it has arrived.
+    Close {
+        at_once: bool,
+    },
     /// There are bytes, but too many are on their way.
     Blocked,
 }
@@ -125,7 +149,20 @@ impl StreamCore {
             ours: true,
             channel,
             state: Mutex::new(state),
+            room: Notify::new(),
         }
+    }
+
+    /// The same as a plain data channel that was opened with this.
+    #[must_use]
+    pub(crate) fn into_raw(mut self, info: ChannelInfo) -> Self {
+        let state = self.state.get_mut();
+        state.owed.open = false;
+        state.raw = Some(Box::new(Raw {
+            info,
+            ..Raw::default()
+        }));
+        self
     }
 
     /// A stream that the peer has opened.
@@ -135,6 +172,7 @@ impl StreamCore {
             ours: false,
             channel,
             state: Mutex::new(StreamState::new(window)),
+            room: Notify::new(),
         }
     }
 }
@@ -154,6 +192,7 @@ impl StreamState {
             unreturned: 0,
             announced: None,
             owed: Owed::default(),
+            raw: None,
             waits: false,
             reader: None,
             writer: None,
@@ -180,7 +219,7 @@ impl StreamState {
         }
         let mut count = 0;
         while count < buf.len() {
-            let Some(first) = self.queue.front_mut() else {
+            let Some((first, _)) = self.queue.front_mut() else {
                 break;
             };
             let part = first.len().min(buf.len() - count);
@@ -224,6 +263,18 @@ impl StreamState {
         }
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
+        }
+        if let Some(raw) = &mut self.raw {
+            if raw.buffered >= SEND_BUFFER {
+                self.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let count = buf.len().min(RAW_MESSAGE);
+            raw.messages
+                .push_back((BytesMut::from(&buf[..count]), false));
+            raw.buffered += count;
+            self.sent += count as u64;
+            return Poll::Ready(Ok(count));
         }
         let want = buf.len().min(SEND_BUFFER - self.buffer.len());
         let room = match want {
@@ -270,14 +321,119 @@ impl StreamState {
         }
         self.queued += bytes.len();
         match self.queue.back_mut() {
-            Some(last) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
+            Some((last, _)) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
             _ if bytes.len() < SMALL => {
                 // A message of its own is kept in the packet's memory, which may be larger.
-                self.queue.push_back(BytesMut::from(&bytes[..]));
+                self.queue.push_back((BytesMut::from(&bytes[..]), false));
             }
-            _ => self.queue.push_back(bytes),
+            _ => self.queue.push_back((bytes, false)),
         }
         Ok(self.reader.take())
+    }
+
+    /// A message of a plain channel has come. Returns who waits for it.
+    pub(crate) fn arrive_raw(&mut self, bytes: BytesMut, text: bool) -> Option<Waker> {
+        if self.recv != RecvState::Open {
+            return None;
+        }
+        self.queued += bytes.len();
+        self.queue.push_back((bytes, text));
+        self.reader.take()
+    }
+
+    /// Whether a plain channel holds as much as it may.
+    pub(crate) fn is_full(&self, window: u32) -> bool {
+        self.recv == RecvState::Open && self.queued >= window as usize
+    }
+
+    /// The peer has closed a plain channel. Returns who waits.
+    pub(crate) fn close_raw(&mut self) -> [Option<Waker>; 2] {
+        if let Some(raw) = &mut self.raw {
+            raw.closed = true;
+            raw.messages.clear();
+            raw.buffered = 0;
+        }
+        if self.announced.is_none() {
+            self.announced = Some(self.received + self.queued as u64);
+        }
+        if self.send == SendState::Open {
+            self.send = SendState::Stopped {
+                code: 0,
+                shut: false,
+            };
+        }
+        self.taken = true;
+        self.peer_done = true;
+        [self.reader.take(), self.writer.take()]
+    }
+
+    /// This side has closed a plain channel.
+    pub(crate) fn note_raw_closed(&mut self) -> Option<Waker> {
+        if let Some(raw) = &mut self.raw {
+            raw.closed = true;
+        }
+        self.taken = true;
+        self.peer_done = true;
+        self.writer.take()
+    }
+
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// What a plain channel was opened with.
+    pub(crate) fn info(&self) -> Option<ChannelInfo> {
+        Some(self.raw.as_ref()?.info.clone())
+    }
+
+    /// Takes a whole message of a plain channel; `None` at its end.
+    pub(crate) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Option<(BytesMut, bool)>>> {
+        if self.recv != RecvState::Ended
+            && let Some(error) = self.recv.read_error(conn())
+        {
+            return Poll::Ready(Err(error));
+        }
+        if let Some((bytes, text)) = self.queue.pop_front() {
+            self.queued -= bytes.len();
+            self.received += bytes.len() as u64;
+            return Poll::Ready(Ok(Some((bytes, text))));
+        }
+        if self.recv == RecvState::Ended || self.announced == Some(self.received) {
+            self.end_recv();
+            return Poll::Ready(Ok(None));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Sends a whole message on a plain channel.
+    pub(crate) fn poll_send_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Option<(BytesMut, bool)>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<()>> {
+        if self.send != SendState::Open {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        }
+        let Some(raw) = &mut self.raw else {
+            let why = "messages are of plain data channels only: see Wire::Raw";
+            return Poll::Ready(Err(Error::new(ErrorKind::Unsupported, why)));
+        };
+        if raw.buffered >= SEND_BUFFER {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some((bytes, text)) = message.take() {
+            raw.buffered += bytes.len();
+            self.sent += bytes.len() as u64;
+            raw.messages.push_back((bytes, text));
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// The peer has announced the end of its direction.
@@ -398,15 +554,18 @@ impl StreamState {
             // What was shut down may still be read by the peer.
             self.taken || self.send != SendState::Shut
         };
-        self.done && peer && !self.has_output(u32::MAX)
+        let closed = self.raw.as_ref().is_none_or(|raw| raw.closed);
+        self.done && peer && closed && !self.has_output(u32::MAX)
     }
 
     /// Whether there is something to tell or to send. The peer is told of what was read from
     /// `worth_telling` bytes on.
     pub(crate) fn has_output(&self, worth_telling: u32) -> bool {
-        !self.buffer.is_empty()
-            || self.owed != Owed::default()
-            || self.owes_credit(worth_telling)
+        if let Some(raw) = &self.raw {
+            let reset = matches!(self.send, SendState::Reset(_) | SendState::Disconnected);
+            return !raw.messages.is_empty() || !raw.closed && (self.done || reset);
+        }
+        !self.buffer.is_empty() || self.owed != Owed::default() || self.owes_credit(worth_telling)
     }
 
     /// Whether the peer is to be told what was read. After the end of its direction it needs no more
@@ -418,6 +577,10 @@ impl StreamState {
             && !self.peer_done
     }
 
+    pub(crate) fn has_bytes(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
     /// The next thing to send: messages of up to `most` bytes, while `flight` more bytes may be on
     /// their way.
     pub(crate) fn next_output(
@@ -427,6 +590,19 @@ impl StreamState {
         flight: usize,
         worth_telling: u32,
     ) -> Option<Output> {
+        if let Some(raw) = &mut self.raw {
+            let reset = matches!(self.send, SendState::Reset(_) | SendState::Disconnected);
+            if reset {
+                raw.messages.clear();
+                raw.buffered = 0;
+            }
+            if let Some((bytes, text)) = raw.messages.pop_front() {
+                raw.buffered -= bytes.len();
+                return Some(Output::Message(bytes, text));
+            }
+            let close = !raw.closed && (self.done || reset);
+            return close.then_some(Output::Close { at_once: reset });
+        }
         let text = |message| Some(Output::Text(message));
         let owes_credit = self.owes_credit(worth_telling);
         let owed = &mut self.owed;
@@ -465,7 +641,11 @@ impl StreamState {
 
     /// Who waits for room, if there is some in the buffer.
     pub(crate) fn writer_with_room(&mut self) -> Option<Waker> {
-        if self.buffer.len() < SEND_BUFFER {
+        let buffered = match &self.raw {
+            Some(raw) => raw.buffered,
+            None => self.buffer.len(),
+        };
+        if buffered < SEND_BUFFER {
             self.writer.take()
         } else {
             None

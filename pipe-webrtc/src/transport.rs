@@ -14,6 +14,7 @@ use crate::settings::WebRtcSettings;
 use crate::signaling::{
     Answered, ConnTask, Hand, Offered, Reply, Signaling, StreamSignaling, hand,
 };
+use crate::wire::Wire;
 
 /// What stands before the scheme of the signalling.
 const PREFIX: &str = "webrtc+";
@@ -57,6 +58,7 @@ pub struct WebRtcTransport<T> {
     /// The certificate of this transport, where the settings have none.
     certificate: Arc<OnceLock<Certificate>>,
     faults: Option<Faults>,
+    wire: Wire,
 }
 
 impl<T: Transport> WebRtcTransport<T> {
@@ -70,7 +72,15 @@ impl<T: Transport> WebRtcTransport<T> {
             settings: Arc::default(),
             certificate: Arc::default(),
             faults: None,
+            wire: Wire::Pipe,
         }
+    }
+
+    /// Speaks this on connections whose address does not say: those over a signalling channel of one's
+    /// own, and by hand.
+    #[must_use]
+    pub fn with_wire(self, wire: Wire) -> Self {
+        Self { wire, ..self }
     }
 
     /// Uses this configuration. Without it, the peer is pinged after 2 s of silence, disconnected after
@@ -116,7 +126,7 @@ impl<T: Transport> WebRtcTransport<T> {
     ///
     /// Dropping the future ends the attempt and leaves nothing behind.
     pub async fn offer_over(&self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let plan = self.plan(true, None, opaque_addrs()?, true)?;
+        let plan = self.plan(true, self.unnamed(), opaque_addrs()?)?;
         plan.establish(signaling).await
     }
 
@@ -130,7 +140,7 @@ impl<T: Transport> WebRtcTransport<T> {
     ///
     /// As in [`offer_over`](Self::offer_over).
     pub async fn answer_over(&self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let plan = self.plan(false, None, opaque_addrs()?, true)?;
+        let plan = self.plan(false, self.unnamed(), opaque_addrs()?)?;
         plan.establish(signaling).await
     }
 
@@ -168,8 +178,16 @@ impl<T: Transport> WebRtcTransport<T> {
         Ok(Answered { text, conn })
     }
 
+    fn unnamed(&self) -> Target {
+        Target {
+            name: None,
+            wire: self.wire,
+            local: true,
+        }
+    }
+
     fn by_hand(&self, offerer: bool, signaling: Hand) -> Result<ConnTask> {
-        let mut plan = self.plan(offerer, None, opaque_addrs()?, true)?;
+        let mut plan = self.plan(offerer, self.unnamed(), opaque_addrs()?)?;
         plan.limit = None;
         Ok(ConnTask(tokio::spawn(plan.establish(signaling))))
     }
@@ -177,9 +195,8 @@ impl<T: Transport> WebRtcTransport<T> {
     pub(crate) fn plan(
         &self,
         offerer: bool,
-        name: Option<String>,
+        Target { name, wire, local }: Target,
         (local_addr, remote_addr): (Addr, Addr),
-        local: bool,
     ) -> Result<Plan> {
         let mut settings = self.settings.clone();
         if settings.certificate.is_none() {
@@ -189,6 +206,7 @@ impl<T: Transport> WebRtcTransport<T> {
             config: self.config.clone(),
             settings,
             faults: self.faults.clone(),
+            wire,
             offerer,
             name,
             local,
@@ -211,8 +229,8 @@ impl<T: Transport> WebRtcTransport<T> {
         &self.config
     }
 
-    /// The address of the signalling, and the name behind it.
-    fn signaling_addr(&self, addr: &Addr) -> Result<(Addr, Option<String>)> {
+    /// The address of the signalling, and what an address says beside it.
+    fn signaling_addr(&self, addr: &Addr) -> Result<(Addr, Target)> {
         if !self.schemes.contains(&addr.scheme()) {
             let why = format!(
                 "{addr} is not of a scheme that this transport serves: {}",
@@ -220,16 +238,37 @@ impl<T: Transport> WebRtcTransport<T> {
             );
             return Err(Error::new(ErrorKind::AddrUnsupported, why));
         }
-        let inner = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
-        let inner = Addr::parse(inner)?;
-        // Only where a host and port say all can what follows be a name.
-        if inner.port().is_none() || inner.path().len() <= 1 {
-            return Ok((inner, None));
+        let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
+        let mut url = Addr::parse(text)?.as_url().clone();
+        url.set_query(None);
+        let (mut raw, mut ping) = (self.wire.is_raw(), true);
+        for (name, value) in addr.params() {
+            match (name.as_str(), value.as_str()) {
+                ("wire", "raw") => raw = true,
+                ("wire", "pipe") => raw = false,
+                ("ping", "on") => ping = true,
+                ("ping", "off") => ping = false,
+                ("wire" | "ping", _) => {
+                    let why = format!("invalid address {addr}: {name}={value} is unknown");
+                    return Err(Error::new(ErrorKind::AddrInvalid, why));
+                }
+                // The rest is for the signalling.
+                _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
+            }
         }
-        let name = inner.path()[1..].to_owned();
-        let mut url = inner.as_url().clone();
-        url.set_path("");
-        Ok((Addr::parse(url.as_str())?, Some(name)))
+        let mut inner = Addr::parse(url.as_str())?;
+        let mut target = Target {
+            name: None,
+            wire: if raw { Wire::Raw { ping } } else { Wire::Pipe },
+            local: is_local(&inner),
+        };
+        // Only where a host and port say all can what follows be a name.
+        if inner.port().is_some() && inner.path().len() > 1 {
+            target.name = Some(inner.path()[1..].to_owned());
+            url.set_path("");
+            inner = Addr::parse(url.as_str())?;
+        }
+        Ok((inner, target))
     }
 }
 
@@ -242,14 +281,16 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
     }
 
     async fn dial(&self, addr: &Addr) -> Result<WebRtcConn> {
-        let (inner, name) = self.signaling_addr(addr)?;
+        let (inner, target) = self.signaling_addr(addr)?;
         let limit = self.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         let signal = async {
             let conn = self.signaling.dial(&inner).await?;
             let stream = conn.open_stream().await?;
-            let addrs = (outer(&conn.local_addr(), None)?, outer(&conn.remote_addr(), name.as_deref())?);
-            let plan = self.plan(true, name, addrs, is_local(&inner))?;
+            let unnamed = target.unnamed();
+            let local = outer(&conn.local_addr(), &unnamed)?;
+            let remote = outer(&conn.remote_addr(), &target)?;
+            let plan = self.plan(true, target, (local, remote))?;
             plan.establish(StreamSignaling::new(stream)).await
         };
         timeout_at(deadline, signal).await.unwrap_or_else(|_| {
@@ -259,21 +300,46 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
     }
 
     async fn listen(&self, addr: &Addr) -> Result<WebRtcListener> {
-        let (inner, name) = self.signaling_addr(addr)?;
+        let (inner, target) = self.signaling_addr(addr)?;
         let signaling = self.signaling.listen(&inner).await?;
-        let local = outer(&signaling.local_addr(), name.as_deref())?;
-        Ok(WebRtcListener::new(self.clone(), signaling, local, name))
+        let local = outer(&signaling.local_addr(), &target)?;
+        Ok(WebRtcListener::new(self.clone(), signaling, local, target))
+    }
+}
+
+/// What an address says beside that of the signalling.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The name to dial, or to be dialed by.
+    pub(crate) name: Option<String>,
+    pub(crate) wire: Wire,
+    /// Whether the peer is on this machine.
+    pub(crate) local: bool,
+}
+
+impl Target {
+    pub(crate) fn unnamed(&self) -> Self {
+        Self {
+            name: None,
+            ..self.clone()
+        }
     }
 }
 
 /// The address over WebRTC whose signalling is at `inner`.
-pub(crate) fn outer(inner: &Addr, name: Option<&str>) -> Result<Addr> {
-    let Some(name) = name else {
-        return Addr::parse(&format!("{PREFIX}{inner}"));
-    };
+pub(crate) fn outer(inner: &Addr, target: &Target) -> Result<Addr> {
     let mut url = inner.as_url().clone();
-    url.set_path(&format!("/{name}"));
-    Addr::parse(&format!("{PREFIX}{url}"))
+    if let Some(name) = &target.name {
+        url.set_path(&format!("/{name}"));
+    }
+    let mut addr = Addr::parse(&format!("{PREFIX}{url}"))?;
+    if let Wire::Raw { ping } = target.wire {
+        addr = addr.with_param("wire", "raw");
+        if !ping {
+            addr = addr.with_param("ping", "off");
+        }
+    }
+    Ok(addr)
 }
 
 /// Whether the signalling at this address is on this machine.
@@ -343,6 +409,7 @@ impl<T> Clone for WebRtcTransport<T> {
             settings: self.settings.clone(),
             certificate: self.certificate.clone(),
             faults: self.faults.clone(),
+            wire: self.wire,
         }
     }
 }

@@ -12,6 +12,35 @@ use crate::error::protocol;
 /// The protocol of every channel that carries streams, and the first word of the hello.
 pub(crate) const PROTOCOL: &str = "pipe/1";
 
+/// What is spoken over the data channels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Wire {
+    /// The protocol `pipe/1`: both ends are pipewerks, or speak it, and the contract holds.
+    #[default]
+    Pipe,
+    /// Plain data channels, for a peer of another make. Each channel is a stream, a message is bytes,
+    /// and the channel's close is the end. What such a peer cannot be told does not arrive:
+    ///
+    /// - a shutdown closes the channel once the other direction has ended too, or is dropped;
+    /// - a reset closes it at once, without a code, and reads as an end at the peer; a stop is not told;
+    /// - the peer's close reads as a clean end, whether or not its data was complete;
+    /// - a close of the connection carries no code and no reason;
+    /// - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening channels;
+    /// - a stream that is left unread holds up the others once the window is full.
+    Raw {
+        /// Whether there are the channels "ping" and "echo", negotiated with the ids 1 and 2. Without
+        /// them [`ping`](pipe_core::Conn::ping) is [`Unsupported`](pipe_core::ErrorKind::Unsupported).
+        ping: bool,
+    },
+}
+
+impl Wire {
+    pub(crate) fn is_raw(self) -> bool {
+        self != Self::Pipe
+    }
+}
+
 /// The longest text message, in bytes.
 pub(crate) const MAX_TEXT: usize = 4096;
 
@@ -158,6 +187,16 @@ impl ControlMessage {
 }
 
 impl Hello {
+    /// What a plain peer would say: anything goes.
+    pub(crate) fn plain() -> Self {
+        Self {
+            max_streams: u32::MAX,
+            stream_window: u32::MAX,
+            connection_window: 0,
+            flight: 0,
+        }
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let mut words = text.split(' ');
         if words.next() != Some(PROTOCOL) {

@@ -5,6 +5,8 @@
 //! shown.
 
 mod peer;
+#[cfg(feature = "quic")]
+mod quic;
 mod tools;
 mod yamux;
 
@@ -19,7 +21,10 @@ use tools::Missing;
 const LIMIT: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
-    libtest_mimic::run(&Arguments::from_args(), yamux::trials()).exit_code()
+    let trials = yamux::trials();
+    #[cfg(feature = "quic")]
+    let trials = trials.into_iter().chain(quic::trials()).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
 /// A test that talks to a peer, if the peer is there.

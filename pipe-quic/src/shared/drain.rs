@@ -25,9 +25,8 @@ impl Shared {
             // A plain peer cannot be told.
             Wire::Raw => inner.drained_by_peer = true,
         }
-        drop(inner);
+        self.send(inner);
         self.slots.close();
-        self.news.notify_one();
     }
 
     /// The peer has announced a drain. It is answered once all streams of this side are over.

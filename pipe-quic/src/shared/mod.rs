@@ -4,13 +4,15 @@ mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pipe_core::wire::{Hello, Message, PING_LEN};
 use pipe_core::{
     Addr, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, OnDisconnect,
@@ -82,7 +84,9 @@ pub(crate) struct Ends {
 
 #[derive(Default)]
 pub(crate) struct Inner {
-    /// What is to be sent over the control stream.
+    /// This side's control stream, until the connection has ended; none where the wire is raw.
+    pub(crate) control: Option<quinn::SendStream>,
+    /// What is to be sent over it.
     pub(crate) output: BytesMut,
     /// Streams that this side opened and that are in use at either side, and accepted ones that are in
     /// use here.
@@ -108,6 +112,8 @@ pub(crate) struct NewConn {
     pub(crate) config: Config,
     pub(crate) wire: Wire,
     pub(crate) ends: Ends,
+    /// This side's control stream, if there is one.
+    pub(crate) control: Option<quinn::SendStream>,
 }
 
 /// What a side says of itself.
@@ -131,6 +137,7 @@ impl Shared {
             config,
             wire,
             ends,
+            control,
         } = new;
         let slots = StreamSlots::new(config.max_streams);
         let mut window = None;
@@ -155,7 +162,10 @@ impl Shared {
             idle: Notify::new(),
             late: Mutex::new(Some(Vec::new())),
             news: Notify::new(),
-            inner: Mutex::new(Inner::default()),
+            inner: Mutex::new(Inner {
+                control,
+                ..Inner::default()
+            }),
             peer_window: OnceLock::from(window.map(ConnWindow::new)),
             disconnects: AtomicU64::new(0),
             bytes_sent: AtomicU64::new(0),
@@ -270,8 +280,22 @@ impl Shared {
         }
         drop(state);
         self.settle(&mut inner, core);
+        self.send(inner);
+    }
+
+    /// Sends what there is to say at once, together with what the streams have. The driver sends what
+    /// does not go now.
+    fn send(&self, mut inner: MutexGuard<'_, Inner>) {
+        if inner.output.is_empty() {
+            return;
+        }
+        let cx = &mut Context::from_waker(Waker::noop());
+        let _ = inner.poll_send(cx);
+        let left = !inner.output.is_empty();
         drop(inner);
-        self.news.notify_one();
+        if left {
+            self.news.notify_one();
+        }
     }
 
     /// Forgets a stream that is not needed any more.
@@ -307,6 +331,7 @@ impl Shared {
         let mut inner = self.inner.lock();
         if let Some(core) = inner.streams.get(&id).cloned() {
             core.state.lock().peer_done = true;
+            // Called by the driver, who looks for output anyway.
             self.settle(&mut inner, &core);
         }
     }
@@ -500,6 +525,20 @@ impl Shared {
 }
 
 impl Inner {
+    /// Sends of what there is to say. Ready when the control stream is cut.
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<quinn::WriteError> {
+        let Some(control) = &mut self.control else {
+            return Poll::Pending;
+        };
+        while !self.output.is_empty() {
+            match ready!(Pin::new(&mut *control).poll_write(cx, &self.output)) {
+                Ok(count) => self.output.advance(count),
+                Err(error) => return Poll::Ready(error),
+            }
+        }
+        Poll::Pending
+    }
+
     fn say(&mut self, message: &Message) {
         message.encode(&mut self.output);
     }

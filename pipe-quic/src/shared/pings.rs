@@ -50,8 +50,8 @@ impl Shared {
             };
             inner.pings.insert(bytes, ping);
             inner.say(&Message::Ping(bytes));
+            self.send(inner);
         }
-        self.news.notify_one();
         answered.await.map_err(|_| self.error())?;
         Ok(started.elapsed().max(Duration::from_nanos(1)))
     }

@@ -68,8 +68,9 @@ impl Shared {
                 stream: core.id,
                 bytes: bytes as u32,
             };
-            self.inner.lock().say(&message);
-            self.news.notify_one();
+            let mut inner = self.inner.lock();
+            inner.say(&message);
+            self.send(inner);
         }
     }
 }

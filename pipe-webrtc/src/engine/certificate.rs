@@ -22,11 +22,8 @@ impl Certificate {
     pub fn generate() -> Result<Self> {
         let provider = default_provider().map_err(failed)?;
         let params = CertificateParams::new(vec!["webrtc".to_owned()]).map_err(failed)?;
-        let certificate = RTCCertificate::generate(
-            provider.crypto(),
-            SignatureScheme::EcdsaP256Sha256,
-            params,
-        );
+        let certificate =
+            RTCCertificate::generate(provider.crypto(), SignatureScheme::EcdsaP256Sha256, params);
         Ok(Self(Arc::new(certificate.map_err(failed)?)))
     }
 

@@ -18,13 +18,26 @@ pub(crate) struct ChannelOptions {
     pub(crate) ordered: bool,
 }
 
-/// What a channel was opened with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ChannelInfo {
-    pub(crate) label: String,
-    pub(crate) protocol: String,
-    pub(crate) ordered: bool,
-    pub(crate) negotiated: bool,
+/// What a data channel was opened with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// Its name, which need not be unique.
+    pub label: String,
+    /// The name of what is spoken on it.
+    pub protocol: String,
+    /// Whether messages arrive in the order in which they were sent.
+    pub ordered: bool,
+}
+
+impl ChannelInfo {
+    pub(crate) fn new(label: &str, protocol: &str, ordered: bool) -> Self {
+        Self {
+            label: label.to_owned(),
+            protocol: protocol.to_owned(),
+            ordered,
+        }
+    }
 }
 
 /// What happens on a channel.
@@ -53,10 +66,15 @@ impl Channel {
                 label: self.0.label().await?,
                 protocol: self.0.protocol().await?,
                 ordered: self.0.ordered().await?,
-                negotiated: self.0.negotiated().await?,
             })
         };
         get.await.map_err(failed)
+    }
+
+    /// Spares the engine an event for each message that was acknowledged, which nobody waits for.
+    pub(crate) async fn set_quiet(&self) {
+        // A channel that is gone makes no events either.
+        let _ = self.0.set_buffered_amount_low_threshold(u32::MAX).await;
     }
 
     /// Queues a message of bytes. What bounds the queue is up to the caller.

@@ -9,8 +9,9 @@ mod faults;
 mod peer;
 mod runtime;
 
-pub(crate) use channel::{Channel, ChannelEvent, ChannelOptions};
 pub use certificate::Certificate;
+pub use channel::ChannelInfo;
+pub(crate) use channel::{Channel, ChannelEvent, ChannelOptions};
 pub use faults::Faults;
-pub use peer::{CandidatePair, SctpStats};
 pub(crate) use peer::{Candidate, IceState, Peer, PeerEvent, PeerOptions};
+pub use peer::{CandidatePair, SctpStats};

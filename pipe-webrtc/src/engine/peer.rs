@@ -22,12 +22,15 @@ use webrtc::peer_connection::{
 };
 use webrtc::runtime::TokioRuntime;
 
-use super::channel::{Channel, ChannelOptions};
-use super::runtime::{PipeRuntime, Vitals};
 use super::Faults;
 use super::certificate::Certificate;
+use super::channel::{Channel, ChannelOptions};
+use super::runtime::{PipeRuntime, Vitals};
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
+
+/// How often a pair of candidates is tried, five times a second.
+const MAX_CHECKS: u16 = 1500;
 
 /// How many events may wait for the owner. Beyond, the engine waits.
 const EVENTS: usize = 256;
@@ -178,11 +181,11 @@ impl Peer {
 
     /// Answers an offer. Candidates for it may follow.
     pub(crate) async fn answer(&self, offer: String) -> Result<String> {
-        let offer = RTCSessionDescription::offer(offer).map_err(bad_description)?;
+        let offer = RTCSessionDescription::offer(offer).map_err(|error| bad_description(&error))?;
         self.inner
             .set_remote_description(offer)
             .await
-            .map_err(bad_description)?;
+            .map_err(|error| bad_description(&error))?;
         let described = async {
             let answer = self.inner.create_answer(None).await?;
             self.inner.set_local_description(answer.clone()).await?;
@@ -193,11 +196,12 @@ impl Peer {
 
     /// Takes the peer's answer to the last offer.
     pub(crate) async fn accept_answer(&self, answer: String) -> Result<()> {
-        let answer = RTCSessionDescription::answer(answer).map_err(bad_description)?;
+        let answer =
+            RTCSessionDescription::answer(answer).map_err(|error| bad_description(&error))?;
         self.inner
             .set_remote_description(answer)
             .await
-            .map_err(bad_description)
+            .map_err(|error| bad_description(&error))
     }
 
     /// Takes a candidate of the peer. It has to come after the description that it belongs to.
@@ -241,11 +245,14 @@ impl Peer {
         label: &str,
         options: ChannelOptions,
     ) -> Result<Channel> {
-        self.inner
+        let channel = self
+            .inner
             .create_data_channel(label, Some(options.into()))
             .await
-            .map(Channel::new)
-            .map_err(engine_failed)
+            .map_err(engine_failed)?;
+        let channel = Channel::new(channel);
+        channel.set_quiet().await;
+        Ok(channel)
     }
 
     /// The largest message that the peer takes, in bytes.
@@ -437,6 +444,8 @@ fn engine(options: &PeerOptions, mtu: Option<u32>) -> SettingEngine {
         .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
         .with_multicast_dns_mode(mdns)
         .with_include_loopback_candidate(true)
+        // A pair is tried as long as the connection may come back.
+        .with_ice_connection_attempts(None, Some(MAX_CHECKS))
         // A channel whose opening is not answered is no failure while the peer is away.
         .with_dcep_handshake_timeout(None)
         .with_sctp_max_receive_buffer_size(options.receive_buffer)
@@ -456,7 +465,7 @@ fn engine_failed(error: webrtc::error::Error) -> Error {
     Error::with_source(ErrorKind::Failed, why, error)
 }
 
-fn bad_description(error: webrtc::error::Error) -> Error {
+fn bad_description(error: &webrtc::error::Error) -> Error {
     handshake(format_args!(
         "the peer's session description is unusable: {error}"
     ))

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -31,6 +31,9 @@ const PATIENT_TIME: Duration = Duration::from_secs(10);
 pub(crate) struct Vitals {
     /// Datagrams and TCP reads that have arrived, ever.
     heard: AtomicU64,
+    /// How often the engine has sent what it was given, and went to wait for more.
+    turns: AtomicU64,
+    turned: Notify,
     connecting: AtomicBool,
     since: parking_lot::Mutex<Instant>,
     /// The description of the fatal DTLS alert that this side sent in the handshake; 0 is none, since
@@ -43,6 +46,8 @@ impl Vitals {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             heard: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            turned: Notify::new(),
             connecting: AtomicBool::new(true),
             since: parking_lot::Mutex::new(Instant::now()),
             alert: AtomicU8::new(0),
@@ -52,6 +57,21 @@ impl Vitals {
 
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the engine has had another turn than this one.
+    pub(crate) async fn turn_after(&self, turn: u64) {
+        loop {
+            let turned = self.turned.notified();
+            if self.turns() != turn {
+                return;
+            }
+            turned.await;
+        }
     }
 
     /// The engine is to hurry, or no longer.
@@ -161,6 +181,9 @@ impl Runtime for PipeRuntime {
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
+        // The engine's loop sleeps once each time that it has sent all it can.
+        self.vitals.turns.fetch_add(1, Ordering::SeqCst);
+        self.vitals.turned.notify_waiters();
         self.inner.sleep(self.vitals.step(duration))
     }
 

@@ -25,12 +25,10 @@ impl MemorySignaling {
 
 impl Signaling for MemorySignaling {
     async fn send(&mut self, signal: Signal) -> Result<()> {
-        self.sender.send(signal).await.map_err(|_| {
-            Error::new(
-                ErrorKind::Failed,
-                "the other end of the signalling is gone",
-            )
-        })
+        self.sender
+            .send(signal)
+            .await
+            .map_err(|_| Error::new(ErrorKind::Failed, "the other end of the signalling is gone"))
     }
 
     async fn receive(&mut self) -> Result<Option<Signal>> {

@@ -2,8 +2,8 @@ use bytes::{Buf, BytesMut};
 use pipe_core::Result;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::message::{MAX_SIGNAL_LEN, Signal};
 use super::Signaling;
+use super::message::{MAX_SIGNAL_LEN, Signal};
 use crate::error::protocol;
 
 /// Signalling over a byte stream: each message is its length (4 bytes, in network byte order) and its

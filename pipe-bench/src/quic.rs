@@ -1,0 +1,248 @@
+//! `quic://` against quinn itself: with the same settings, which shows what the contract costs, and with
+//! quinn's defaults.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use pipe_core::{Addr, Config, Listener, Transport};
+use pipe_quic::quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use pipe_quic::quinn::{
+    ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig,
+    TokioRuntime, TransportConfig, VarInt,
+};
+use pipe_quic::{Identity, Profile, QuicConn, QuicTransport, TlsOptions};
+use socket2::SockRef;
+use tokio::io::{Join, join};
+
+use crate::tcp::{LoadedMessages, Measure, Messages, Pair, Streams, Transfers};
+use crate::{Acceptor, ConnStreams, Figure, Flavor, Opener, Scenario};
+
+/// The name of ours.
+const OURS: &str = "pipewerks quic";
+const LOOPBACK: &str = "pipewerks, Loopback profile";
+const SAME: &str = "quinn, same settings";
+const DEFAULTS: &str = "quinn, its defaults";
+
+/// What a transfer moves altogether, in bytes.
+const BYTES: u64 = 128 * 1024 * 1024;
+
+/// The size of large writes, in bytes.
+const LARGE: usize = 64 * 1024;
+
+/// How fast it is, on one flavor of runtime.
+pub fn speed(flavor: Flavor) -> Vec<Scenario> {
+    let scenario = |name: &str, figure| Scenario::new(name, flavor, vec![figure]);
+    let transfers = |streams| Transfers {
+        streams,
+        bytes: BYTES,
+        write_len: LARGE,
+    };
+    vec![
+        contenders(
+            scenario("64 KiB writes, 1 stream", Figure::higher("rate", "MB/s")),
+            transfers(1),
+        ),
+        contenders(
+            scenario("64 KiB writes, 8 streams", Figure::higher("rate", "MB/s")),
+            transfers(8),
+        ),
+        contenders(
+            scenario("64 B messages", Figure::lower("round trip", "µs")),
+            Messages,
+        ),
+        contenders(
+            scenario(
+                "64 B messages beside a saturated stream",
+                Figure::lower("round trip", "µs"),
+            ),
+            LoadedMessages,
+        ),
+        contenders(
+            scenario(
+                "1 KiB echo streams, one after another",
+                Figure::higher("streams", "1/s"),
+            ),
+            Streams { at_once: 1 },
+        ),
+        contenders(
+            scenario(
+                "1 KiB echo streams, 100 at once",
+                Figure::higher("streams", "1/s"),
+            ),
+            Streams { at_once: 100 },
+        ),
+    ]
+}
+
+fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
+    scenario
+        .contender(OURS, move || measure.run::<Ours>())
+        .contender(SAME, move || measure.run::<Same>())
+        .contender(DEFAULTS, move || measure.run::<Defaults>())
+        .contender(LOOPBACK, move || measure.run::<Loopback>())
+}
+
+/// Ours.
+struct Ours;
+
+/// Ours, for the loopback device.
+struct Loopback;
+
+impl Pair for Ours {
+    type Opener = ConnStreams<QuicConn>;
+    type Acceptor = ConnStreams<QuicConn>;
+
+    async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
+        ours(Profile::Wan).await
+    }
+}
+
+impl Pair for Loopback {
+    type Opener = ConnStreams<QuicConn>;
+    type Acceptor = ConnStreams<QuicConn>;
+
+    async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
+        ours(Profile::Loopback).await
+    }
+}
+
+async fn ours(profile: Profile) -> io::Result<(ConnStreams<QuicConn>, ConnStreams<QuicConn>)> {
+    let transport = QuicTransport::new().with_profile(profile);
+    let listener = transport
+        .listen(&Addr::parse("quic://127.0.0.1:0")?)
+        .await?;
+    let addr = listener.local_addr();
+    let (near, far) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
+    Ok((ConnStreams(near), ConnStreams(far)))
+}
+
+/// quinn with our settings.
+struct Same;
+
+/// quinn as it comes.
+struct Defaults;
+
+impl Pair for Same {
+    type Opener = Quinn;
+    type Acceptor = Quinn;
+
+    async fn connect() -> io::Result<(Quinn, Quinn)> {
+        let config = Config::default();
+        let mut transport = TransportConfig::default();
+        transport
+            .max_concurrent_bidi_streams(config.max_streams.into())
+            .stream_receive_window(config.stream_window.into())
+            .receive_window(VarInt::try_from(config.connection_window).map_err(io::Error::other)?)
+            .send_window(config.connection_window);
+        quinn(transport, Some(4 * 1024 * 1024)).await
+    }
+}
+
+impl Pair for Defaults {
+    type Opener = Quinn;
+    type Acceptor = Quinn;
+
+    async fn connect() -> io::Result<(Quinn, Quinn)> {
+        quinn(TransportConfig::default(), None).await
+    }
+}
+
+/// One side of a connection of quinn, with the endpoint that keeps it alive.
+#[derive(Clone)]
+struct Quinn {
+    conn: Connection,
+    _endpoint: Endpoint,
+}
+
+/// Both sides of a connection of quinn, with the same cryptography as ours.
+async fn quinn(transport: TransportConfig, buffer: Option<usize>) -> io::Result<(Quinn, Quinn)> {
+    let transport = Arc::new(transport);
+    let (tls, identity) = (TlsOptions::new(), Identity::self_signed(["localhost"])?);
+    let server = tls.server_config(&identity, &[b"x"])?;
+    let server = QuicServerConfig::try_from(server).map_err(io::Error::other)?;
+    let mut server = ServerConfig::with_crypto(Arc::new(server));
+    server.transport_config(transport.clone());
+    let client = tls.client_config(Some(identity.sha256()), &[b"x"])?;
+    let client = QuicClientConfig::try_from(client).map_err(io::Error::other)?;
+    let mut client = ClientConfig::new(Arc::new(client));
+    client.transport_config(transport);
+
+    let accepting = endpoint(Some(server), buffer)?;
+    let dialing = endpoint(None, buffer)?;
+    let to = accepting.local_addr()?;
+    let dial = async {
+        let connecting = dialing.connect_with(client, to, "localhost");
+        Ok::<_, io::Error>(connecting.map_err(io::Error::other)?.await?)
+    };
+    let accept = async {
+        let incoming = accepting.accept().await;
+        Ok(incoming.ok_or(io::ErrorKind::UnexpectedEof)?.await?)
+    };
+    let (near, far) = tokio::try_join!(dial, accept)?;
+    let near = Quinn {
+        conn: near,
+        _endpoint: dialing,
+    };
+    let far = Quinn {
+        conn: far,
+        _endpoint: accepting,
+    };
+    Ok((near, far))
+}
+
+fn endpoint(server: Option<ServerConfig>, buffer: Option<usize>) -> io::Result<Endpoint> {
+    let socket = UdpSocket::bind("127.0.0.1:0")?;
+    if let Some(size) = buffer {
+        SockRef::from(&socket).set_recv_buffer_size(size)?;
+        SockRef::from(&socket).set_send_buffer_size(size)?;
+    }
+    Endpoint::new(
+        EndpointConfig::default(),
+        server,
+        socket,
+        Arc::new(TokioRuntime),
+    )
+}
+
+impl Opener for Quinn {
+    type Stream = Join<RecvStream, SendStream>;
+
+    async fn open(&self) -> io::Result<Self::Stream> {
+        let (send, recv) = self.conn.open_bi().await?;
+        Ok(join(recv, send))
+    }
+}
+
+impl Acceptor for Quinn {
+    type Stream = Join<RecvStream, SendStream>;
+
+    async fn accept(&mut self) -> Option<Self::Stream> {
+        let (send, recv) = self.conn.accept_bi().await.ok()?;
+        Some(join(recv, send))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn works<P: Pair>() {
+        let transfers = Transfers {
+            streams: 3,
+            bytes: 3 << 20,
+            write_len: LARGE,
+        };
+        assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
+        assert!(LoadedMessages.run::<P>().await.unwrap()[0] > 0.0);
+        assert!(Streams { at_once: 10 }.run::<P>().await.unwrap()[0] > 0.0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_contender_does_the_work() {
+        works::<Ours>().await;
+        works::<Loopback>().await;
+        works::<Same>().await;
+        works::<Defaults>().await;
+    }
+}
