@@ -30,6 +30,9 @@ pub enum Wire {
     ///   asked for signs of life, which says nothing of its program;
     /// - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams. It waits for
     ///   those that are open here and, for what this side has sent, until the peer's QUIC has it;
+    /// - a [`close`](pipe_core::Conn::close) while much data is under way may not reach the peer, which
+    ///   then finds out by QUIC's idle timeout: quinn (0.11) does not send it while data waits for the
+    ///   congestion window. Between two ends of pipewerks it goes another way first;
     /// - codes of the peer above `u32::MAX` are reported as `u32::MAX`;
     /// - streams in one direction, which the peer may want to open, are not allowed.
     Raw,

@@ -12,10 +12,8 @@
 //!
 //! let transport = QuicTransport::new();
 //! let listener = transport.listen(&"quic://127.0.0.1:0".parse()?).await?;
-//! let (client, server) = tokio::try_join!(
-//!     transport.dial(&listener.local_addr()),
-//!     listener.accept(),
-//! )?;
+//! let addr = listener.local_addr();
+//! let (client, server) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
 //!
 //! let mut stream = client.open_stream().await?;
 //! stream.write_all(b"hello").await?;
@@ -24,6 +22,8 @@
 //! let mut text = String::new();
 //! server.accept_stream().await?.read_to_string(&mut text).await?;
 //! assert_eq!(text, "hello");
+//!
+//! drop(stream);
 //! client.drain().await?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
@@ -38,7 +38,8 @@
 //!   sender where it is smaller than all streams' windows together, so that streams left unread hold up
 //!   neither pings nor closes.
 //! - `max_streams` is counted by the opener: a stream is over when both ends are done with it. QUIC's own
-//!   limit, against peers that break the rules, is an eighth above it.
+//!   limit, against peers that break the rules, is an eighth above it. quinn keeps a place for each
+//!   stream that the peer may open, so thousands cost memory in every connection.
 //! - QUIC's idle timeout is twice `failed_after`, and the connection's own clock gives up before it. Of
 //!   the two sides' timeouts QUIC uses the shorter one.
 //!

@@ -38,6 +38,12 @@ const MAX_ECHO: usize = 1024;
 /// the association, and is the last to know that it stands.
 const HELLO_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long a stream waits for one that was opened before it, and whose channel is slower.
+const HOLD: Duration = Duration::from_millis(50);
+
+/// How late the alarm may be on a busy machine.
+const LATE: Duration = Duration::from_secs(1);
+
 /// How often to look for signs of life from a peer that is silent.
 const LOOK_OUT: Duration = Duration::from_millis(50);
 
@@ -57,8 +63,12 @@ pub(crate) struct Driver {
     outbound: Option<JoinHandle<Outbound>>,
     /// How many channels the peer has opened.
     theirs: usize,
+    /// ICE has given up; until when a new path may be found.
+    ice_failed: Option<Instant>,
     /// When to look for a new path, while there is none.
     restart_at: Option<Instant>,
+    /// Until when streams wait for those that were opened before them.
+    held_until: Option<Instant>,
     /// How long to look for candidates of this side, unless that is over.
     gathering: Option<Instant>,
     /// The peer has ended the transport before the connection was made; how long it may say why.
@@ -70,6 +80,8 @@ pub(crate) struct Driver {
     clock: Liveness,
     heard: u64,
     alarm: Pin<Box<Sleep>>,
+    /// When the alarm is to go off at the latest.
+    expected: Instant,
     ice_is_up: bool,
     clock_is_up: bool,
     /// A close by the peer that waits for what was sent before it.
@@ -131,7 +143,9 @@ impl Driver {
         let mut driver = Self {
             outbound: Some(tokio::spawn(outbound.run())),
             alarm: Box::pin(sleep_until(clock.deadline().min(gathering))),
+            held_until: None,
             gathering: Some(gathering),
+            expected: clock.deadline().min(gathering),
             clock,
             heard: 0,
             shared,
@@ -144,6 +158,7 @@ impl Driver {
             channels: SelectAll::new(),
             opened,
             theirs: 0,
+            ice_failed: None,
             restart_at: None,
             broken: None,
             strays: Vec::new(),
@@ -214,6 +229,7 @@ impl Driver {
                         self.on_channel(kind, &channel, event).await?;
                     }
                     self.check_closing();
+                    self.check_held();
                 }
                 alert = vitals.refused(), if self.ready.is_some() => return Err(refused(alert)),
                 ended = &mut self.negotiation, if !self.negotiated => {
@@ -276,6 +292,7 @@ impl Driver {
             IceState::Connecting => {}
             IceState::Connected => {
                 self.ice_is_up = true;
+                self.ice_failed = None;
                 if self.ready.is_none() {
                     self.peer.vitals().set_connecting(false);
                 }
@@ -289,7 +306,18 @@ impl Driver {
                 let why = "no path to the peer was found: every pair of candidates has failed";
                 return Err(Error::new(ErrorKind::Unreachable, why));
             }
-            IceState::Failed => return Err(lost("no path leads to the peer any more")),
+            IceState::Failed => {
+                self.ice_is_up = false;
+                if self.negotiated || self.ice_failed.is_some() {
+                    return Err(lost("no path leads to the peer any more"));
+                }
+                // A machine that was asleep comes back to this: a new path may be found.
+                let period =
+                    self.shared.config.failed_after - self.shared.config.disconnected_after;
+                self.ice_failed = Some(Instant::now() + period);
+                self.note_state();
+                self.shared.command(Command::Restart(None));
+            }
         }
         Ok(())
     }
@@ -446,7 +474,8 @@ impl Driver {
         }
         self.peer.vitals().set_connecting(false);
         self.clock = Liveness::new(&self.shared.config, Instant::now());
-        self.alarm.as_mut().reset(self.clock.deadline());
+        self.expected = self.clock.deadline();
+        self.alarm.as_mut().reset(self.expected);
         self.greet(Ok(()));
         Ok(())
     }
@@ -459,6 +488,19 @@ impl Driver {
         if let Some(closing) = self.closing.take_if(due) {
             self.shared
                 .end(&CloseReason::remote(closing.code, &closing.reason));
+        }
+    }
+
+    /// Streams wait for those that were opened before them, but not for long.
+    fn check_held(&mut self) {
+        if !self.shared.holds_streams() {
+            self.held_until = None;
+        } else if self.held_until.is_none() {
+            let until = Instant::now() + HOLD;
+            self.held_until = Some(until);
+            if self.alarm.deadline() > until {
+                self.alarm.as_mut().reset(until);
+            }
         }
     }
 
@@ -477,12 +519,23 @@ impl Driver {
         if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
             return Err(handshake("the peer broke off"));
         }
+        if self.ice_failed.is_some_and(|until| now >= until) {
+            return Err(lost("no path leads to the peer any more"));
+        }
+        if now.saturating_duration_since(self.expected) > LATE {
+            // This process was asleep itself, so that the silence says nothing of the peer.
+            self.clock.heard(now);
+        }
         let heard = self.peer.vitals().heard();
         if heard != self.heard {
             self.heard = heard;
             self.clock.heard(now);
             self.clock_is_up = true;
             self.note_state();
+        }
+        if self.held_until.is_some_and(|until| now >= until) {
+            self.held_until = None;
+            self.shared.release_streams();
         }
         if self.gathering.is_some_and(|until| now >= until) {
             self.end_gathering();
@@ -519,9 +572,16 @@ impl Driver {
                 self.shared.say(&self.shared.hello());
             }
         }
+        if let Some(until) = self.held_until {
+            next = next.min(until);
+        }
         if let Some(until) = self.gathering {
             next = next.min(until);
         }
+        if let Some(until) = self.ice_failed {
+            next = next.min(until);
+        }
+        self.expected = next;
         self.alarm.as_mut().reset(next);
         Ok(())
     }

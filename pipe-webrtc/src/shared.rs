@@ -1,4 +1,4 @@
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -32,6 +32,9 @@ pub(crate) const PING_LEN: usize = 64;
 /// Of SCTP's receive buffer, the part that bytes on their way may use: what is over is for the
 /// overhead of small messages, and for those that the peer does not count.
 const FLIGHT_SHARE: (u32, u32) = (3, 4);
+
+/// The least that may be on its way, in bytes: room for one message beside what is not confirmed yet.
+const MIN_FLIGHT: u32 = 96 * 1024;
 
 /// The peer is told of what has arrived each time that it is this part of the flight.
 const FLIGHT_PARTS: u32 = 8;
@@ -91,6 +94,11 @@ struct Inner {
     next_id: u64,
     /// How many streams the peer has opened.
     seen: u64,
+    /// Streams of the peer that came before others which were opened before them; bounded by the
+    /// streams.
+    held: BTreeMap<u64, Arc<StreamCore>>,
+    /// The number of the next stream to be accepted.
+    next_accept: u64,
     pings: HashMap<[u8; PING_LEN], Ping>,
     last_round_trip: Option<Duration>,
     carried: Carried,
@@ -132,7 +140,12 @@ impl Shared {
         remote_addr: Addr,
     ) -> Arc<Self> {
         let ample = config.connection_window_is_ample();
-        let flight = receive_buffer / FLIGHT_SHARE.1 * FLIGHT_SHARE.0;
+        let mut flight = receive_buffer / FLIGHT_SHARE.1 * FLIGHT_SHARE.0;
+        if !ample {
+            // What may be unread is little, so what is on its way need not be much.
+            let half = u32::try_from(config.connection_window / 2).unwrap_or(u32::MAX);
+            flight = flight.min(half.max(MIN_FLIGHT));
+        }
         Arc::new(Self {
             hello: Hello {
                 max_streams: config.max_streams,
@@ -482,11 +495,36 @@ impl Shared {
             inner.streams.insert(id, stream.clone());
             inner.current.insert(channel.key(), stream.clone());
             inner.seen += 1;
+            inner.held.insert(id >> 1, stream);
+            self.deliver(&mut inner, false);
         }
-        // A queue that is closed belongs to a connection that is ending.
-        let _ = self.backlog.push(stream);
         self.idle.notify_waiters();
         Ok(())
+    }
+
+    /// Passes streams of the peer on in the order in which they were opened, as far as those before
+    /// them have come, or all of them.
+    fn deliver(&self, inner: &mut Inner, all: bool) {
+        while let Some(first) = inner.held.first_entry() {
+            let number = *first.key();
+            if number > inner.next_accept && !all {
+                return;
+            }
+            inner.next_accept = inner.next_accept.max(number.saturating_add(1));
+            // A queue that is closed belongs to a connection that is ending.
+            let _ = self.backlog.push(first.remove());
+        }
+    }
+
+    /// Whether streams of the peer wait for those that were opened before them. The channels know no
+    /// common order.
+    pub(crate) fn holds_streams(&self) -> bool {
+        !self.inner.lock().held.is_empty()
+    }
+
+    /// Passes on the streams that wait for others for too long.
+    pub(crate) fn release_streams(&self) {
+        self.deliver(&mut self.inner.lock(), true);
     }
 
     /// Bytes have come on the channel of a stream.
@@ -711,8 +749,9 @@ impl Shared {
         let mut inner = self.inner.lock();
         let current = std::mem::take(&mut inner.current);
         let free = std::mem::take(&mut inner.free);
+        let held = std::mem::take(&mut inner.held);
         drop(inner);
-        drop((current, free));
+        drop((current, free, held));
         self.outbox.clear();
     }
 

@@ -2,6 +2,7 @@ use std::io::BufRead;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use pipewerks::quic::QuicTransport;
 use pipewerks::tcp::TcpTransport;
 use pipewerks::unix::UnixTransport;
 use pipewerks::{
@@ -67,8 +68,10 @@ pub(crate) fn impatient(failed_after: Duration) -> Config {
 pub(crate) fn transport(config: &Config) -> BoxTransport {
     let tcp = TcpTransport::new().with_config(config.clone());
     let unix = UnixTransport::new().with_config(config.clone());
+    let quic = QuicTransport::new().with_config(config.clone());
     BoxTransport::new(
         Registry::new()
+            .with(quic.expect("a valid configuration"))
             .with(tcp.expect("a valid configuration"))
             .with(unix.expect("a valid configuration")),
     )

@@ -13,15 +13,17 @@ const SLACK: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for (place, where_) in [(Place::Device, "device"), (Place::Bridge, "network")] {
-        trials.push(on_a_network(
-            format!("tcp/a_cut_{where_}_is_noticed_at_both_ends_and_given_up"),
-            move |network| run(cut(network, place)),
-        ));
-        trials.push(on_a_network(
-            format!("tcp/a_{where_}_that_comes_back_in_time_has_lost_nothing"),
-            move |network| run(cut_and_heal(network, place)),
-        ));
+    for scheme in ["tcp", "quic"] {
+        for (place, where_) in [(Place::Device, "device"), (Place::Bridge, "network")] {
+            trials.push(on_a_network(
+                format!("{scheme}/a_cut_{where_}_is_noticed_at_both_ends_and_given_up"),
+                move |network| run(cut(network, place, scheme)),
+            ));
+            trials.push(on_a_network(
+                format!("{scheme}/a_{where_}_that_comes_back_in_time_has_lost_nothing"),
+                move |network| run(cut_and_heal(network, place, scheme)),
+            ));
+        }
     }
     trials
 }
@@ -52,14 +54,14 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 /// A peer on each host, with transfers under way in both directions.
-async fn peers(network: &Network, failed_after: Duration) -> [Peer; 2] {
+async fn peers(network: &Network, scheme: &str, failed_after: Duration) -> [Peer; 2] {
     let task = |side, addr| Task {
         role: Role::Flow,
         side,
         addr,
         failed_after,
     };
-    let addr = format!("tcp://{LEFT}:0").parse().expect("an address");
+    let addr = format!("{scheme}://{LEFT}:0").parse().expect("an address");
     let mut left = Peer::start(&task(Side::Listen, addr), Some(&network.left));
     let addr = left.hears("listening ").await.parse().expect("an address");
     let mut right = Peer::start(&task(Side::Dial, addr), Some(&network.right));
@@ -67,9 +69,9 @@ async fn peers(network: &Network, failed_after: Duration) -> [Peer; 2] {
     [left, right]
 }
 
-async fn cut(network: &Network, place: Place) {
+async fn cut(network: &Network, place: Place, scheme: &str) {
     let config = impatient(Duration::from_secs(4));
-    let [mut left, mut right] = peers(network, config.failed_after).await;
+    let [mut left, mut right] = peers(network, scheme, config.failed_after).await;
     let cut = Instant::now();
     network.cut(place);
     let events = [
@@ -101,8 +103,8 @@ fn expect_after(cut: Instant, said: &Said, after: Duration) {
     assert!(took <= after + SLACK, "after {took:?}: {said:?}");
 }
 
-async fn cut_and_heal(network: &Network, place: Place) {
-    let [mut left, mut right] = peers(network, Duration::from_secs(60)).await;
+async fn cut_and_heal(network: &Network, place: Place, scheme: &str) {
+    let [mut left, mut right] = peers(network, scheme, Duration::from_secs(60)).await;
     let cut = Instant::now();
     network.cut(place);
     let lost = "state disconnected";
@@ -112,7 +114,8 @@ async fn cut_and_heal(network: &Network, place: Place) {
     network.heal(place);
     let back = "state connected";
     tokio::join!(left.hears(back), right.hears(back));
-    // TCP finds out when it sends the next time, which it does ever more seldom (RFC 6298, 5.5).
+    // It is found out with the next packet, and those come ever more seldom (RFC 6298, 5.5; RFC 9002,
+    // 6.2.1).
     println!(
         "after {down:.1?} without a network, back within {:.1?}",
         healed.elapsed()

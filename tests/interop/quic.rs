@@ -37,7 +37,10 @@ struct Stage {
 /// What happens on a stage.
 type Scenario = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
 
-/// Every scenario with the peer in both roles.
+/// How a peer is run, if it is there.
+type Program = fn() -> Result<Command, Missing>;
+
+/// Every scenario with every peer in both roles.
 pub(crate) fn trials() -> Vec<Trial> {
     let scenarios: [(&str, Scenario); 5] = [
         ("our_streams", |stage| Box::pin(our_streams(stage))),
@@ -46,8 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("our_close", |stage| Box::pin(our_close(stage))),
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
-    let makes: [(&str, fn() -> Result<Command, Missing>); 2] =
-        [("aioquic", aioquic), ("quic-go", quic_go)];
+    let makes: [(&str, Program); 2] = [("aioquic", aioquic), ("quic-go", quic_go)];
     let mut trials = Vec::new();
     for (make, command) in makes {
         for role in [Role::Client, Role::Server] {
@@ -98,6 +100,13 @@ impl Stage {
         }
     }
 
+    /// Lets the peer send on a stream, and end it. Returns the hash of what it sends.
+    async fn send_all(&self, number: u64) -> String {
+        let sent = self.peer.word(&format!("send {number} {LEN}")).await;
+        self.peer.tell(&format!("finish {number}")).await;
+        sent
+    }
+
     /// A stream that this side opens and shows, with its number.
     async fn opened(&self) -> (BoxStream, u64) {
         let mut stream = self.conn.open_stream().await.expect("a stream");
@@ -137,10 +146,10 @@ async fn our_streams(stage: Stage) {
         let expected = [(LEN + 1).to_string(), hash(&bytes), "end".into()];
         assert_eq!(got, expected);
 
-        let sent = stage.peer.word(&format!("send {number} {LEN}")).await;
-        stage.peer.tell(&format!("finish {number}")).await;
         let mut back = Vec::new();
-        stream.read_to_end(&mut back).await.expect("its bytes");
+        // A peer may wait with its writes until they are read.
+        let (sent, read) = tokio::join!(stage.send_all(number), stream.read_to_end(&mut back));
+        read.expect("its bytes");
         assert_eq!((back.len(), hash(&back)), (LEN, sent));
     }
     stage.conn.drain().await.expect("a drain");
@@ -149,12 +158,15 @@ async fn our_streams(stage: Stage) {
 async fn its_streams(stage: Stage) {
     for _ in 0..4 {
         let number = stage.peer.word("open").await;
-        let sent = stage.peer.word(&format!("send {number} {LEN}")).await;
-        stage.peer.tell(&format!("finish {number}")).await;
-        let mut stream = stage.conn.accept_stream().await.expect("its stream");
-        assert_eq!(stream.id().to_string(), number);
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).await.expect("its bytes");
+        let number = number.parse().expect("the number of a stream");
+        let receive = async {
+            let mut stream = stage.conn.accept_stream().await.expect("its stream");
+            let mut bytes = Vec::new();
+            stream.read_to_end(&mut bytes).await.expect("its bytes");
+            (stream, bytes)
+        };
+        let (sent, (mut stream, bytes)) = tokio::join!(stage.send_all(number), receive);
+        assert_eq!(stream.id(), number);
         assert_eq!((bytes.len(), hash(&bytes)), (LEN, sent));
 
         let (bytes, hash) = payload(3);
@@ -163,7 +175,6 @@ async fn its_streams(stage: Stage) {
         let got = stage.peer.tell(&format!("read {number}")).await;
         assert_eq!(got, [LEN.to_string(), hash, "end".into()]);
     }
-    stage.peer.tell("ping").await;
 }
 
 async fn codes(stage: Stage) {

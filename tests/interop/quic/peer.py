@@ -79,9 +79,6 @@ class Peer(QuicConnectionProtocol):
             return number
         if verb == "accept":
             return await self.accepted.get()
-        if verb == "ping":
-            await self.ping()
-            return ""
         if verb == "close":
             quic.close(error_code=int(words[0]), reason_phrase=" ".join(words[1:]))
             self.transmit()

@@ -96,8 +96,6 @@ func do(conn quic.Connection, verb string, words []string) (string, error) {
 			return "", err
 		}
 		return fmt.Sprint(keep(stream)), nil
-	case "ping":
-		return "", nil
 	case "close":
 		code, err := strconv.ParseUint(words[0], 10, 62)
 		if err != nil {

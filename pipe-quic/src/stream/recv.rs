@@ -1,0 +1,188 @@
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use pipe_core::{CloseReason, Error, ErrorKind, RecvState, RecvStream, Result};
+use quinn::{ReadError, VarInt};
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::task::coop::poll_proceed;
+
+use super::{End, PREAMBLE};
+use crate::addr::Wire;
+use crate::error::{Condition, code_of};
+use crate::shared::{Half, protocol};
+
+/// The receiving direction of a [`QuicStream`](crate::QuicStream).
+pub struct QuicRecvStream {
+    /// There until the half is dropped.
+    quinn: Option<quinn::RecvStream>,
+    state: RecvState,
+    /// The opener's first byte has not come yet.
+    awaits_preamble: bool,
+    end: End,
+}
+
+impl QuicRecvStream {
+    pub(super) fn new(quinn: quinn::RecvStream, end: End) -> Self {
+        Self {
+            quinn: Some(quinn),
+            state: RecvState::Open,
+            awaits_preamble: !end.core.ours && end.shared().wire == Wire::Pipe,
+            end,
+        }
+    }
+
+    fn quinn(&mut self) -> &mut quinn::RecvStream {
+        self.quinn.as_mut().expect("a half that is in use")
+    }
+
+    /// Leaves the open state, and notes that the application is done with the direction.
+    fn finish_as(&mut self, state: RecvState) {
+        self.state = state;
+        self.end.shared().over(&self.end.core, false, true);
+    }
+
+    /// Gives an open direction up.
+    fn cut(&mut self, state: RecvState, code: u32) {
+        if self.state == RecvState::Open && self.end.conn_ended() {
+            self.state = RecvState::ConnEnded;
+        }
+        if self.state == RecvState::Open {
+            // An error means that the direction is over already.
+            let _ = self.quinn().stop(VarInt::from_u32(code));
+            self.finish_as(state);
+        }
+    }
+
+    fn check_disconnect(&mut self) {
+        if self.state == RecvState::Open && self.end.is_disconnected() {
+            self.cut(RecvState::Disconnected, 0);
+        }
+    }
+
+    #[cold]
+    fn read_failed(&mut self, error: ReadError) -> Error {
+        match error {
+            ReadError::Reset(code) => {
+                let code = code_of(code);
+                self.finish_as(RecvState::Reset(code));
+                Error::reset(code)
+            }
+            ReadError::ConnectionLost(error) => {
+                let error = self.end.lost(&error);
+                self.state = RecvState::ConnEnded;
+                error
+            }
+            other => Error::with_source(
+                ErrorKind::Failed,
+                format!("the stream is over: {other}"),
+                other,
+            ),
+        }
+    }
+
+    fn poll_read_open(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if self.awaits_preamble {
+            ready!(self.poll_preamble(cx))?;
+        }
+        match self.quinn().poll_read_buf(cx, buf) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
+            Poll::Pending => match self.end.conn_error() {
+                None => Poll::Pending,
+                Some(error) => {
+                    self.state = RecvState::ConnEnded;
+                    Poll::Ready(Err(error))
+                }
+            },
+        }
+    }
+
+    /// Takes the opener's first byte off.
+    fn poll_preamble(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let mut first = [0];
+        let broken = match ready!(self.quinn().poll_read(cx, &mut first)) {
+            Ok(0) => "a stream that ends before its first byte".to_owned(),
+            Ok(_) if first == [PREAMBLE] => {
+                self.awaits_preamble = false;
+                return Poll::Ready(Ok(()));
+            }
+            Ok(_) => format!("a stream of the unknown kind {:#04x}", first[0]),
+            Err(error) => return Poll::Ready(Err(self.read_failed(error))),
+        };
+        let shared = self.end.shared();
+        shared.fail(Condition::Protocol, protocol(&broken));
+        let error = shared.error();
+        self.state = RecvState::ConnEnded;
+        Poll::Ready(Err(error))
+    }
+}
+
+impl AsyncRead for QuicRecvStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let this = self.get_mut();
+        let coop = ready!(poll_proceed(cx));
+        this.check_disconnect();
+        if this.state == RecvState::Ended {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(error) = this.state.read_error(this.end.conn_error()) {
+            return Poll::Ready(Err(error.into()));
+        }
+        // After a close by the peer, what has come can still be read.
+        let reason = this.end.shared().status.reason();
+        if let Some(reason) = reason
+            && !matches!(reason, CloseReason::Remote { .. })
+        {
+            let error = Error::closed(reason);
+            this.state = RecvState::ConnEnded;
+            return Poll::Ready(Err(error.into()));
+        }
+        let before = buf.filled().len();
+        let read = this.poll_read_open(cx, buf);
+        if read.is_pending() && this.end.watch(&this.end.core.reader, cx) {
+            // It has ended meanwhile.
+            cx.waker().wake_by_ref();
+        }
+        ready!(read)?;
+        let count = buf.filled().len() - before;
+        if count == 0 {
+            this.finish_as(RecvState::Ended);
+        } else {
+            let shared = this.end.shared();
+            shared
+                .bytes_received
+                .fetch_add(count as u64, Ordering::Relaxed);
+            shared.has_read(&this.end.core, count);
+        }
+        coop.made_progress();
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl RecvStream for QuicRecvStream {
+    fn id(&self) -> u64 {
+        self.end.core.id
+    }
+
+    fn stop(&mut self, code: u32) {
+        self.cut(RecvState::Stopped(code), code);
+    }
+}
+
+impl Drop for QuicRecvStream {
+    fn drop(&mut self) {
+        RecvStream::stop(self, 0);
+        if let Some(half) = self.quinn.take() {
+            self.end.shared().drop_half(Half::Recv(half));
+        }
+    }
+}

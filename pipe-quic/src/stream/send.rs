@@ -1,0 +1,255 @@
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use pipe_core::{Error, ErrorKind, Result, SendState, SendStream};
+use quinn::{StoppedError, VarInt, WriteError};
+use tokio::io::AsyncWrite;
+use tokio::task::coop::poll_proceed;
+
+use super::{End, PREAMBLE};
+use crate::error::code_of;
+use crate::shared::Half;
+
+/// The sending direction of a [`QuicStream`](crate::QuicStream).
+pub struct QuicSendStream {
+    /// There until the half is dropped.
+    quinn: Option<quinn::SendStream>,
+    state: SendState,
+    /// Waits for the peer's stop while there is no room in its connection window.
+    until_stopped: Option<UntilStopped>,
+    end: End,
+}
+
+type UntilStopped =
+    Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
+
+impl QuicSendStream {
+    pub(super) fn new(quinn: quinn::SendStream, end: End) -> Self {
+        Self {
+            quinn: Some(quinn),
+            state: SendState::Open,
+            until_stopped: None,
+            end,
+        }
+    }
+
+    /// Shows the stream to the peer.
+    pub(super) async fn announce(&mut self) -> Result<()> {
+        let written = poll_fn(|cx| Pin::new(self.quinn()).poll_write(cx, &[PREAMBLE])).await;
+        match written.map_err(|error| self.write_failed(error)) {
+            // A stream of a higher number shows this one as well, and the peer may be done with it.
+            Err(error) if error.kind() != ErrorKind::Stopped => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn quinn(&mut self) -> &mut quinn::SendStream {
+        self.quinn.as_mut().expect("a half that is in use")
+    }
+
+    /// Leaves the open state, and notes that the application is done with the direction.
+    fn finish_as(&mut self, state: SendState) {
+        self.state = state;
+        if state != SendState::Shut {
+            self.end.shared().free_room(&self.end.core);
+        }
+        self.end.shared().over(&self.end.core, true, false);
+    }
+
+    /// Abandons an open direction.
+    fn cut(&mut self, state: SendState, code: u32) {
+        if self.end.conn_ended() {
+            self.state = self
+                .state
+                .cut_open(SendState::ConnEnded)
+                .unwrap_or(self.state);
+        }
+        if let Some(state) = self.state.cut_open(state) {
+            // An error means that the stream is over at the peer as well.
+            let _ = self.quinn().reset(VarInt::from_u32(code));
+            self.finish_as(state);
+        }
+    }
+
+    fn check_disconnect(&mut self) {
+        if self.state == SendState::Open && self.end.is_disconnected() {
+            self.cut(SendState::Disconnected, 0);
+        }
+    }
+
+    /// The peer wants no more.
+    fn stopped_by(&mut self, code: VarInt) {
+        let was_open = self.state == SendState::Open;
+        if let Some(state) = self.state.stop(code_of(code)) {
+            self.state = state;
+        }
+        if was_open {
+            // What QUIC asks for in answer (RFC 9000, section 3.5), so that the stream can be freed.
+            let _ = self.quinn().reset(code);
+            self.finish_as(self.state);
+        }
+    }
+
+    fn poll_write_open(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        let shared = self.end.shared();
+        let room = shared.take_room(&self.end.core, buf.len(), cx);
+        if room == 0 {
+            let error = ready!(self.poll_stopped(cx));
+            return Poll::Ready(Err(error));
+        }
+        self.until_stopped = None;
+        let written = Pin::new(self.quinn()).poll_write(cx, &buf[..room]);
+        let count = match written {
+            Poll::Ready(Ok(count)) => count,
+            _ => 0,
+        };
+        let shared = self.end.shared();
+        shared.used_room(&self.end.core, room, count);
+        let count = match ready!(written) {
+            Ok(count) => count,
+            Err(error) => return Poll::Ready(Err(self.write_failed(error))),
+        };
+        shared.bytes_sent.fetch_add(count as u64, Ordering::Relaxed);
+        Poll::Ready(Ok(count))
+    }
+
+    /// Waits until the direction is of no use any more. Returns the error of a write.
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        let stopped = self.quinn().stopped();
+        let waiting = self.until_stopped.get_or_insert_with(|| Box::pin(stopped));
+        let stopped = ready!(waiting.as_mut().poll(cx));
+        self.until_stopped = None;
+        Poll::Ready(self.write_failed(match stopped {
+            Ok(Some(code)) => WriteError::Stopped(code),
+            Ok(None) => WriteError::ClosedStream,
+            Err(error) => error.into(),
+        }))
+    }
+
+    #[cold]
+    fn write_failed(&mut self, error: WriteError) -> Error {
+        match error {
+            WriteError::Stopped(code) => {
+                self.stopped_by(code);
+                self.state.write_error(None)
+            }
+            WriteError::ConnectionLost(error) => {
+                let error = self.end.lost(&error);
+                self.state = SendState::ConnEnded;
+                error
+            }
+            other => Error::with_source(
+                ErrorKind::Failed,
+                format!("the stream is over: {other}"),
+                other,
+            ),
+        }
+    }
+}
+
+impl AsyncWrite for QuicSendStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let coop = ready!(poll_proceed(cx));
+        this.check_disconnect();
+        if this.state != SendState::Open {
+            let error = this.state.write_error(this.end.conn_error());
+            return Poll::Ready(Err(error.into()));
+        }
+        if let Err(error) = this.end.shared().status.check() {
+            this.state = SendState::ConnEnded;
+            return Poll::Ready(Err(error.into()));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = this.poll_write_open(cx, buf);
+        if written.is_pending() && this.end.watch(&this.end.core.writer, cx) {
+            // It has ended meanwhile.
+            cx.waker().wake_by_ref();
+        }
+        let count = ready!(written)?;
+        coop.made_progress();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.check_disconnect();
+        if let Some(error) = this.state.shutdown_error(this.end.conn_error()) {
+            return Poll::Ready(Err(error.into()));
+        }
+        if this.state == SendState::Open {
+            if let Err(error) = this.end.shared().status.check() {
+                this.state = SendState::ConnEnded;
+                return Poll::Ready(Err(error.into()));
+            }
+            // An error means that the stream is over: the peer has stopped it.
+            let _ = this.quinn().finish();
+            let delivered = this.quinn().stopped();
+            this.end.handle.0.await_delivery(delivered);
+            this.finish_as(SendState::Shut);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl SendStream for QuicSendStream {
+    fn id(&self) -> u64 {
+        self.end.core.id
+    }
+
+    fn reset(&mut self, code: u32) {
+        self.cut(SendState::Reset(code), code);
+    }
+
+    async fn stopped(&mut self) -> Result<Option<u32>> {
+        let mut stopped = pin!(self.quinn().stopped());
+        poll_fn(|cx| {
+            self.end.core.writer.register(cx.waker());
+            self.check_disconnect();
+            match self.state {
+                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
+                SendState::Open | SendState::Shut => {
+                    if let Some(error) = self.end.conn_error() {
+                        return Poll::Ready(Err(error));
+                    }
+                }
+                state => {
+                    let error = state.shutdown_error(self.end.conn_error());
+                    return Poll::Ready(Err(error.unwrap_or_else(|| self.end.shared().error())));
+                }
+            }
+            Poll::Ready(match ready!(stopped.as_mut().poll(cx)) {
+                Ok(None) => Ok(None),
+                Ok(Some(code)) => {
+                    self.stopped_by(code);
+                    Ok(Some(code_of(code)))
+                }
+                Err(StoppedError::ConnectionLost(error)) => Err(self.end.lost(&error)),
+                Err(error) => Err(self.write_failed(error.into())),
+            })
+        })
+        .await
+    }
+}
+
+impl Drop for QuicSendStream {
+    fn drop(&mut self) {
+        SendStream::reset(self, 0);
+        if let Some(half) = self.quinn.take() {
+            self.end.shared().drop_half(Half::Send(half));
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! Peers that break the rules of the channels: cases 104 to 109 of the suite's list. The signalling has
+//! its own in `negotiation.rs`.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use common::{LIMIT, soon, transport};
+use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Stream};
+use pipe_webrtc::{MemorySignaling, Message, WebRtcConn, WebRtcStream, Wire};
+use tokio::io::AsyncReadExt;
+use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
+
+/// A peer that speaks plain channels, and the control channel by hand.
+struct Attacker {
+    conn: WebRtcConn,
+    control: Arc<dyn DataChannel>,
+    victim: WebRtcConn,
+}
+
+async fn attacker() -> Attacker {
+    let (here, there) = MemorySignaling::pair();
+    let plain = transport()
+        .with_wire(Wire::Raw { ping: true })
+        .with_config(Config::default().with_max_streams(4096))
+        .expect("a configuration");
+    let careful = transport();
+    let greeted = AtomicBool::new(false);
+    let attack = async {
+        let conn = plain.offer_over(here).await.expect("the attacker's end");
+        let engine = conn.inner().expect("an engine").clone();
+        let init = RTCDataChannelInit {
+            negotiated: Some(0),
+            ..Default::default()
+        };
+        let control = engine
+            .create_data_channel("pipe-control", Some(init))
+            .await
+            .expect("a channel");
+        // As long as the victim's association is not made, a hello may be lost.
+        while control.send_text("hello pipe/1").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if greeted.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        (conn, control)
+    };
+    let answer = async {
+        let victim = careful.answer_over(there).await;
+        greeted.store(true, Ordering::SeqCst);
+        victim
+    };
+    let both = async { tokio::join!(attack, answer) };
+    let ((conn, control), victim) = soon("a connection", both).await;
+    Attacker {
+        conn,
+        control,
+        victim: victim.expect("the victim's end"),
+    }
+}
+
+impl Attacker {
+    async fn channel(&self) -> WebRtcStream {
+        let open = self.conn.open_channel("evil", "pipe/1", true);
+        soon("a channel", open).await.expect("a channel")
+    }
+
+    async fn expect_protocol_error(&self, of: &str) {
+        let reason = soon(of, self.victim.closed()).await;
+        let CloseReason::Failed(error) = reason else {
+            panic!("{of} ended the connection as {reason:?}")
+        };
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{of}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_words_on_the_control_channel_end_the_connection() {
+    let long = "x-".repeat(4096);
+    for text in [
+        "shout",
+        "open 2",
+        "closed",
+        "drained 0",
+        "got 1000000",
+        "got -1",
+        "close",
+        "hello pipe/1 max_streams=1",
+        &long,
+    ] {
+        let attacker = attacker().await;
+        attacker.control.send_text(text).await.unwrap();
+        attacker.expect_protocol_error(text).await;
+    }
+    let attacker = attacker().await;
+    attacker
+        .control
+        .send(BytesMut::from("bytes"))
+        .await
+        .unwrap();
+    attacker.expect_protocol_error("bytes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bad_words_on_the_channel_of_a_stream_end_the_connection() {
+    for texts in [
+        &["open 1"][..],
+        &["end 0"],
+        &["open 0\nopen 2"],
+        &["open 0", "done"],
+        &["open 0\nend 5"],
+        &["open 0\nend 0\nend 0"],
+        &["open 0", "hello pipe/1"],
+        &["open"],
+        &["open 0\n"],
+    ] {
+        let attacker = attacker().await;
+        let mut channel = attacker.channel().await;
+        for text in texts {
+            let message = Message::Text((*text).to_owned());
+            // The victim may be gone already.
+            let _ = channel.send_message(message).await;
+        }
+        attacker.expect_protocol_error(&format!("{texts:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_out_of_place_end_the_connection() {
+    for texts in [&[][..], &["open 0\nend 0"]] {
+        let attacker = attacker().await;
+        let mut channel = attacker.channel().await;
+        for text in texts {
+            let message = Message::Text((*text).to_owned());
+            channel.send_message(message).await.unwrap();
+        }
+        let bytes = Message::Binary(vec![7; 100].into());
+        channel.send_message(bytes).await.unwrap();
+        attacker.expect_protocol_error("bytes out of place").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_bytes_than_the_window_end_the_connection() {
+    let attacker = attacker().await;
+    let mut channel = attacker.channel().await;
+    let open = Message::Text("open 0".to_owned());
+    channel.send_message(open).await.unwrap();
+    for _ in 0..9 {
+        let bytes = Message::Binary(vec![7; 32 * 1024].into());
+        if channel.send_message(bytes).await.is_err() {
+            break;
+        }
+    }
+    attacker.expect_protocol_error("too many bytes").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transport_that_ends_without_a_close_is_no_clean_end() {
+    let attacker = attacker().await;
+    let mut channel = attacker.channel().await;
+    for message in [
+        Message::Text("open 0".to_owned()),
+        Message::Binary(vec![7; 10].into()),
+    ] {
+        channel.send_message(message).await.unwrap();
+    }
+    let mut stream = soon("a stream", attacker.victim.accept_stream())
+        .await
+        .unwrap();
+    let mut bytes = [0; 10];
+    soon("the bytes", stream.read_exact(&mut bytes))
+        .await
+        .unwrap();
+    attacker.conn.inner().unwrap().close().await.unwrap();
+    let error = soon("the end", stream.read_u8()).await.unwrap_err();
+    let kind = Error::from_io(&error).expect("an error of ours").kind();
+    assert!(
+        matches!(kind, ErrorKind::Failed | ErrorKind::Reset),
+        "{error}"
+    );
+    let reason = soon("the end", attacker.victim.closed()).await;
+    assert!(matches!(reason, CloseReason::Failed(_)), "{reason:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_closes_a_channel_resets_its_stream_only() {
+    let attacker = attacker().await;
+    let mut channel = attacker.channel().await;
+    let open = Message::Text("open 0".to_owned());
+    channel.send_message(open).await.unwrap();
+    let mut stream = soon("a stream", attacker.victim.accept_stream())
+        .await
+        .unwrap();
+    channel.reset(0);
+    let error = soon("the reset", stream.read_u8()).await.unwrap_err();
+    let kind = Error::from_io(&error).expect("an error of ours").kind();
+    assert_eq!(kind, ErrorKind::Reset);
+    assert!(attacker.victim.ping().await.unwrap() > Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_does_not_answer_a_close_is_left_in_time() {
+    let attacker = attacker().await;
+    let start = tokio::time::Instant::now();
+    let mut engine_gone = attacker.conn.state();
+    attacker.victim.close(1, "enough");
+    let gone = engine_gone.wait_for(|state| state.is_final());
+    soon("the end of the transport", gone).await.unwrap();
+    assert!(start.elapsed() < LIMIT);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn channels_of_another_protocol_are_closed_and_harm_nothing() {
+    let attacker = attacker().await;
+    for _ in 0..20 {
+        let open = attacker.conn.open_channel("chat", "words", true);
+        let mut channel = soon("a channel", open).await.unwrap();
+        let closed = soon("the close", channel.receive_message()).await.unwrap();
+        assert_eq!(closed, None);
+    }
+    assert!(attacker.victim.ping().await.unwrap() > Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_of_streams_ends_the_connection() {
+    let attacker = attacker().await;
+    let flood = async {
+        for i in 0..2000 {
+            let Ok(mut channel) = attacker.conn.open_channel("evil", "pipe/1", true).await else {
+                return;
+            };
+            let open = Message::Text(format!("open {}", 2 * i));
+            if channel.send_message(open).await.is_err() {
+                return;
+            }
+            // It stays open.
+            std::mem::forget(channel);
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), flood).await;
+    attacker.expect_protocol_error("a flood of streams").await;
+}
