@@ -13,7 +13,11 @@ use tcp::Tcp;
 use tls::Tls;
 
 fn main() -> std::process::ExitCode {
-    let suite = Suite::new().with(Inproc).with(SlowInproc).with(Tcp).with(Tls::new());
+    let suite = Suite::new()
+        .with(Inproc)
+        .with(SlowInproc)
+        .with(Tcp)
+        .with(Tls::new());
     #[cfg(unix)]
     let suite = suite.with(unix::Unix::new());
     suite.main()
