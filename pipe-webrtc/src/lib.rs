@@ -3,7 +3,22 @@
 //! A [`WebRtcTransport`] signals over another transport and then finds a direct path to the peer. One
 //! peer connection is a [`WebRtcConn`], and its data channels carry the streams, with the whole
 //! [contract](pipe_core#the-contract): what data channels cannot say by themselves is said in text
-//! messages beside the bytes, so that a page in a browser can speak it too.
+//! messages beside the bytes, so that a page in a browser can speak it too (`docs/wire-webrtc.md`). Peers
+//! that speak plain data channels are reached with [`Wire::Raw`].
+//!
+//! # Signalling
+//!
+//! `webrtc+tcp://host:port` signals over the transport of `tcp://`, and so on for every scheme of the
+//! transport that [`WebRtcTransport::new`] is given. A program with a channel of its own implements
+//! [`Signaling`] and uses [`WebRtcTransport::offer_over`] and [`WebRtcTransport::answer_over`]; a person
+//! carries one text each way with [`WebRtcTransport::offer_by_hand`].
+//!
+//! # What to know of the transport below
+//!
+//! - After a cut, bytes that were on their way go out again when SCTP's timer fires, which doubles from
+//!   1 s up to 60 s while the cut lasts (RFC 9260, section 6.3.3): a cut of 10 s may hold bytes up for 16 s.
+//! - Each channel that has carried a stream is kept for the next one. A connection keeps as many as it
+//!   had streams open at once, up to twice that, of about 14 KiB each.
 
 mod conn;
 mod driver;

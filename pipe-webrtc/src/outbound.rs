@@ -22,7 +22,7 @@ const RAW_OUTSTANDING: usize = 256 * 1024;
 const RAW_TICK: Duration = Duration::from_millis(2);
 
 /// How many messages the engine is given in one turn, and how long it may take for it.
-const MAX_BURST: usize = 16;
+const MAX_BURST: usize = 8;
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// The channels that every connection has from the start.

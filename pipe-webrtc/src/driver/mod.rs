@@ -1,18 +1,19 @@
+mod clock;
+mod closing;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
-use pipe_core::{
-    CloseReason, ConnState, Error, ErrorKind, Liveness, LivenessEvent, PeerIdentity, Result,
-};
+use pipe_core::{CloseReason, Error, ErrorKind, Liveness, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::engine::{Channel, ChannelEvent, IceState, Peer, PeerEvent};
-use crate::error::{handshake, lost, protocol};
+use crate::error::{lost, protocol};
 use crate::negotiation::Command;
 use crate::outbound::{Fixed, MAX_MESSAGE, Outbound, Pace};
 use crate::shared::{PING_LEN, Shared};
@@ -480,272 +481,11 @@ impl Driver {
         Ok(())
     }
 
-    /// A close counts when what was sent before it has come.
-    fn check_closing(&mut self) {
-        let all = self.shared.messages_received();
-        let due =
-            |closing: &mut Closing| all >= closing.messages || Instant::now() >= closing.deadline;
-        if let Some(closing) = self.closing.take_if(due) {
-            self.shared
-                .end(&CloseReason::remote(closing.code, &closing.reason));
-        }
-    }
-
-    /// Streams wait for those that were opened before them, but not for long.
-    fn check_held(&mut self) {
-        if !self.shared.holds_streams() {
-            self.held_until = None;
-        } else if self.held_until.is_none() {
-            let until = Instant::now() + HOLD;
-            self.held_until = Some(until);
-            if self.alarm.deadline() > until {
-                self.alarm.as_mut().reset(until);
-            }
-        }
-    }
-
     /// Tells whoever makes the connection how that went.
     fn greet(&mut self, made: Result<()>) {
         if let Some(ready) = self.ready.take() {
             // Whoever waited may have given up; then the handle that it held closes the connection.
             let _ = ready.send(made);
-        }
-    }
-
-    /// Looks at the clock.
-    fn tick(&mut self) -> Result<()> {
-        self.check_closing();
-        let now = Instant::now();
-        if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
-            return Err(handshake("the peer broke off"));
-        }
-        if self.ice_failed.is_some_and(|until| now >= until) {
-            return Err(lost("no path leads to the peer any more"));
-        }
-        if now.saturating_duration_since(self.expected) > LATE {
-            // This process was asleep itself, so that the silence says nothing of the peer.
-            self.clock.heard(now);
-        }
-        let heard = self.peer.vitals().heard();
-        if heard != self.heard {
-            self.heard = heard;
-            self.clock.heard(now);
-            self.clock_is_up = true;
-            self.note_state();
-        }
-        if self.held_until.is_some_and(|until| now >= until) {
-            self.held_until = None;
-            self.shared.release_streams();
-        }
-        if self.gathering.is_some_and(|until| now >= until) {
-            self.end_gathering();
-        }
-        let greeted = self.ready.is_none();
-        while let Some(event) = self.clock.poll(now) {
-            match event {
-                LivenessEvent::Ping if greeted => self.shared.ask(),
-                LivenessEvent::Disconnected if greeted => {
-                    self.clock_is_up = false;
-                    self.note_state();
-                }
-                LivenessEvent::Failed if greeted => {
-                    self.shared.end(&CloseReason::Failed(self.clock.error()));
-                }
-                _ => {}
-            }
-        }
-        self.check_restart(now);
-        let mut next = self.clock.deadline().max(now + Duration::from_millis(1));
-        if !self.clock_is_up {
-            next = next.min(now + LOOK_OUT);
-        }
-        if let Some(at) = self.restart_at {
-            next = next.min(at);
-        }
-        if let Some(closing) = &self.closing {
-            next = next.min(closing.deadline);
-        }
-        if !greeted {
-            // The handshake has its own limit.
-            next = self.broken.unwrap_or(now + HELLO_AGAIN);
-            if self.open && self.broken.is_none() {
-                self.shared.say(&self.shared.hello());
-            }
-        }
-        if let Some(until) = self.held_until {
-            next = next.min(until);
-        }
-        if let Some(until) = self.gathering {
-            next = next.min(until);
-        }
-        if let Some(until) = self.ice_failed {
-            next = next.min(until);
-        }
-        self.expected = next;
-        self.alarm.as_mut().reset(next);
-        Ok(())
-    }
-
-    /// The peer need not wait for candidates any longer. Those that are found later are sent all the
-    /// same.
-    fn end_gathering(&mut self) {
-        self.gathering = None;
-        self.shared.command(Command::EndOfCandidates);
-    }
-
-    /// Puts the state in step with what ICE and the clock say.
-    fn note_state(&mut self) {
-        if self.ready.is_some() {
-            return;
-        }
-        if self.ice_is_up && self.clock_is_up {
-            self.shared.status.set_connected(true);
-            self.restart_at = None;
-        } else {
-            self.shared.disconnect();
-            if self.shared.offerer && self.restart_at.is_none() {
-                self.restart_at = Some(Instant::now() + self.restart_period());
-            }
-        }
-    }
-
-    /// How long to wait for the old path before a new one is looked for, and between two such tries.
-    fn restart_period(&self) -> Duration {
-        let config = &self.shared.config;
-        (config.failed_after - config.disconnected_after) / 3
-    }
-
-    /// Looks for a new path if the old one has been gone for long.
-    fn check_restart(&mut self, now: Instant) {
-        if self.restart_at.is_some_and(|at| now >= at) {
-            self.shared.command(Command::Restart(None));
-            self.restart_at = Some(now + self.restart_period());
-        }
-    }
-
-    /// Ends what is under the connection, as its end asks.
-    async fn finish(mut self) {
-        let outbound = match self.outbound.take() {
-            Some(task) => timeout(LINGER, task).await.ok().and_then(Result::ok),
-            None => None,
-        };
-        if self.shared.wire.is_raw() && self.ready.is_none() {
-            let outbound = outbound.filter(|_| self.shared.status.state() == ConnState::Closed);
-            if let Some(outbound) = outbound {
-                // What was accepted gets out, as far as the peer takes it.
-                let _ = timeout(LINGER, self.flush_raw(&outbound)).await;
-            }
-        } else if let (Some(outbound), None) = (outbound, &self.ready) {
-            let ended = match self.shared.status.reason() {
-                Some(CloseReason::Local { .. }) => {
-                    timeout(CLOSE_TIMEOUT, self.close(&outbound)).await
-                }
-                Some(CloseReason::Remote { .. }) => {
-                    timeout(LINGER, self.closed_by_peer(&outbound)).await
-                }
-                _ => Ok(()),
-            };
-            if ended.is_err() {
-                tracing::debug!(peer = %self.shared.remote_addr, "the peer does not answer a close");
-            }
-        } else if self.shared.status.state() == ConnState::Failed && !self.negotiated {
-            // What the peer is to know of a connection that was not made gets out.
-            let _ = timeout(LINGER, &mut self.negotiation).await;
-        }
-        self.negotiation.abort();
-        self.peer.close().await;
-        self.shared.clear();
-    }
-
-    async fn flush_raw(&mut self, outbound: &Outbound) {
-        loop {
-            self.shared.outbox.unblock();
-            if outbound.flush().await.is_err() || !self.shared.outbox.has_blocked_raw() {
-                return;
-            }
-            sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    /// Says that this side has closed, after all that it has sent, and waits until the peer has heard.
-    async fn close(&mut self, outbound: &Outbound) {
-        if outbound.flush().await.is_err() {
-            return;
-        }
-        let messages = self.shared.messages_sent();
-        let close = self
-            .shared
-            .status
-            .reason()
-            .and_then(|reason| ControlMessage::close(reason, messages));
-        if let Some(close) = close {
-            self.shared.say(&close);
-        }
-        loop {
-            if outbound.flush().await.is_err() {
-                return;
-            }
-            match self.next_last_word().await {
-                Some(ControlMessage::Closed) | None => return,
-                Some(ControlMessage::Close { .. }) => {
-                    self.shared.say(&ControlMessage::Closed);
-                    let _ = outbound.flush().await;
-                    return self.until_heard().await;
-                }
-                Some(ControlMessage::Got(bytes)) => {
-                    let _ = self.shared.outbox.note_arrived(bytes);
-                }
-                Some(_) => {}
-            }
-        }
-    }
-
-    /// Confirms the peer's close and waits until it ends the transport.
-    async fn closed_by_peer(&mut self, outbound: &Outbound) {
-        self.shared.say(&ControlMessage::Closed);
-        if outbound.flush().await.is_err() {
-            return;
-        }
-        while self.next_last_word().await.is_some() {}
-    }
-
-    /// Waits until the peer's side of the transport has all that was said.
-    async fn until_heard(&mut self) {
-        while self.fixed.control.outstanding().await > 0 {
-            tokio::select! {
-                word = self.next_last_word() => if word.is_none() { return },
-                () = sleep(Duration::from_millis(2)) => {}
-            }
-        }
-    }
-
-    /// The next message of the peer about the connection; `None` when the transport has ended. What
-    /// else comes is dropped.
-    async fn next_last_word(&mut self) -> Option<ControlMessage> {
-        loop {
-            tokio::select! {
-                biased;
-                event = self.events.recv() => match event {
-                    None | Some(PeerEvent::Closed | PeerEvent::Ice(IceState::Failed)) => return None,
-                    Some(_) => {}
-                },
-                event = self.channels.next() => match event {
-                    None | Some((Kind::Control, _, ChannelEvent::Closed)) => return None,
-                    Some((Kind::Control, _, ChannelEvent::Text(text))) => {
-                        if let Ok(Some(message)) = ControlMessage::parse(&text) {
-                            return Some(message);
-                        }
-                    }
-                    Some((Kind::Ours | Kind::Theirs, _, ChannelEvent::Bytes(bytes))) => {
-                        // The peer may have to send the rest before it can hear of the close.
-                        self.shared.note_arrived(bytes.len());
-                        if let Some(text) = self.shared.outbox.try_text() {
-                            let _ = self.fixed.control.send_text(&text).await;
-                        }
-                    }
-                    Some(_) => {}
-                },
-            }
         }
     }
 }

@@ -1,0 +1,145 @@
+use std::time::Duration;
+
+use pipe_core::{CloseReason, LivenessEvent, Result};
+use tokio::time::Instant;
+
+use super::{Closing, Driver, HELLO_AGAIN, HOLD, LATE, LOOK_OUT};
+use crate::error::{handshake, lost};
+use crate::negotiation::Command;
+
+impl Driver {
+    /// A close counts when what was sent before it has come.
+    pub(super) fn check_closing(&mut self) {
+        let all = self.shared.messages_received();
+        let due =
+            |closing: &mut Closing| all >= closing.messages || Instant::now() >= closing.deadline;
+        if let Some(closing) = self.closing.take_if(due) {
+            self.shared
+                .end(&CloseReason::remote(closing.code, &closing.reason));
+        }
+    }
+
+    /// Streams wait for those that were opened before them, but not for long.
+    pub(super) fn check_held(&mut self) {
+        if !self.shared.holds_streams() {
+            self.held_until = None;
+        } else if self.held_until.is_none() {
+            let until = Instant::now() + HOLD;
+            self.held_until = Some(until);
+            if self.alarm.deadline() > until {
+                self.alarm.as_mut().reset(until);
+            }
+        }
+    }
+
+    /// Looks at the clock.
+    pub(super) fn tick(&mut self) -> Result<()> {
+        self.check_closing();
+        let now = Instant::now();
+        if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
+            return Err(handshake("the peer broke off"));
+        }
+        if self.ice_failed.is_some_and(|until| now >= until) {
+            return Err(lost("no path leads to the peer any more"));
+        }
+        if now.saturating_duration_since(self.expected) > LATE {
+            // This process was asleep itself, so that the silence says nothing of the peer.
+            self.clock.heard(now);
+        }
+        let heard = self.peer.vitals().heard();
+        if heard != self.heard {
+            self.heard = heard;
+            self.clock.heard(now);
+            self.clock_is_up = true;
+            self.note_state();
+        }
+        if self.held_until.is_some_and(|until| now >= until) {
+            self.held_until = None;
+            self.shared.release_streams();
+        }
+        if self.gathering.is_some_and(|until| now >= until) {
+            self.end_gathering();
+        }
+        let greeted = self.ready.is_none();
+        while let Some(event) = self.clock.poll(now) {
+            match event {
+                LivenessEvent::Ping if greeted => self.shared.ask(),
+                LivenessEvent::Disconnected if greeted => {
+                    self.clock_is_up = false;
+                    self.note_state();
+                }
+                LivenessEvent::Failed if greeted => {
+                    self.shared.end(&CloseReason::Failed(self.clock.error()));
+                }
+                _ => {}
+            }
+        }
+        self.check_restart(now);
+        let mut next = self.clock.deadline().max(now + Duration::from_millis(1));
+        if !self.clock_is_up {
+            next = next.min(now + LOOK_OUT);
+        }
+        if let Some(at) = self.restart_at {
+            next = next.min(at);
+        }
+        if let Some(closing) = &self.closing {
+            next = next.min(closing.deadline);
+        }
+        if !greeted {
+            // The handshake has its own limit.
+            next = self.broken.unwrap_or(now + HELLO_AGAIN);
+            if self.open && self.broken.is_none() {
+                self.shared.say(&self.shared.hello());
+            }
+        }
+        if let Some(until) = self.held_until {
+            next = next.min(until);
+        }
+        if let Some(until) = self.gathering {
+            next = next.min(until);
+        }
+        if let Some(until) = self.ice_failed {
+            next = next.min(until);
+        }
+        self.expected = next;
+        self.alarm.as_mut().reset(next);
+        Ok(())
+    }
+
+    /// The peer need not wait for candidates any longer. Those that are found later are sent all the
+    /// same.
+    pub(super) fn end_gathering(&mut self) {
+        self.gathering = None;
+        self.shared.command(Command::EndOfCandidates);
+    }
+
+    /// Puts the state in step with what ICE and the clock say.
+    pub(super) fn note_state(&mut self) {
+        if self.ready.is_some() {
+            return;
+        }
+        if self.ice_is_up && self.clock_is_up {
+            self.shared.status.set_connected(true);
+            self.restart_at = None;
+        } else {
+            self.shared.disconnect();
+            if self.shared.offerer && self.restart_at.is_none() {
+                self.restart_at = Some(Instant::now() + self.restart_period());
+            }
+        }
+    }
+
+    /// How long to wait for the old path before a new one is looked for, and between two such tries.
+    pub(super) fn restart_period(&self) -> Duration {
+        let config = &self.shared.config;
+        (config.failed_after - config.disconnected_after) / 3
+    }
+
+    /// Looks for a new path if the old one has been gone for long.
+    pub(super) fn check_restart(&mut self, now: Instant) {
+        if self.restart_at.is_some_and(|at| now >= at) {
+            self.shared.command(Command::Restart(None));
+            self.restart_at = Some(now + self.restart_period());
+        }
+    }
+}

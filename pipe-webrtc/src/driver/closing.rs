@@ -1,0 +1,138 @@
+use std::time::Duration;
+
+use futures::stream::StreamExt;
+use pipe_core::{CloseReason, ConnState};
+use tokio::time::{sleep, timeout};
+
+use super::{CLOSE_TIMEOUT, Driver, Kind, LINGER};
+use crate::engine::{ChannelEvent, IceState, PeerEvent};
+use crate::outbound::Outbound;
+use crate::wire::ControlMessage;
+
+impl Driver {
+    /// Ends what is under the connection, as its end asks.
+    pub(super) async fn finish(mut self) {
+        let outbound = match self.outbound.take() {
+            Some(task) => timeout(LINGER, task).await.ok().and_then(Result::ok),
+            None => None,
+        };
+        if self.shared.wire.is_raw() && self.ready.is_none() {
+            let outbound = outbound.filter(|_| self.shared.status.state() == ConnState::Closed);
+            if let Some(outbound) = outbound {
+                // What was accepted gets out, as far as the peer takes it.
+                let _ = timeout(LINGER, self.flush_raw(&outbound)).await;
+            }
+        } else if let (Some(outbound), None) = (outbound, &self.ready) {
+            let ended = match self.shared.status.reason() {
+                Some(CloseReason::Local { .. }) => {
+                    timeout(CLOSE_TIMEOUT, self.close(&outbound)).await
+                }
+                Some(CloseReason::Remote { .. }) => {
+                    timeout(LINGER, self.closed_by_peer(&outbound)).await
+                }
+                _ => Ok(()),
+            };
+            if ended.is_err() {
+                tracing::debug!(peer = %self.shared.remote_addr, "the peer does not answer a close");
+            }
+        } else if self.shared.status.state() == ConnState::Failed && !self.negotiated {
+            // What the peer is to know of a connection that was not made gets out.
+            let _ = timeout(LINGER, &mut self.negotiation).await;
+        }
+        self.negotiation.abort();
+        self.peer.close().await;
+        self.shared.clear();
+    }
+
+    pub(super) async fn flush_raw(&mut self, outbound: &Outbound) {
+        loop {
+            self.shared.outbox.unblock();
+            if outbound.flush().await.is_err() || !self.shared.outbox.has_blocked_raw() {
+                return;
+            }
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Says that this side has closed, after all that it has sent, and waits until the peer has heard.
+    pub(super) async fn close(&mut self, outbound: &Outbound) {
+        if outbound.flush().await.is_err() {
+            return;
+        }
+        let messages = self.shared.messages_sent();
+        let close = self
+            .shared
+            .status
+            .reason()
+            .and_then(|reason| ControlMessage::close(reason, messages));
+        if let Some(close) = close {
+            self.shared.say(&close);
+        }
+        loop {
+            if outbound.flush().await.is_err() {
+                return;
+            }
+            match self.next_last_word().await {
+                Some(ControlMessage::Closed) | None => return,
+                Some(ControlMessage::Close { .. }) => {
+                    self.shared.say(&ControlMessage::Closed);
+                    let _ = outbound.flush().await;
+                    return self.until_heard().await;
+                }
+                Some(ControlMessage::Got(bytes)) => {
+                    let _ = self.shared.outbox.note_arrived(bytes);
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Confirms the peer's close and waits until it ends the transport.
+    pub(super) async fn closed_by_peer(&mut self, outbound: &Outbound) {
+        self.shared.say(&ControlMessage::Closed);
+        if outbound.flush().await.is_err() {
+            return;
+        }
+        while self.next_last_word().await.is_some() {}
+    }
+
+    /// Waits until the peer's side of the transport has all that was said.
+    pub(super) async fn until_heard(&mut self) {
+        while self.fixed.control.outstanding().await > 0 {
+            tokio::select! {
+                word = self.next_last_word() => if word.is_none() { return },
+                () = sleep(Duration::from_millis(2)) => {}
+            }
+        }
+    }
+
+    /// The next message of the peer about the connection; `None` when the transport has ended. What
+    /// else comes is dropped.
+    pub(super) async fn next_last_word(&mut self) -> Option<ControlMessage> {
+        loop {
+            tokio::select! {
+                biased;
+                event = self.events.recv() => match event {
+                    None | Some(PeerEvent::Closed | PeerEvent::Ice(IceState::Failed)) => return None,
+                    Some(_) => {}
+                },
+                event = self.channels.next() => match event {
+                    None | Some((Kind::Control, _, ChannelEvent::Closed)) => return None,
+                    Some((Kind::Control, _, ChannelEvent::Text(text))) => {
+                        if let Ok(Some(message)) = ControlMessage::parse(&text) {
+                            return Some(message);
+                        }
+                    }
+                    Some((Kind::Ours | Kind::Theirs, _, ChannelEvent::Bytes(bytes))) => {
+                        // The peer may have to send the rest before it can hear of the close.
+                        self.shared.note_arrived(bytes.len());
+                        if let Some(text) = self.shared.outbox.try_text() {
+                            let _ = self.fixed.control.send_text(&text).await;
+                        }
+                    }
+                    Some(_) => {}
+                },
+            }
+        }
+    }
+}

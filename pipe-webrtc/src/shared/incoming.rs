@@ -1,0 +1,240 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use pipe_core::Result;
+
+use super::{FLIGHT_PARTS, Inner, Shared, wake};
+use crate::engine::{Channel, ChannelInfo};
+use crate::error::protocol;
+use crate::stream_core::StreamCore;
+use crate::wire::{ControlMessage, MAX_TEXT, StreamMessage};
+
+impl Shared {
+    /// The peer has opened a plain channel.
+    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) {
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            return;
+        }
+        let id = inner.seen << 1 | u64::from(self.offerer);
+        inner.seen += 1;
+        let stream = StreamCore::incoming(id, channel.clone(), self.config.stream_window);
+        let stream = Arc::new(stream.into_raw(info));
+        inner.streams.insert(id, stream.clone());
+        inner.current.insert(channel.key(), stream.clone());
+        drop(inner);
+        // A queue that is closed belongs to a connection that is ending.
+        let _ = self.backlog.push(stream);
+    }
+
+    /// A message has come on a plain channel.
+    pub(crate) fn on_message(&self, channel: &Channel, bytes: BytesMut, text: bool) {
+        if let Some(stream) = self.current(channel.key()) {
+            let waker = stream.state.lock().arrive_raw(bytes, text);
+            wake(waker);
+        }
+    }
+
+    /// Waits until a plain channel can take more.
+    pub(crate) async fn until_room(&self, key: usize) {
+        while let Some(stream) = self.current(key) {
+            let room = stream.room.notified();
+            if self.status.reason().is_some()
+                || !stream.state.lock().is_full(self.config.stream_window)
+            {
+                return;
+            }
+            room.await;
+        }
+    }
+
+    /// The stream that a channel carries, or has carried last.
+    pub(crate) fn current(&self, key: usize) -> Option<Arc<StreamCore>> {
+        self.inner.lock().current.get(&key).cloned()
+    }
+
+    /// Something has been said on the channel of a stream.
+    pub(crate) fn on_text(&self, channel: &Channel, ours: bool, text: &[u8]) -> Result<()> {
+        self.messages_received.fetch_add(1, Ordering::Relaxed);
+        if text.len() > MAX_TEXT {
+            let length = text.len();
+            return Err(protocol(format_args!(
+                "a text message of {length} bytes, where {MAX_TEXT} are allowed"
+            )));
+        }
+        text.split(|byte| *byte == b'\n')
+            .try_for_each(|line| self.on_line(channel, ours, line))
+    }
+
+    pub(super) fn on_line(&self, channel: &Channel, ours: bool, line: &[u8]) -> Result<()> {
+        let Some(message) = StreamMessage::parse(line)? else {
+            return Ok(());
+        };
+        if let StreamMessage::Open(id) = message {
+            return self.on_open(channel, ours, id);
+        }
+        let Some(stream) = self.current(channel.key()) else {
+            return Err(protocol(format_args!(
+                "{message:?} on a channel without a stream"
+            )));
+        };
+        let mut state = stream.state.lock();
+        let (freed, waker) = match message {
+            StreamMessage::Open(_) => (0, None),
+            StreamMessage::End(bytes) => (0, state.announce_end(bytes)?),
+            StreamMessage::Reset(code) => (0, state.reset_by_peer(code)),
+            StreamMessage::Stop(code) => state.stop_by_peer(code),
+            StreamMessage::Credit(bytes) => state.credit(bytes),
+            StreamMessage::Taken => {
+                state.taken = true;
+                state.credit(u32::MAX)
+            }
+            StreamMessage::Done => {
+                if !stream.ours {
+                    return Err(protocol("a done of the side that opened the stream"));
+                }
+                state.taken = true;
+                let (freed, waker) = state.credit(u32::MAX);
+                state.peer_is_done();
+                (freed, waker)
+            }
+        };
+        drop(state);
+        self.peer_windows().give_back(freed);
+        self.settle(&stream);
+        wake(waker);
+        Ok(())
+    }
+
+    /// The peer opens a stream.
+    pub(super) fn on_open(&self, channel: &Channel, ours: bool, id: u64) -> Result<()> {
+        if ours {
+            return Err(protocol("a stream on a channel that this side opened"));
+        }
+        if id & 1 != u64::from(self.offerer) {
+            return Err(protocol(format_args!(
+                "a stream of number {id}, which is not the peer's to give"
+            )));
+        }
+        let old = self.current(channel.key());
+        if let Some(old) = &old {
+            // A channel is used again when all of its last stream is known at both ends.
+            let waker = {
+                let mut state = old.state.lock();
+                if !state.done {
+                    return Err(protocol("a stream on a channel that carries one"));
+                }
+                state.taken = true;
+                state.writer.take()
+            };
+            self.settle(old);
+            wake(waker);
+        }
+        let stream = StreamCore::incoming(id, channel.clone(), self.config.stream_window);
+        let stream = Arc::new(stream);
+        {
+            let mut inner = self.inner.lock();
+            if self.status.reason().is_some() {
+                return Ok(());
+            }
+            // The peer counts what is over a little earlier than this side.
+            let theirs = inner.streams.values().filter(|s| !s.ours).count();
+            if theirs >= 2 * self.config.max_streams as usize {
+                let limit = self.config.max_streams;
+                return Err(protocol(format_args!("more than {limit} streams at once")));
+            }
+            if inner.streams.contains_key(&id) {
+                return Err(protocol(format_args!("a second stream of number {id}")));
+            }
+            inner.streams.insert(id, stream.clone());
+            inner.current.insert(channel.key(), stream.clone());
+            inner.seen += 1;
+            inner.held.insert(id >> 1, stream);
+            self.deliver(&mut inner, false);
+        }
+        self.idle.notify_waiters();
+        Ok(())
+    }
+
+    /// Passes streams of the peer on in the order in which they were opened, as far as those before
+    /// them have come, or all of them.
+    pub(super) fn deliver(&self, inner: &mut Inner, all: bool) {
+        while let Some(first) = inner.held.first_entry() {
+            let number = *first.key();
+            if number > inner.next_accept && !all {
+                return;
+            }
+            inner.next_accept = inner.next_accept.max(number.saturating_add(1));
+            // A queue that is closed belongs to a connection that is ending.
+            let _ = self.backlog.push(first.remove());
+        }
+    }
+
+    /// Whether streams of the peer wait for those that were opened before them. The channels know no
+    /// common order.
+    pub(crate) fn holds_streams(&self) -> bool {
+        !self.inner.lock().held.is_empty()
+    }
+
+    /// Passes on the streams that wait for others for too long.
+    pub(crate) fn release_streams(&self) {
+        self.deliver(&mut self.inner.lock(), true);
+    }
+
+    /// Bytes have come on the channel of a stream.
+    pub(crate) fn on_bytes(&self, channel: &Channel, bytes: BytesMut) -> Result<()> {
+        self.messages_received.fetch_add(1, Ordering::Relaxed);
+        self.note_arrived(bytes.len());
+        let Some(stream) = self.current(channel.key()) else {
+            return Err(protocol("bytes on a channel without a stream"));
+        };
+        let waker = stream.state.lock().arrive(bytes)?;
+        wake(waker);
+        Ok(())
+    }
+
+    /// So many bytes have come out of the transport. The peer is told from time to time.
+    pub(crate) fn note_arrived(&self, count: usize) {
+        let count = count as u64;
+        let arrived = self.arrived.fetch_add(count, Ordering::Relaxed) + count;
+        if arrived >= u64::from(self.hello.flight / FLIGHT_PARTS) && !self.wire.is_raw() {
+            self.arrived.fetch_sub(arrived, Ordering::Relaxed);
+            let arrived = u32::try_from(arrived).unwrap_or(u32::MAX);
+            self.say(&ControlMessage::Got(arrived));
+        }
+    }
+
+    /// The peer has closed the channel of a stream, which ends what of the stream had not ended.
+    pub(crate) fn on_closed(&self, channel: &Channel) {
+        let key = channel.key();
+        let stream = {
+            let mut inner = self.inner.lock();
+            let free = inner.free.len();
+            inner.free.retain(|free| free.key() != key);
+            let stream = inner.current.remove(&key);
+            if inner.free.len() < free || stream.as_ref().is_some_and(|s| s.ours) {
+                inner.channels = inner.channels.saturating_sub(1);
+            }
+            stream
+        };
+        let Some(stream) = stream else { return };
+        let (freed, wakers) = {
+            let mut state = stream.state.lock();
+            if state.is_raw() {
+                let wakers = state.close_raw();
+                drop(state);
+                self.settle(&stream);
+                return wakers.into_iter().for_each(wake);
+            }
+            let reader = state.reset_by_peer(0);
+            let (freed, writer) = state.stop_by_peer(0);
+            state.taken = true;
+            state.peer_is_done();
+            (freed, [reader, writer])
+        };
+        self.peer_windows().give_back(freed);
+        self.settle(&stream);
+        wakers.into_iter().for_each(wake);
+    }
+}

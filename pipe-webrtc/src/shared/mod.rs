@@ -1,0 +1,433 @@
+mod ending;
+mod incoming;
+mod opening;
+mod pings;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pipe_core::{
+    Addr, Backlog, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, PeerIdentity,
+    RecvState, Result, SendState, StreamSlot, StreamSlots,
+};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::conn::Handle;
+use crate::engine::{Channel, ChannelInfo, Peer};
+use crate::error::protocol;
+use crate::negotiation::Command;
+use crate::outbound::MAX_MESSAGE;
+use crate::outbox::Outbox;
+use crate::stream::WebRtcStream;
+use crate::stream_core::{PeerWindows, StreamCore};
+use crate::wire::{ControlMessage, Hello, Wire};
+
+/// How many pings may be under way. Further ones wait.
+const MAX_PINGS: usize = 64;
+
+/// The length of a ping, in bytes.
+pub(crate) const PING_LEN: usize = 64;
+
+/// Of SCTP's receive buffer, the part that bytes on their way may use: what is over is for the
+/// overhead of small messages, and for those that the peer does not count.
+const FLIGHT_SHARE: (u32, u32) = (3, 4);
+
+/// The least that may be on its way, in bytes: room for one message beside what is not confirmed yet.
+const MIN_FLIGHT: u32 = 96 * 1024;
+
+/// The peer is told of what has arrived each time that it is this part of the flight.
+const FLIGHT_PARTS: u32 = 8;
+
+/// A connection: what its handles, its streams and its tasks share.
+///
+/// Locks are taken in the order `inner`, stream, outbox. None is held while a task is woken.
+pub(crate) struct Shared {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    /// Whether this side made the offer.
+    pub(crate) offerer: bool,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+    pub(crate) identity: OnceLock<PeerIdentity>,
+    pub(crate) peer: OnceLock<Arc<Peer>>,
+    pub(crate) commands: OnceLock<mpsc::Sender<Command>>,
+    pub(crate) status: ConnStatus,
+    pub(crate) backlog: Backlog<Arc<StreamCore>>,
+    pub(crate) slots: StreamSlots,
+    /// Told when the last stream is over, and of every step of a drain.
+    pub(crate) idle: Notify,
+    pub(crate) outbox: Outbox,
+    inner: Mutex<Inner>,
+    peer_hello: OnceLock<Hello>,
+    peer_windows: OnceLock<PeerWindows>,
+    /// From how many bytes read on the peer is told.
+    worth_telling: u32,
+    hello: Hello,
+    /// What this side names its channels, so that it knows them again.
+    label: String,
+    max_message: AtomicUsize,
+    largest_message: AtomicUsize,
+    ping_places: Arc<Semaphore>,
+    /// Bytes that have arrived and that the peer was not told of.
+    arrived: AtomicU64,
+    messages_sent: AtomicU64,
+    messages_received: AtomicU64,
+    opened: AtomicU64,
+    accepted: AtomicU64,
+}
+
+#[derive(Default)]
+struct Inner {
+    /// Streams that are alive, by their numbers.
+    streams: HashMap<u64, Arc<StreamCore>>,
+    /// The newest stream of each channel, by the channel's key.
+    current: HashMap<usize, Arc<StreamCore>>,
+    /// Channels of this side that carry no stream; bounded by the streams that were open at once.
+    free: Vec<Channel>,
+    /// Opens that wait for a channel; bounded by the slots.
+    opens: VecDeque<Open>,
+    /// How many channels are being opened.
+    opening: usize,
+    /// How many channels of this side there are, those included.
+    channels: usize,
+    next_id: u64,
+    /// How many streams the peer has opened.
+    seen: u64,
+    /// Streams of the peer that came before others which were opened before them; bounded by the
+    /// streams.
+    held: BTreeMap<u64, Arc<StreamCore>>,
+    /// The number of the next stream to be accepted.
+    next_accept: u64,
+    pings: HashMap<[u8; PING_LEN], Ping>,
+    last_round_trip: Option<Duration>,
+    carried: Carried,
+    drain_announced: bool,
+    drain_by_peer: bool,
+    /// How many streams the peer had opened when it saw this side's drain.
+    drained: Option<u64>,
+    ended_idle: bool,
+}
+
+/// An open that waits for a channel.
+pub(crate) struct Open {
+    pub(crate) slot: StreamSlot,
+    pub(crate) handle: Arc<Handle>,
+    /// How to open a plain channel.
+    pub(crate) info: ChannelInfo,
+    pub(crate) done: oneshot::Sender<WebRtcStream>,
+}
+
+struct Ping {
+    answer: oneshot::Sender<()>,
+    started: Instant,
+    _place: OwnedSemaphorePermit,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Carried {
+    sent: u64,
+    received: u64,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        config: Config,
+        wire: Wire,
+        receive_buffer: u32,
+        offerer: bool,
+        local_addr: Addr,
+        remote_addr: Addr,
+    ) -> Arc<Self> {
+        let ample = config.connection_window_is_ample();
+        let mut flight = receive_buffer / FLIGHT_SHARE.1 * FLIGHT_SHARE.0;
+        if !ample {
+            // What may be unread is little, so what is on its way need not be much.
+            let half = u32::try_from(config.connection_window / 2).unwrap_or(u32::MAX);
+            flight = flight.min(half.max(MIN_FLIGHT));
+        }
+        Arc::new(Self {
+            hello: Hello {
+                max_streams: config.max_streams,
+                stream_window: config.stream_window,
+                connection_window: if ample { 0 } else { config.connection_window },
+                flight,
+            },
+            worth_telling: if ample {
+                (config.stream_window / 4).max(1)
+            } else {
+                1
+            },
+            slots: StreamSlots::new(config.max_streams),
+            config,
+            wire,
+            offerer,
+            local_addr,
+            remote_addr,
+            identity: OnceLock::new(),
+            peer: OnceLock::new(),
+            commands: OnceLock::new(),
+            max_message: AtomicUsize::new(MAX_MESSAGE),
+            largest_message: AtomicUsize::new(MAX_MESSAGE),
+            status: ConnStatus::new(),
+            backlog: Backlog::new(),
+            idle: Notify::new(),
+            outbox: Outbox::new(),
+            inner: Mutex::new(Inner::default()),
+            label: format!("{:016x}", random_number()),
+            peer_hello: OnceLock::new(),
+            peer_windows: OnceLock::new(),
+            ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
+            arrived: AtomicU64::new(0),
+            messages_sent: AtomicU64::new(0),
+            messages_received: AtomicU64::new(0),
+            opened: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
+        })
+    }
+
+    /// What this side says first.
+    pub(crate) fn hello(&self) -> ControlMessage {
+        ControlMessage::Hello(self.hello)
+    }
+
+    /// What the peer has said first. Returns whether it is news: a hello may come again.
+    pub(crate) fn greet(&self, hello: &Hello) -> Result<bool> {
+        if let Some(before) = self.peer_hello.get() {
+            if before != hello {
+                return Err(protocol("another hello"));
+            }
+            return Ok(false);
+        }
+        let windows = PeerWindows {
+            stream: hello.stream_window,
+            conn: (hello.connection_window > 0).then(|| ConnWindow::new(hello.connection_window)),
+        };
+        // Only the driver sets them, one after the other.
+        let _ = self.peer_windows.set(windows);
+        let _ = self.peer_hello.set(*hello);
+        self.slots.shrink(hello.max_streams);
+        self.outbox.limit_flight(hello.flight);
+        Ok(true)
+    }
+
+    fn peer_max_streams(&self) -> u32 {
+        self.peer_hello
+            .get()
+            .map_or(u32::MAX, |hello| hello.max_streams)
+    }
+
+    /// The windows of a connection that is made; those of one that is not allow nothing.
+    pub(crate) fn peer_windows(&self) -> &PeerWindows {
+        const NONE: &PeerWindows = &PeerWindows {
+            stream: 0,
+            conn: None,
+        };
+        self.peer_windows.get().unwrap_or(NONE)
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn worth_telling(&self) -> u32 {
+        self.worth_telling
+    }
+
+    /// `Ok` if this side may open streams.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.status.check()?;
+        self.inner.lock().check_open()
+    }
+
+    /// The largest message to send, in bytes.
+    pub(crate) fn max_message(&self) -> usize {
+        self.max_message.load(Ordering::Relaxed)
+    }
+
+    /// The largest message that the peer takes, in bytes.
+    pub(crate) fn largest_message(&self) -> usize {
+        self.largest_message.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_largest_message(&self, bytes: usize) {
+        self.largest_message.store(bytes, Ordering::Relaxed);
+        self.max_message
+            .store(bytes.min(MAX_MESSAGE), Ordering::Relaxed);
+    }
+
+    /// Asks the negotiation for something. Once the signalling is gone that is in vain, which whoever
+    /// waits for an answer notices.
+    pub(crate) fn command(&self, command: Command) {
+        if let Some(commands) = self.commands.get()
+            && let Err(error) = commands.try_send(command)
+        {
+            tracing::debug!(%error, "the negotiation takes no command");
+        }
+    }
+
+    pub(crate) fn note_message_sent(&self) {
+        self.messages_sent.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn messages_sent(&self) -> u64 {
+        self.messages_sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn messages_received(&self) -> u64 {
+        self.messages_received.load(Ordering::Relaxed)
+    }
+
+    /// Says something over the control channel.
+    pub(crate) fn say(&self, message: &ControlMessage) {
+        self.outbox.push_text(message.to_string());
+    }
+
+    /// Puts a stream that has something to send into the queue, unless it is there.
+    pub(crate) fn announce(&self, stream: &Arc<StreamCore>) {
+        let push = {
+            let mut state = stream.state.lock();
+            state.has_output(self.worth_telling) && !std::mem::replace(&mut state.waits, true)
+        };
+        if push {
+            self.outbox.push_stream(stream.clone());
+        }
+    }
+
+    /// The application has taken a stream of the peer.
+    pub(crate) fn accept(&self, stream: &Arc<StreamCore>) {
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        stream.state.lock().accepted = true;
+        self.settle(stream);
+    }
+
+    /// Looks at a stream after a change: whether the application is done with it, whether there is
+    /// something to send, and whether it can be forgotten.
+    pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
+        self.announce_done(stream);
+        let mut inner = self.inner.lock();
+        let mut state = stream.state.lock();
+        if !state.is_over(stream.ours) || state.waits {
+            return;
+        }
+        let slot = state.slot.take();
+        let (freed, _) = state.credit(u32::MAX);
+        drop(state);
+        if inner.streams.remove(&stream.id).is_none() {
+            return;
+        }
+        inner.carried.add(stream);
+        let key = stream.channel.key();
+        let is_current = |s: &Arc<StreamCore>| Arc::ptr_eq(s, stream);
+        if stream.ours && inner.current.get(&key).is_some_and(is_current) {
+            // The last message of its stream has come, so the channel is as good as new.
+            inner.current.remove(&key);
+            if !self.wire.is_raw() {
+                inner.free.push(stream.channel.clone());
+            }
+        }
+        let opens = !inner.opens.is_empty();
+        let idle = inner.streams.is_empty();
+        drop(inner);
+        drop(slot);
+        self.peer_windows().give_back(freed);
+        if opens {
+            self.match_opens();
+        }
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    fn announce_done(&self, stream: &Arc<StreamCore>) {
+        stream.state.lock().note_done(stream.ours);
+        self.announce(stream);
+    }
+
+    /// Cuts this side's direction short and tells the peer, if it is open.
+    pub(crate) fn cut_send(&self, stream: &Arc<StreamCore>, to: SendState, code: u32) {
+        let (freed, waker) = {
+            let mut state = stream.state.lock();
+            if !state.cut_send(to, code) {
+                return;
+            }
+            state.credit(u32::MAX)
+        };
+        self.peer_windows().give_back(freed);
+        self.settle(stream);
+        wake(waker);
+    }
+
+    /// Gives the peer's direction up and tells it, unless it has ended.
+    pub(crate) fn cut_recv(&self, stream: &Arc<StreamCore>, to: RecvState, code: u32) {
+        let waker = {
+            let mut state = stream.state.lock();
+            if !state.stop(to, code) {
+                return;
+            }
+            state.reader.take()
+        };
+        self.settle(stream);
+        wake(waker);
+    }
+
+    pub(crate) fn stats(&self) -> ConnStats {
+        let inner = self.inner.lock();
+        let mut carried = inner.carried;
+        for stream in inner.streams.values() {
+            carried.add(stream);
+        }
+        let mut stats = ConnStats::default();
+        stats.bytes_sent = carried.sent;
+        stats.bytes_received = carried.received;
+        stats.streams_opened = self.opened.load(Ordering::Relaxed);
+        stats.streams_accepted = self.accepted.load(Ordering::Relaxed);
+        stats.streams_open = inner.streams.len() as u64;
+        stats.last_round_trip = inner.last_round_trip;
+        stats
+    }
+}
+
+impl Inner {
+    fn check_open(&self) -> Result<()> {
+        let why = match (self.drain_announced, self.drain_by_peer) {
+            (true, _) => "this side is draining the connection",
+            (_, true) => "the peer is draining the connection",
+            _ => return Ok(()),
+        };
+        Err(Error::new(ErrorKind::Closed, why))
+    }
+}
+
+impl Carried {
+    fn add(&mut self, stream: &StreamCore) {
+        let state = stream.state.lock();
+        self.sent += state.sent;
+        self.received += state.received;
+    }
+}
+
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
+
+/// Without random bytes it is 0, which is as good as any other unless the peer means harm to itself.
+fn random_number() -> u64 {
+    let mut bytes = [0; 8];
+    let _ = getrandom::fill(&mut bytes);
+    u64::from_ne_bytes(bytes)
+}
+
+fn random() -> Result<[u8; PING_LEN]> {
+    let mut bytes = [0; PING_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
+    })?;
+    Ok(bytes)
+}

@@ -1,0 +1,125 @@
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Open, Shared};
+use crate::engine::Channel;
+use crate::stream::WebRtcStream;
+use crate::stream_core::StreamCore;
+
+impl Shared {
+    /// Opens a stream on a free channel, or asks for a channel.
+    pub(crate) fn open(&self, open: Open) {
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() || inner.check_open().is_err() {
+            // Its caller notices.
+            drop(inner);
+            return drop(open);
+        }
+        inner.opens.push_back(open);
+        if self.wire.is_raw() {
+            return self.outbox.want_channel();
+        }
+        if !inner.free.is_empty() {
+            drop(inner);
+            self.match_opens();
+        } else if inner.opening < inner.opens.len() {
+            // Twice as many each time: those who open that many at once will do so again.
+            let most = self.config.max_streams.min(self.peer_max_streams()) as usize;
+            let more = inner.channels.max(1).min(most - inner.channels.min(most));
+            for _ in 0..more.max(1) {
+                inner.opening += 1;
+                inner.channels += 1;
+                self.outbox.want_channel();
+            }
+        }
+    }
+
+    /// A channel of this side was opened and can carry a stream.
+    pub(crate) fn channel_opened(&self, channel: Channel) {
+        let mut inner = self.inner.lock();
+        inner.opening -= 1;
+        inner.free.push(channel);
+        drop(inner);
+        self.match_opens();
+    }
+
+    /// Gives free channels to those who wait, in their order.
+    pub(super) fn match_opens(&self) {
+        loop {
+            let mut inner = self.inner.lock();
+            if self.status.reason().is_some() {
+                return;
+            }
+            // An open that was given up in the queue takes no channel.
+            while inner.opens.front().is_some_and(|o| o.done.is_closed()) {
+                let given_up = inner.opens.pop_front();
+                drop(inner);
+                drop(given_up);
+                inner = self.inner.lock();
+            }
+            if inner.opens.is_empty() {
+                return;
+            }
+            let Some(channel) = inner.free.pop() else {
+                return;
+            };
+            let Some(open) = inner.opens.pop_front() else {
+                return;
+            };
+            let Open {
+                slot, handle, done, ..
+            } = open;
+            let id = inner.next_id << 1 | u64::from(!self.offerer);
+            inner.next_id += 1;
+            let key = channel.key();
+            let stream = StreamCore::opened(id, channel, self.config.stream_window, slot);
+            let stream = Arc::new(stream);
+            inner.streams.insert(id, stream.clone());
+            inner.current.insert(key, stream.clone());
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            // Within the lock, so that streams are announced in their order.
+            stream.state.lock().waits = true;
+            self.outbox.push_stream(stream.clone());
+            drop(inner);
+            // Whoever asked may have given up; then the stream is dropped here, which resets it.
+            let _ = done.send(WebRtcStream::new(stream, handle));
+        }
+    }
+
+    /// The next open that a plain channel is to be opened for.
+    pub(crate) fn next_raw_open(&self) -> Option<Open> {
+        let mut inner = self.inner.lock();
+        loop {
+            let open = inner.opens.pop_front()?;
+            if !open.done.is_closed() {
+                return Some(open);
+            }
+        }
+    }
+
+    /// A plain channel of this side was opened.
+    pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
+        let Open {
+            slot,
+            handle,
+            info,
+            done,
+        } = open;
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            drop(inner);
+            return drop(handle);
+        }
+        let id = inner.next_id << 1 | u64::from(!self.offerer);
+        inner.next_id += 1;
+        let key = channel.key();
+        let stream = StreamCore::opened(id, channel, self.config.stream_window, slot);
+        let stream = Arc::new(stream.into_raw(info));
+        inner.streams.insert(id, stream.clone());
+        inner.current.insert(key, stream.clone());
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        drop(inner);
+        // Whoever asked may have given up; then the stream is dropped here, which resets it.
+        let _ = done.send(WebRtcStream::new(stream, handle));
+    }
+}
