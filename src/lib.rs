@@ -13,6 +13,8 @@ pub use pipe_tcp as tcp;
 pub use pipe_tcp::tls;
 #[cfg(all(unix, feature = "unix"))]
 pub use pipe_unix as unix;
+#[cfg(feature = "webrtc")]
+pub use pipe_webrtc as webrtc;
 
 pub mod prelude;
 
@@ -89,6 +91,11 @@ pub fn registry() -> &'static Registry {
         let registry = registry.with(unix::UnixTransport::new());
         #[cfg(feature = "quic")]
         let registry = registry.with(quic::QuicTransport::new());
+        #[cfg(feature = "webrtc")]
+        let registry = {
+            let signaling = registry.clone();
+            registry.with(webrtc::WebRtcTransport::new(signaling))
+        };
         registry
     });
     &DEFAULT

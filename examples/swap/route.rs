@@ -13,6 +13,7 @@ pub(crate) const ROUTES: &[Route] = &[
     // A name of the system's choice, which there is on Linux alone.
     #[cfg(target_os = "linux")]
     Route::new("unix", "unix:///@"),
+    Route::new("webrtc", "webrtc+inproc://swap"),
     Route::new("inproc-lan", "inproc://swap")
         .over("lan")
         .at_most(400, 16 * MIB),
