@@ -19,6 +19,9 @@ fn held() -> usize {
 async fn connect(listener: &TcpListener) -> (MuxConn, MuxConn) {
     let addr = listener.local_addr().unwrap();
     let (here, (there, _)) = tokio::try_join!(TcpStream::connect(addr), listener.accept()).unwrap();
+    for socket in [&here, &there] {
+        socket.set_nodelay(true).unwrap();
+    }
     tokio::try_join!(
         Mux::client(here, Config::default()),
         Mux::server(there, Config::default())

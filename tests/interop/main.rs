@@ -8,6 +8,8 @@ mod peer;
 #[cfg(feature = "quic")]
 mod quic;
 mod tools;
+#[cfg(feature = "webrtc")]
+mod webrtc;
 mod yamux;
 
 use std::future::Future;
@@ -23,7 +25,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn main() -> ExitCode {
     let trials = yamux::trials();
     #[cfg(feature = "quic")]
-    let trials = trials.into_iter().chain(quic::trials()).collect();
+    let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
+    #[cfg(feature = "webrtc")]
+    let trials: Vec<_> = trials.into_iter().chain(webrtc::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 
