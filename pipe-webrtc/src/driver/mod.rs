@@ -10,7 +10,7 @@ use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
 use pipe_core::{CloseReason, Error, ErrorKind, Liveness, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::engine::{Channel, ChannelEvent, IceState, Peer, PeerEvent};
 use crate::error::{lost, protocol};
@@ -180,12 +180,17 @@ impl Driver {
 
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.serve().await {
-            if self.ready.is_some() {
+            let unmade = self.ready.is_some();
+            if unmade {
                 // The peer may not see by itself that nothing comes of this.
                 self.shared.command(Command::Refuse(error.clone()));
             }
             self.shared.end(&CloseReason::Failed(error.clone()));
             self.greet(Err(error));
+            if unmade && !self.negotiated {
+                let told = timeout(LINGER, &mut self.negotiation).await;
+                self.negotiated = told.is_ok();
+            }
         }
         self.finish().await;
     }
