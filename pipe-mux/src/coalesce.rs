@@ -185,6 +185,11 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         if self.out.len() - self.sent + buf.len() > WRITE_HIGH {
             ready!(self.poll_send(cx))?;
         }
+        // A socket that takes a part at a time would never leave the buffer empty.
+        if self.sent >= WRITE_HIGH / 2 {
+            let sent = std::mem::take(&mut self.sent);
+            self.out.drain(..sent);
+        }
         let start = self.out.len();
         self.out.extend_from_slice(buf);
         let this = &mut *self;
@@ -219,5 +224,44 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::{AsyncReadExt, duplex};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_socket_that_takes_a_part_at_a_time_does_not_make_the_buffer_grow() {
+        const FRAMES: usize = 2000;
+        let (near, mut far) = duplex(10_000);
+        let mut coalesce = Coalesce::new(near, Arc::default(), Hold::default());
+        // Data frames of yamux, each behind its header.
+        let body = vec![7; 16 * 1024];
+        let mut header = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+        header[8..].copy_from_slice(&(body.len() as u32).to_be_bytes());
+        let all = FRAMES * (header.len() + body.len());
+        let reading = tokio::spawn(async move {
+            let mut read = 0;
+            let mut buf = vec![0; 4096];
+            while read < all {
+                read += far.read(&mut buf).await.unwrap();
+            }
+        });
+        let mut most = 0;
+        for _ in 0..FRAMES {
+            for piece in [&header[..], &body] {
+                let wrote = poll_fn(|cx| Pin::new(&mut coalesce).poll_write(cx, piece)).await;
+                assert_eq!(wrote.unwrap(), piece.len());
+            }
+            most = most.max(coalesce.out.capacity());
+        }
+        poll_fn(|cx| coalesce.poll_send(cx)).await.unwrap();
+        reading.await.unwrap();
+        assert!(most <= 4 * WRITE_HIGH, "{most} B");
     }
 }
