@@ -65,9 +65,10 @@ fn rows(contenders: &[Contender], values: Vec<Vec<f64>>) -> Vec<Row> {
     let ours = values.first().cloned().unwrap_or_default();
     let rows = contenders.iter().zip(values).map(|(contender, values)| {
         let ratios = ours.iter().zip(&values).map(|(ours, value)| ours / value);
+        let ratio = Summary::of(ratios.collect()).median;
         Row {
             contender: contender.name.clone(),
-            ours: Summary::of(ratios.collect()).median,
+            ours: ratio.is_finite().then_some(ratio),
             summary: Summary::of(values),
         }
     });
@@ -99,6 +100,17 @@ mod tests {
     use crate::{Figure, Flavor};
 
     #[test]
+    fn nothing_has_a_ratio_to_zero() {
+        let figures = vec![Figure::lower("heap", "B")];
+        let scenario = Scenario::new("test", Flavor::Current, figures)
+            .contender("ours", || std::future::ready(Ok(vec![1.0])))
+            .contender("theirs", || std::future::ready(Ok(vec![0.0])));
+        let comparisons = interleave(&scenario, 1, |_| {}).unwrap();
+        assert_eq!(comparisons[0].rows[0].ours, Some(1.0));
+        assert_eq!(comparisons[0].rows[1].ours, None);
+    }
+
+    #[test]
     fn contenders_take_turns_and_the_first_round_does_not_count() {
         let log = Arc::new(Mutex::new(Vec::new()));
         let contender = |name: &'static str, base: f64| {
@@ -127,9 +139,9 @@ mod tests {
         };
         assert_eq!(first.rows[0].summary.values, [20.0, 30.0, 40.0]);
         assert_eq!(first.rows[1].summary.median, 300.0);
-        assert_eq!(first.rows[1].ours, 0.1);
-        assert_eq!(first.rows[0].ours, 1.0);
-        assert_eq!(second.rows[1].ours, 1.0);
+        assert_eq!(first.rows[1].ours, Some(0.1));
+        assert_eq!(first.rows[0].ours, Some(1.0));
+        assert_eq!(second.rows[1].ours, Some(1.0));
     }
 
     #[test]

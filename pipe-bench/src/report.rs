@@ -57,8 +57,9 @@ pub struct Row {
     /// Its values.
     pub summary: Summary,
     /// The median, over the rounds, of our value divided by this contender's in the same round: what
-    /// slows a whole round down leaves it as it is. 1 for ours.
-    pub ours: f64,
+    /// slows a whole round down leaves it as it is. 1 for ours; none where a value of this contender was zero,
+    /// to which nothing has a ratio.
+    pub ours: Option<f64>,
 }
 
 impl Report {
@@ -108,9 +109,10 @@ impl Report {
                     ];
                     goal = comparison.goals_text();
                 }
-                let ours = match index {
-                    0 => String::new(),
-                    _ => format!("{:.2}×", row.ours),
+                let ours = match (index, row.ours) {
+                    (0, _) => String::new(),
+                    (_, Some(ratio)) => format!("{ratio:.2}×"),
+                    (_, None) => "—".to_owned(),
                 };
                 let [scenario, runtime, figure] = head;
                 let Summary {
@@ -140,7 +142,11 @@ impl Comparison {
     pub fn goals(&self) -> impl Iterator<Item = (Goal, bool)> {
         let ours = self.rows.first();
         // Ratios are to the first alternative.
-        let ratio = self.rows.get(1).map_or(f64::NAN, |row| row.ours);
+        let ratio = self
+            .rows
+            .get(1)
+            .and_then(|row| row.ours)
+            .unwrap_or(f64::NAN);
         self.figure.goals.iter().map(move |&goal| {
             let met = ours.is_some_and(|row| goal.is_met(row.summary.median, ratio));
             (goal, met)
@@ -224,7 +230,10 @@ mod tests {
             scenario: "64 B writes".to_owned(),
             runtime: Flavor::Multi,
             figure: Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(1.0)),
-            rows: vec![row("ours", 1234.5, 1.0), row("theirs", 0.5, 1.1)],
+            rows: vec![
+                row("ours", 1234.5, Some(1.0)),
+                row("theirs", 0.5, Some(1.1)),
+            ],
         });
         report
     }
@@ -252,14 +261,18 @@ mod tests {
     #[test]
     fn a_missed_goal_is_told() {
         let mut report = report();
-        report.comparisons[0].rows[1].ours = 0.9;
+        report.comparisons[0].rows[1].ours = Some(0.9);
         assert!(report.table().to_string().contains("≥ 1× missed"));
         assert!(!report.meets_all_goals());
     }
 
     #[test]
     fn json_is_read_as_it_was_written() {
-        let report = report();
+        let mut report = report();
+        let mut none = report.comparisons[0].rows[1].clone();
+        none.ours = None;
+        report.comparisons[0].rows.push(none);
+        assert!(report.table().to_string().contains('—'));
         let json = serde_json::to_string(&report).unwrap();
         let back: Report = serde_json::from_str(&json).unwrap();
         assert_eq!(back.comparisons, report.comparisons);
