@@ -1,7 +1,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ const READ_LARGE: usize = 64 * 1024;
 
 /// How much is read at once otherwise, and kept while nothing arrives, in bytes.
 const READ_SMALL: usize = 2 * 1024;
+
+/// The number of the control stream in a yamux header: the first one of the client.
+const CONTROL: [u8; 4] = [0, 0, 0, 1];
 
 /// How long large buffers are kept after they were last needed.
 const SPARE_AFTER: Duration = Duration::from_millis(50);
@@ -47,20 +50,51 @@ pub(crate) struct Coalesce<T> {
     /// Bytes that have arrived, ever; a sign of life.
     heard: Arc<AtomicU64>,
     hold: Hold,
+    /// The stream that something has come for last.
+    stream: [u8; 4],
     pub(crate) watch: GoAwayWatch,
 }
 
-/// Holds back what a [`Coalesce`] would send at the end of a turn.
+/// The stream that a yamux header is about, if this is one: the crate reads each by itself. The control
+/// stream and the connection itself do not count.
+fn stream_of(header: &[u8]) -> Option<[u8; 4]> {
+    let &[_, _, _, _, s, t, u, v, _, _, _, _] = header else {
+        return None;
+    };
+    let id = [s, t, u, v];
+    (id != CONTROL && id != [0; 4]).then_some(id)
+}
+
+/// Holds back what a [`Coalesce`] would send at the end of a turn, and tells what went on in it.
 #[derive(Clone, Default)]
-pub(crate) struct Hold(Arc<AtomicBool>);
+pub(crate) struct Hold(Arc<Held>);
+
+#[derive(Default)]
+struct Held {
+    hold: AtomicBool,
+    /// Something waits to be sent.
+    waits: AtomicBool,
+    /// How many streams were read of, those that took turns counted each time.
+    streams: AtomicUsize,
+}
 
 impl Hold {
     pub(crate) fn set(&self, hold: bool) {
-        self.0.store(hold, Ordering::Relaxed);
+        self.0.hold.store(hold, Ordering::Relaxed);
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.hold.load(Ordering::Relaxed)
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.0.waits.load(Ordering::Relaxed)
+    }
+
+    /// How many streams something has come for since the last call.
+    pub(crate) fn take_streams(&self) -> usize {
+        self.0.streams.swap(0, Ordering::Relaxed)
     }
 }
 
@@ -77,6 +111,7 @@ impl<T> Coalesce<T> {
             spare: None,
             heard,
             hold,
+            stream: CONTROL,
         }
     }
 
@@ -118,6 +153,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
         }
         self.out.clear();
         self.sent = 0;
+        self.hold.0.waits.store(false, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -172,6 +208,12 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncRead for Coal
         }
         let count = this.input.len().min(buf.len());
         this.input.copy_to_slice(&mut buf[..count]);
+        if let Some(id) = stream_of(&buf[..count])
+            && id != this.stream
+        {
+            this.stream = id;
+            this.hold.0.streams.fetch_add(1, Ordering::Relaxed);
+        }
         Poll::Ready(Ok(count))
     }
 }
@@ -192,6 +234,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         }
         let start = self.out.len();
         self.out.extend_from_slice(buf);
+        self.hold.0.waits.store(true, Ordering::Relaxed);
         let this = &mut *self;
         this.watch.watch(&mut this.out[start..]);
         Poll::Ready(Ok(buf.len()))

@@ -5,9 +5,9 @@ use std::time::Duration;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::shared::{Open, Shared};
+use crate::shared::{Opening, Shared};
 use crate::stream::MuxStream;
 
 /// A connection over one byte stream.
@@ -50,15 +50,12 @@ impl Conn for MuxConn {
         shared.check_open()?;
         let over = || Error::new(ErrorKind::Closed, "no more streams");
         let slot = slot.ok_or_else(over)?;
-        let (done, opened) = oneshot::channel();
-        shared.request_open(Open {
-            slot,
-            handle: self.0.clone(),
-            done,
-        });
-        opened
-            .await
-            .map_err(|_| shared.status.error().unwrap_or_else(over))
+        match shared.open(slot, &self.0) {
+            Opening::Done(stream) => Ok(stream),
+            Opening::UnderWay(opened) => opened
+                .await
+                .map_err(|_| shared.status.error().unwrap_or_else(over)),
+        }
     }
 
     async fn accept_stream(&self) -> Result<MuxStream> {

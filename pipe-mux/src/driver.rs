@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use bytes::Buf;
 use pipe_core::wire::{ControlEvent, Hello};
 use pipe_core::{CloseReason, Config, Error, ErrorKind, Liveness, LivenessEvent, Result};
 use tokio::sync::oneshot;
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::Wire;
 use crate::coalesce::Hold;
 use crate::muxer::{Muxer, MuxerStream};
-use crate::shared::{Open, Shared, random, wake};
-use crate::stream::MuxStream;
+use crate::shared::{Chores, Shared, random, wake};
 use crate::stream_core::StreamCore;
+use crate::turns::{Turn, Turns};
 use crate::yamux::YamuxStream;
 
 /// How long the last messages of a connection may take to get out, and the peer to end its side.
@@ -24,6 +25,12 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many streams of the peer may go without an answer. Some implementations stop opening at 256.
 const UNANSWERED: usize = 64;
+
+/// How many streams are kept ready to be opened, at most.
+const MAX_SPARES: usize = 32;
+
+/// How long a stream that was opened may wait to be shown to the peer by its own first bytes.
+const ANNOUNCE_AFTER: Duration = Duration::from_millis(1);
 
 /// How many events of one kind are handled before the others get their turn.
 const BATCH: usize = 64;
@@ -47,14 +54,27 @@ pub(crate) struct Driver<M> {
     heard_before: u64,
     /// Keeps what was written from setting out.
     hold: Hold,
+    /// Several streams had something last; those who were woken for them will have more.
+    crowd: bool,
     /// Whether the last turn was held, and the next one lets everything go.
     held: bool,
+    chores: Chores,
+    /// Streams to be brought to their ends.
+    lingering: Vec<Arc<StreamCore>>,
+    /// Opens wait.
+    opens: bool,
+    /// How many streams were opened in this turn.
+    opened: usize,
+    /// How many were asked for since there were spares last.
+    wanted: usize,
     clock: Liveness,
     alarm: Pin<Box<Sleep>>,
     /// Streams that are to be shown to the peer, or that they were taken, in their order.
-    announcing: Vec<Arc<StreamCore>>,
-    /// How many of them had their turn in which the application may do it by writing.
-    ripe: usize,
+    announcing: VecDeque<Arc<StreamCore>>,
+    /// They have waited long enough for the application to do it by writing.
+    due: bool,
+    /// Runs while they may.
+    patience: Option<Pin<Box<Sleep>>>,
     /// Streams of the peer that it may not know to have come.
     unanswered: Vec<u64>,
     /// What the peer said of streams that have not come yet.
@@ -83,11 +103,18 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             heard,
             heard_before: 0,
             hold,
+            crowd: false,
             held: false,
+            chores: Chores::default(),
+            lingering: Vec::new(),
+            opens: false,
+            opened: 0,
+            wanted: 0,
             clock,
             alarm,
-            announcing: Vec::new(),
-            ripe: 0,
+            announcing: VecDeque::new(),
+            due: false,
+            patience: None,
             unanswered: Vec::new(),
             early: Vec::new(),
             newest: 0,
@@ -103,7 +130,8 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
     }
 
     pub(crate) async fn run(mut self) {
-        let lost = poll_fn(|cx| self.poll_in_turn(cx)).await;
+        let turns = Turns::new(self.shared.driver.clone());
+        let lost = poll_fn(|cx| turns.poll(cx, |cx| self.take_turn(cx))).await;
         self.hold.set(false);
         if let Err(error) = lost {
             self.greet(Err(error.clone()));
@@ -115,55 +143,63 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         }
         // The last messages get out, unless the peer does not take them.
         let closing = poll_fn(|cx| {
-            // The resets leave while the multiplexer runs; streams of the peer that come now are reset.
-            for _ in 0..if plain { BATCH } else { 0 } {
-                if !matches!(self.muxer.poll_accept(cx), Poll::Ready(Ok(Some(_)))) {
-                    break;
-                }
-            }
-            if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
-                return Poll::Ready(());
-            }
-            if self.control.is_none() || self.output_is_empty() {
-                return self.muxer.poll_close(cx).map(|_| ());
-            }
-            while let Poll::Ready(next) = self.muxer.poll_accept(cx) {
-                if !matches!(next, Ok(Some(_))) {
-                    return Poll::Ready(());
-                }
-            }
-            Poll::Pending
+            turns.poll(cx, |cx| match self.poll_close(cx, plain) {
+                Poll::Ready(()) => Turn::Over(()),
+                Poll::Pending => Turn::Wait,
+            })
         });
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 
-    /// Polls twice for each time that it is woken, and holds the output back until the second: whoever
-    /// the first one has woken adds to it meanwhile, and it leaves in one piece.
-    fn poll_in_turn(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.held = !self.held;
-        self.hold.set(self.held);
-        let ended = self.poll(cx);
-        let unripe = self.ripe < self.announcing.len();
-        self.ripe = self.announcing.len();
-        if ended.is_pending() && (self.held || unripe) {
-            cx.waker().wake_by_ref();
+    fn poll_close(&mut self, cx: &mut Context<'_>, plain: bool) -> Poll<()> {
+        // The resets leave while the multiplexer runs; streams of the peer that come now are reset.
+        for _ in 0..if plain { BATCH } else { 0 } {
+            if !matches!(self.muxer.poll_accept(cx), Poll::Ready(Ok(Some(_)))) {
+                break;
+            }
         }
-        ended
+        if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
+            return Poll::Ready(());
+        }
+        if self.control.is_none() || self.output_is_empty() {
+            return self.muxer.poll_close(cx).map(|_| ());
+        }
+        while let Poll::Ready(next) = self.muxer.poll_accept(cx) {
+            if !matches!(next, Ok(Some(_))) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Where several streams had something for this side, those that were woken for them get their turns
+    /// before anything is sent: what they have to say leaves in one piece.
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> Turn<Result<()>> {
+        self.held = self.crowd && !self.held;
+        self.hold.set(self.held);
+        if let Poll::Ready(ended) = self.poll(cx) {
+            return Turn::Over(ended);
+        }
+        let streams = self.hold.take_streams() + std::mem::take(&mut self.opened);
+        if streams > 0 {
+            self.crowd = streams > 1;
+        }
+        self.held &= self.hold.is_waiting();
+        if self.held { Turn::Yield } else { Turn::Wait }
     }
 
     /// Ready when the connection has ended, with the error if it was lost.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        self.shared.register_driver(cx.waker());
         loop {
             if self.shared.status.reason().is_some() {
                 return Poll::Ready(Ok(()));
             }
             let mut progress = false;
             progress |= self.poll_handshake(cx)?;
-            progress |= self.poll_opens(cx)?;
+            self.take_chores()?;
+            self.poll_opens(cx)?;
             self.poll_announcing(cx);
             self.poll_lingering(cx)?;
-            self.shared.settle_debts();
             if let Poll::Ready(sent) = self.poll_control_output(cx) {
                 sent?;
             }
@@ -177,10 +213,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                     Poll::Pending => break,
                 }
             }
-            self.confirm_ends()?;
             progress |= self.poll_control_input(cx)?;
             self.poll_clock(cx);
-            if !progress {
+            if !progress && !self.shared.has_chores() {
                 return Poll::Pending;
             }
         }
@@ -200,47 +235,85 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         }
     }
 
-    fn poll_opens(&mut self, cx: &mut Context<'_>) -> Result<bool> {
-        if self.ready.is_some() {
-            return Ok(false);
+    /// Takes over what handles and streams have left to do.
+    fn take_chores(&mut self) -> Result<()> {
+        if !self.shared.take_chores(&mut self.chores) {
+            return Ok(());
         }
-        let mut progress = false;
-        while !self.shared.inner.lock().opens.is_empty() {
-            let Poll::Ready(io) = self.muxer.poll_open(cx) else {
-                break;
-            };
-            let io = io?;
-            let open = self.shared.inner.lock().opens.pop_front();
-            // The stream of an open that was given up in the queue is not announced.
-            let open = open.filter(|open| !open.done.is_closed());
-            let Some(Open { slot, handle, done }) = open else {
-                continue;
-            };
-            let stream = Arc::new(StreamCore::new(io, self.shared.wire, Some(slot)));
-            self.shared.insert(&stream);
-            self.announcing.push(stream.clone());
-            // Whoever asked may have given up; then the stream is dropped here, which resets it.
-            let _ = done.send(MuxStream::new(stream, handle));
-            progress = true;
+        self.opens |= std::mem::take(&mut self.chores.opens);
+        self.due |= std::mem::take(&mut self.chores.show);
+        self.wanted += self.chores.opened.len();
+        self.announcing.extend(self.chores.opened.drain(..));
+        self.lingering.append(&mut self.chores.lingering);
+        // Ends that were read before the muxer's next turn were no loss of the connection.
+        for stream in self.chores.doubtful.drain(..) {
+            let waker = stream.state.lock().confirm_end()?;
+            if waker.is_some() {
+                self.shared.settle(&stream);
+                wake(waker);
+            }
         }
-        Ok(progress)
+        Ok(())
     }
 
-    /// Shows opened streams to the peer and accepted ones that they were taken, in their order. Each
-    /// waits for one turn, in which its application may write to it: that does the same.
+    /// Opens the streams that are waited for, and as many to spare as were opened lately.
+    fn poll_opens(&mut self, cx: &mut Context<'_>) -> Result<()> {
+        if self.ready.is_some() {
+            return Ok(());
+        }
+        while self.opens
+            && let Poll::Ready(io) = self.muxer.poll_open(cx)
+        {
+            self.opens = self.shared.stock(io?);
+            self.opened += usize::from(self.opens);
+        }
+        // A plain peer would hear of those that are never used.
+        if self.wanted > 0 && !self.opens && self.shared.wire == Wire::Pipe {
+            let wanted = std::mem::take(&mut self.wanted).min(MAX_SPARES);
+            for _ in self.shared.spares()..wanted {
+                let Poll::Ready(io) = self.muxer.poll_open(cx) else {
+                    break;
+                };
+                self.shared.stock(io?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows opened streams to the peer and accepted ones that they were taken, in their order, unless
+    /// the application does it soon by writing.
     fn poll_announcing(&mut self, cx: &mut Context<'_>) {
-        let shown = self.announcing[..self.ripe]
-            .iter()
-            .take_while(|stream| self.shared.poll_show(stream, cx).is_ready())
-            .count();
-        self.announcing.drain(..shown);
-        self.ripe -= shown;
+        let known = |stream: &Arc<StreamCore>| stream.state.lock().is_known();
+        while self.announcing.front().is_some_and(known) {
+            self.announcing.pop_front();
+        }
+        if self.announcing.is_empty() {
+            self.due = false;
+            return;
+        }
+        if !self.due {
+            let patience = self
+                .patience
+                .get_or_insert_with(|| Box::pin(sleep(ANNOUNCE_AFTER)));
+            if patience.as_mut().poll(cx).is_pending() {
+                return;
+            }
+            self.due = true;
+        }
+        self.patience = None;
+        while let Some(stream) = self.announcing.front() {
+            if self.shared.poll_show(stream, cx).is_pending() {
+                return;
+            }
+            self.announcing.pop_front();
+        }
+        self.due = false;
     }
 
     /// Lets the peer know that its stream has come: soon, or together with others.
     fn answer(&mut self, stream: &Arc<StreamCore>) {
         if self.shared.wire == Wire::Raw {
-            return self.announcing.push(stream.clone());
+            return self.announcing.push_back(stream.clone());
         }
         self.unanswered.push(stream.id);
         if self.unanswered.len() < UNANSWERED {
@@ -250,15 +323,17 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             if let Some(stream) = self.shared.stream(id)
                 && !stream.state.lock().acked
             {
-                self.announcing.push(stream);
+                self.announcing.push_back(stream);
+                self.due = true;
             }
         }
     }
 
+    /// Brings streams to their ends.
     fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        let mut lingering = std::mem::take(&mut self.shared.inner.lock().lingering);
         let mut broken = Ok(());
-        lingering.retain(|stream| {
+        let shared = &self.shared;
+        self.lingering.retain(|stream| {
             let mut state = stream.state.lock();
             match state.poll_linger(cx) {
                 Poll::Pending => return true,
@@ -267,12 +342,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             }
             state.lingers = false;
             drop(state);
-            self.shared.settle_in_turn(stream);
+            shared.settle_in_turn(stream);
             false
         });
-        let mut inner = self.shared.inner.lock();
-        lingering.append(&mut inner.lingering);
-        inner.lingering = lingering;
         broken
     }
 
@@ -298,19 +370,6 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         let _ = self.shared.backlog.push(stream);
         let early = std::mem::take(&mut self.early);
         early.into_iter().try_for_each(|event| self.handle(event))
-    }
-
-    /// Doubtful ends that were read before this turn of the muxer were no loss of the connection.
-    fn confirm_ends(&self) -> Result<()> {
-        let doubtful = std::mem::take(&mut self.shared.inner.lock().doubtful);
-        for stream in doubtful {
-            let waker = stream.state.lock().confirm_end()?;
-            if waker.is_some() {
-                self.shared.settle(&stream);
-                wake(waker);
-            }
-        }
-        Ok(())
     }
 
     /// The multiplexer's connection has ended: what the peer said before still counts, its close above

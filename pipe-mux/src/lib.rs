@@ -17,13 +17,16 @@ mod go_away;
 mod listener;
 mod muxer;
 mod shared;
+mod shared_socket;
 mod stream;
 mod stream_core;
+mod turns;
 mod yamux;
 
 pub use builder::{Mux, MuxBuilder, Wire};
 pub use conn::MuxConn;
 pub use listener::{Acceptor, MuxListener};
+pub use shared_socket::{FirstByte, SharedSocket};
 pub use stream::{MuxRecvStream, MuxSendStream, MuxStream};
 
 /// The streams of the multiplexer in use.

@@ -1,26 +1,26 @@
 use std::any::Any;
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use pipe_core::wire::{Control, Hello, PING_LEN};
 use pipe_core::{
     Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
-    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
+    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlot, StreamSlots,
 };
 use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use crate::Wire;
 use crate::conn::Handle;
 use crate::stream::MuxStream;
 use crate::stream_core::{PeerWindows, StreamCore, StreamState};
+use crate::turns::DriverWaker;
 use crate::yamux::WINDOW;
+use crate::{InnerStream, Wire};
 
 /// How many pings may be under way. Further ones wait.
 const MAX_PINGS: usize = 64;
@@ -45,7 +45,9 @@ pub(crate) struct Shared {
     /// Told when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
     pub(crate) inner: Mutex<Inner>,
-    driver: AtomicWaker,
+    /// There are chores.
+    busy: AtomicBool,
+    pub(crate) driver: Arc<DriverWaker>,
     ping_places: Arc<Semaphore>,
     opened: AtomicU64,
     accepted: AtomicU64,
@@ -56,13 +58,13 @@ pub(crate) struct Inner {
     pub(crate) control: Option<Control>,
     pub(crate) streams: HashMap<u64, Arc<StreamCore>, FxBuildHasher>,
     /// Opens that the driver has to do; bounded by the slots.
-    pub(crate) opens: VecDeque<Open>,
+    opens: VecDeque<Open>,
+    /// Streams of the multiplexer that the peer does not see, ready to be opened; a few.
+    spares: VecDeque<InnerStream>,
     /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
     unshown: VecDeque<u64>,
-    /// Streams that the driver has to look at or bring to their ends; bounded by the streams.
-    pub(crate) lingering: Vec<Arc<StreamCore>>,
-    /// Streams whose end has to be confirmed; bounded by the streams.
-    pub(crate) doubtful: Vec<Arc<StreamCore>>,
+    /// What the driver has to do next.
+    chores: Chores,
     /// How many of the streams the peer opened.
     pub(crate) theirs: usize,
     /// Streams that owe the peer a word; bounded by the streams.
@@ -76,11 +78,33 @@ pub(crate) struct Inner {
     ended_idle: bool,
 }
 
+/// What streams and handles leave to the driver.
+#[derive(Default)]
+pub(crate) struct Chores {
+    /// Streams that it has to look at or bring to their ends; bounded by the streams.
+    pub(crate) lingering: Vec<Arc<StreamCore>>,
+    /// Streams whose end has to be confirmed; bounded by the streams.
+    pub(crate) doubtful: Vec<Arc<StreamCore>>,
+    /// Streams that were opened, in their order; bounded by the slots.
+    pub(crate) opened: Vec<Arc<StreamCore>>,
+    /// The opened streams have to be shown to the peer at once.
+    pub(crate) show: bool,
+    /// Opens wait.
+    pub(crate) opens: bool,
+}
+
 /// An open that the driver has to do.
-pub(crate) struct Open {
-    pub(crate) slot: pipe_core::StreamSlot,
-    pub(crate) handle: Arc<Handle>,
-    pub(crate) done: oneshot::Sender<MuxStream>,
+struct Open {
+    slot: StreamSlot,
+    handle: Arc<Handle>,
+    done: oneshot::Sender<MuxStream>,
+}
+
+/// What comes of opening a stream.
+pub(crate) enum Opening {
+    Done(MuxStream),
+    /// The driver does it.
+    UnderWay(oneshot::Receiver<MuxStream>),
 }
 
 struct Ping {
@@ -148,9 +172,9 @@ impl Shared {
                 control,
                 streams: HashMap::default(),
                 opens: VecDeque::new(),
+                spares: VecDeque::new(),
                 unshown: VecDeque::new(),
-                lingering: Vec::new(),
-                doubtful: Vec::new(),
+                chores: Chores::default(),
                 theirs: 0,
                 owing: Vec::new(),
                 pings: HashMap::new(),
@@ -161,16 +185,12 @@ impl Shared {
                 drain_seen: false,
                 ended_idle: false,
             }),
-            driver: AtomicWaker::new(),
+            busy: AtomicBool::new(false),
+            driver: DriverWaker::new(),
             ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
             opened: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
         })
-    }
-
-    /// The driver is to be woken when a handle or stream has something for it.
-    pub(crate) fn register_driver(&self, waker: &Waker) {
-        self.driver.register(waker);
     }
 
     pub(crate) fn wake_driver(&self) {
@@ -204,16 +224,100 @@ impl Shared {
         Ok(())
     }
 
-    /// Registers an open with the driver. After the end it is dropped, which its caller notices.
-    pub(crate) fn request_open(&self, open: Open) {
+    /// Opens a stream: at once where the multiplexer has one to spare, by the driver otherwise. After the
+    /// end of the connection nothing comes of it.
+    pub(crate) fn open(&self, slot: StreamSlot, handle: &Arc<Handle>) -> Opening {
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() {
             drop(inner);
-            return drop(open);
+            return Opening::UnderWay(oneshot::channel().1);
         }
-        inner.opens.push_back(open);
+        let spare = if inner.opens.is_empty() {
+            inner.spares.pop_front()
+        } else {
+            None
+        };
+        let handle = handle.clone();
+        let opening = if let Some(io) = spare {
+            let stream = self.adopt(&mut inner, io, slot);
+            Opening::Done(MuxStream::new(stream, handle))
+        } else {
+            let (done, opened) = oneshot::channel();
+            inner.opens.push_back(Open { slot, handle, done });
+            inner.chores.opens = true;
+            Opening::UnderWay(opened)
+        };
         drop(inner);
+        self.call_driver();
+        opening
+    }
+
+    /// Takes in a stream of the multiplexer for the next open. Returns whether there was one that waits.
+    pub(crate) fn stock(&self, io: InnerStream) -> bool {
+        let mut inner = self.inner.lock();
+        inner.spares.push_back(io);
+        loop {
+            let Some(Open { slot, handle, done }) = inner.opens.pop_front() else {
+                return false;
+            };
+            // The oldest first: numbers go by the order of the opens.
+            if !done.is_closed()
+                && let Some(io) = inner.spares.pop_front()
+            {
+                let stream = self.adopt(&mut inner, io, slot);
+                drop(inner);
+                // Whoever asked may have given up; then the stream is dropped here, which resets it.
+                let _ = done.send(MuxStream::new(stream, handle));
+                return true;
+            }
+            // An open that was given up while it waited; its handle may have been the last one.
+            drop(inner);
+            drop((slot, handle));
+            inner = self.inner.lock();
+        }
+    }
+
+    /// How many streams are ready to be opened.
+    pub(crate) fn spares(&self) -> usize {
+        self.inner.lock().spares.len()
+    }
+
+    /// Makes a stream of the multiplexer one that this side has opened.
+    fn adopt(&self, inner: &mut Inner, io: InnerStream, slot: StreamSlot) -> Arc<StreamCore> {
+        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
+        self.insert_into(inner, &stream);
+        inner.unshown.push_back(stream.id);
+        inner.chores.opened.push(stream.clone());
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        stream
+    }
+
+    /// Takes the chores of the driver, and tells the peer what is owed to it. Returns whether there were
+    /// any. `chores` has to be empty.
+    pub(crate) fn take_chores(&self, chores: &mut Chores) -> bool {
+        if !self.busy.swap(false, Ordering::AcqRel) {
+            return false;
+        }
+        let mut inner = self.inner.lock();
+        std::mem::swap(&mut inner.chores, chores);
+        self.settle_debts(&mut inner);
+        true
+    }
+
+    pub(crate) fn has_chores(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
+    }
+
+    /// There is something new for the driver.
+    fn call_driver(&self) {
+        self.busy.store(true, Ordering::Release);
         self.wake_driver();
+    }
+
+    /// Has the streams that were opened shown to the peer now: somebody waits for its answer.
+    pub(crate) fn show_opened(&self) {
+        self.inner.lock().chores.show = true;
+        self.call_driver();
     }
 
     /// What the peer has said of itself.
@@ -244,20 +348,19 @@ impl Shared {
     /// Puts a stream on the list of those that owe the peer a word.
     pub(crate) fn owe(&self, stream: &Arc<StreamCore>) {
         self.inner.lock().owing.push(stream.clone());
-        self.wake_driver();
+        self.call_driver();
     }
 
     /// Has the driver look whether the end of a stream was that of the connection.
     pub(crate) fn doubt(&self, stream: &Arc<StreamCore>) {
-        self.inner.lock().doubtful.push(stream.clone());
-        self.wake_driver();
+        self.inner.lock().chores.doubtful.push(stream.clone());
+        self.call_driver();
     }
 
     /// Tells the peer what is owed to it.
-    pub(crate) fn settle_debts(&self) {
-        let mut inner = self.inner.lock();
-        let owing = std::mem::take(&mut inner.owing);
-        for stream in &owing {
+    fn settle_debts(&self, inner: &mut Inner) {
+        let mut owing = std::mem::take(&mut inner.owing);
+        for stream in owing.drain(..) {
             let mut state = stream.state.lock();
             state.owes = false;
             let bytes = std::mem::take(&mut state.unreturned);
@@ -273,6 +376,7 @@ impl Shared {
                 control.taken(stream.id);
             }
         }
+        inner.owing = owing;
     }
 
     /// The peer has room again, or will not need it.
@@ -286,25 +390,21 @@ impl Shared {
 
     /// Takes a stream into the table.
     pub(crate) fn insert(&self, stream: &Arc<StreamCore>) {
-        let mut inner = self.inner.lock();
+        self.insert_into(&mut self.inner.lock(), stream);
+    }
+
+    fn insert_into(&self, inner: &mut Inner, stream: &Arc<StreamCore>) {
         if self.status.reason().is_some() {
             stream.state.lock().end();
         } else {
             inner.streams.insert(stream.id, stream.clone());
             inner.theirs += usize::from(!stream.ours);
-            if stream.ours {
-                inner.unshown.push_back(stream.id);
-            }
-        }
-        drop(inner);
-        if stream.ours {
-            self.opened.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Does something with a stream that this side opened that may show it to the peer. Streams are
     /// shown in the order in which they were opened: one whose turn has not come waits for the driver,
-    /// which shows all of them soon.
+    /// which shows all of them now.
     pub(crate) fn poll_first<R>(
         &self,
         stream: &StreamCore,
@@ -316,6 +416,9 @@ impl Shared {
         let turn = inner.unshown.front() == Some(&stream.id);
         if !state.shown && !turn && self.status.reason().is_none() {
             state.writer = Some(cx.waker().clone());
+            inner.chores.show = true;
+            drop((state, inner));
+            self.call_driver();
             return Poll::Pending;
         }
         let done = act(&mut state, cx);
@@ -356,7 +459,7 @@ impl Shared {
     /// has to bring it to its end, and whether it can be forgotten.
     pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
         if self.settle_in_turn(stream) {
-            self.wake_driver();
+            self.call_driver();
         }
     }
 
@@ -381,7 +484,8 @@ impl Shared {
         let mut work = newly_done;
         if (newly_done && !state.is_closed() || state.is_cut_short()) && !state.lingers {
             state.lingers = true;
-            inner.lingering.push(stream.clone());
+            inner.chores.lingering.push(stream.clone());
+            self.busy.store(true, Ordering::Release);
             work = true;
         }
         // A plain stream that the peer has not ended still counts in the multiplexer.

@@ -159,6 +159,10 @@ impl SendStream for MuxSendStream {
                 }
             }
             state.writer = Some(cx.waker().clone());
+            if !state.shown {
+                drop(state);
+                self.0.shared().show_opened();
+            }
             Poll::Pending
         })
         .await
@@ -189,7 +193,11 @@ impl AsyncRead for MuxRecvStream {
         let done = !state.done && state.is_done();
         let doubtful = state.doubtful_end && !doubted;
         let owes = shared.has_read(&mut state);
+        let waits_unshown = read.is_pending() && !state.shown;
         drop(state);
+        if waits_unshown {
+            shared.show_opened();
+        }
         if doubtful {
             shared.doubt(&end.stream);
         }

@@ -414,9 +414,14 @@ impl StreamState {
         self.io.as_ref().is_none_or(MuxerStream::is_cut)
     }
 
+    /// Whether the peer can see the stream, and that it was taken.
+    pub(crate) fn is_known(&self) -> bool {
+        self.shown && self.acked
+    }
+
     /// Shows the stream to the peer, or that it was taken, unless something else of it has done so.
     pub(crate) fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !(self.shown && self.acked) {
+        if !self.is_known() {
             if let Some(io) = &mut self.io {
                 // An error means that the connection has ended.
                 let _ = ready!(io.poll_announce(cx));

@@ -3,14 +3,14 @@ use std::io;
 use std::sync::Arc;
 
 use pipe_core::{Addr, Config, Error, ErrorKind, Result};
-use pipe_mux::{Mux, MuxBuilder, MuxListener, Wire};
+use pipe_mux::{Mux, MuxBuilder, MuxListener, SharedSocket, Wire};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::door::{Door, Upgrade};
 use crate::host_port::HostPort;
 use crate::race;
-use crate::socket::{SharedSocket, SocketOptions};
+use crate::socket::SocketOptions;
 
 /// How connections are made: what `tcp://` and `tls://` have in common.
 #[derive(Clone, Debug, Default)]
@@ -30,7 +30,7 @@ impl Setup {
         &self,
         socket: TcpStream,
         wire: Wire,
-    ) -> Result<(SharedSocket, MuxBuilder)> {
+    ) -> Result<(SharedSocket<TcpStream>, MuxBuilder)> {
         self.options.apply(&socket)?;
         let socket = Arc::new(socket);
         let mux = Mux::builder()

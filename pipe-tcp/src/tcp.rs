@@ -1,13 +1,13 @@
 use std::net::SocketAddr;
 
 use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
-use pipe_mux::{MuxConn, MuxListener, Wire};
+use pipe_mux::{FirstByte, MuxConn, MuxListener, Wire};
 use tokio::net::TcpStream;
 
 use crate::door::Upgrade;
 use crate::host_port::{HostPort, to_addr};
 use crate::setup::{Setup, bind};
-use crate::socket::{FirstByte, SocketOptions};
+use crate::socket::SocketOptions;
 
 const SCHEME: &str = "tcp";
 
@@ -106,7 +106,8 @@ impl Upgrade for TcpUpgrade {
 /// The error of a handshake with a peer that speaks TLS, which nobody would guess from what the
 /// multiplexer makes of it.
 fn blame_tls(error: Error, first: &FirstByte, who: &str, addr: &Addr) -> Error {
-    if !first.is_tls() {
+    // A record of TLS: an alert or a handshake (RFC 8446, section 5.1).
+    if !matches!(first.get(), Some(0x15 | 0x16)) {
         return error;
     }
     let why = format!("no connection at {addr}: {who} speaks TLS, which tls:// is for");

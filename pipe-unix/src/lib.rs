@@ -7,7 +7,6 @@ mod connect;
 mod listening;
 mod path_lock;
 mod place;
-mod shared_socket;
 mod unix;
 
 pub use pipe_mux::{MuxConn, MuxListener, MuxStream, Wire};

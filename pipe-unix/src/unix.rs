@@ -4,14 +4,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use pipe_core::{Addr, Config, Error, ErrorKind, PeerIdentity, Result, Transport, UnixCredentials};
-use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, Wire};
+use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wire};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::connect::connect;
 use crate::listening::{Listening, listen};
 use crate::place::{Place, SCHEME};
-use crate::shared_socket::SharedSocket;
 
 /// The transport of `unix:///path`: yamux over the stream sockets of this machine.
 ///
@@ -169,7 +168,11 @@ impl Acceptor for UnixDoor {
     }
 }
 
-fn set_up(socket: UnixStream, config: &Config, wire: Wire) -> Result<(SharedSocket, MuxBuilder)> {
+fn set_up(
+    socket: UnixStream,
+    config: &Config,
+    wire: Wire,
+) -> Result<(SharedSocket<UnixStream>, MuxBuilder)> {
     let identity = credentials(&socket)?;
     let socket = Arc::new(socket);
     let mux = Mux::builder()
@@ -177,7 +180,7 @@ fn set_up(socket: UnixStream, config: &Config, wire: Wire) -> Result<(SharedSock
         .wire(wire)
         .identity(Some(PeerIdentity::Unix(identity)))
         .inner(socket.clone());
-    Ok((SharedSocket(socket), mux))
+    Ok((SharedSocket::new(socket), mux))
 }
 
 fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {

@@ -1,0 +1,198 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use futures::task::AtomicWaker;
+
+/// The driver waits: a wake-up goes to its task.
+const WAITING: u8 = 0;
+/// The driver has its turn: a wake-up is noted.
+const RUNNING: u8 = 1;
+/// The driver was woken and has not had its turn yet.
+const WOKEN: u8 = 2;
+
+/// How many turns in a row the driver takes before it lets other tasks run.
+const MAX_TURNS: usize = 8;
+
+/// Wakes the driver.
+///
+/// What wakes it during its turn gives it another turn right afterwards, and is no business of the
+/// runtime's: a task that is woken while it runs goes to the end of a queue, and another worker is woken
+/// to take it from there, which costs more than the turn itself. The multiplexer wakes its own task each
+/// time it has looked at every one of its streams, however few they are, and streams do it from other
+/// threads.
+pub(crate) struct DriverWaker {
+    state: AtomicU8,
+    task: AtomicWaker,
+}
+
+impl DriverWaker {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            state: AtomicU8::new(WAITING),
+            task: AtomicWaker::new(),
+        })
+    }
+
+    pub(crate) fn wake(&self) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == WAITING {
+            self.task.wake();
+        }
+    }
+}
+
+impl Wake for DriverWaker {
+    fn wake(self: Arc<Self>) {
+        Self::wake(&self);
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        Self::wake(self);
+    }
+}
+
+/// What came of a turn.
+pub(crate) enum Turn<R> {
+    Over(R),
+    /// There is nothing to do until it is woken.
+    Wait,
+    /// Other tasks are to run first.
+    Yield,
+}
+
+/// Gives the driver its turns.
+pub(crate) struct Turns {
+    driver: Arc<DriverWaker>,
+    waker: Waker,
+}
+
+impl Turns {
+    pub(crate) fn new(driver: Arc<DriverWaker>) -> Self {
+        let waker = Waker::from(driver.clone());
+        Self { driver, waker }
+    }
+
+    /// Takes turns until there is nothing to do.
+    pub(crate) fn poll<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut turn: impl FnMut(&mut Context<'_>) -> Turn<R>,
+    ) -> Poll<R> {
+        let DriverWaker { state, task } = &*self.driver;
+        task.register(cx.waker());
+        for _ in 0..MAX_TURNS {
+            // Takes in what was prepared before the wake-up.
+            state.swap(RUNNING, Ordering::AcqRel);
+            match turn(&mut Context::from_waker(&self.waker)) {
+                Turn::Over(result) => return Poll::Ready(result),
+                Turn::Yield => break,
+                Turn::Wait => {}
+            }
+            let quiet =
+                state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
+            if quiet.is_ok() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    struct Fixture {
+        driver: Arc<DriverWaker>,
+        turns: Turns,
+        count: Arc<Count>,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let driver = DriverWaker::new();
+            Self {
+                turns: Turns::new(driver.clone()),
+                driver,
+                count: Arc::default(),
+            }
+        }
+
+        /// Polls. Returns how many turns that took.
+        fn poll(&self, mut turn: impl FnMut(usize, &mut Context<'_>) -> Turn<()>) -> usize {
+            let waker = Waker::from(self.count.clone());
+            let mut taken = 0;
+            let _ = self.turns.poll(&mut Context::from_waker(&waker), |cx| {
+                taken += 1;
+                turn(taken, cx)
+            });
+            taken
+        }
+
+        fn woken(&self) -> usize {
+            self.count.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_wake_up_between_turns_goes_to_the_task_once() {
+        let f = Fixture::new();
+        assert_eq!(f.poll(|_, _| Turn::Wait), 1);
+        assert_eq!(f.woken(), 0);
+        f.driver.wake();
+        f.driver.wake();
+        assert_eq!(f.woken(), 1);
+        assert_eq!(f.poll(|_, _| Turn::Wait), 1);
+        f.driver.wake();
+        assert_eq!(f.woken(), 1);
+    }
+
+    #[test]
+    fn a_wake_up_during_a_turn_gives_another_turn_at_once() {
+        let f = Fixture::new();
+        let turns = f.poll(|turn, cx| {
+            if turn < 3 {
+                cx.waker().wake_by_ref();
+            }
+            Turn::Wait
+        });
+        assert_eq!((turns, f.woken()), (3, 0));
+        f.driver.wake();
+        assert_eq!(f.woken(), 1);
+    }
+
+    #[test]
+    fn a_driver_that_never_rests_lets_others_run() {
+        let f = Fixture::new();
+        let busy = |_, cx: &mut Context<'_>| {
+            cx.waker().wake_by_ref();
+            Turn::Wait
+        };
+        assert_eq!((f.poll(busy), f.woken()), (MAX_TURNS, 1));
+        assert_eq!((f.poll(busy), f.woken()), (MAX_TURNS, 1));
+    }
+
+    #[test]
+    fn a_driver_that_yields_is_polled_again() {
+        let f = Fixture::new();
+        assert_eq!((f.poll(|_, _| Turn::Yield), f.woken()), (1, 1));
+        // It is on its way already.
+        f.driver.wake();
+        assert_eq!(f.woken(), 0);
+        assert_eq!((f.poll(|_, _| Turn::Wait), f.woken()), (1, 0));
+        f.driver.wake();
+        assert_eq!(f.woken(), 1);
+    }
+}
