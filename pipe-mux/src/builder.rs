@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::coalesce::{Coalesce, Hold};
+use crate::coalesce::Coalesce;
 use crate::conn::MuxConn;
 use crate::driver::Driver;
 use crate::shared::{NewConn, Shared};
@@ -216,18 +216,10 @@ impl MuxBuilder {
         let conn = MuxConn::new(shared.clone());
 
         let heard = Arc::new(AtomicU64::new(0));
-        let hold = Hold::default();
-        let io = Coalesce::new(io, heard.clone(), hold.clone());
+        let io = Coalesce::new(io, heard.clone());
         let muxer = Yamux::new(io, mode, max_streams);
         let (ready, hello) = oneshot::channel();
-        let driver = Driver::new(
-            muxer,
-            shared.clone(),
-            mode == Mode::Client,
-            heard,
-            hold,
-            ready,
-        );
+        let driver = Driver::new(muxer, shared.clone(), mode == Mode::Client, heard, ready);
         tokio::spawn(driver.run());
 
         let greeted = match timeout(limit, hello).await {

@@ -1,7 +1,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -22,9 +22,6 @@ const READ_LARGE: usize = 64 * 1024;
 /// How much is read at once otherwise, and kept while nothing arrives, in bytes.
 const READ_SMALL: usize = 2 * 1024;
 
-/// The number of the control stream in a yamux header: the first one of the client.
-const CONTROL: [u8; 4] = [0, 0, 0, 1];
-
 /// How long large buffers are kept after they were last needed.
 const SPARE_AFTER: Duration = Duration::from_millis(50);
 
@@ -32,8 +29,7 @@ const SPARE_AFTER: Duration = Duration::from_millis(50);
 /// flushes after each.
 ///
 /// `poll_flush` does nothing: what was written is sent when the multiplexer has nothing more to read,
-/// that is, once in each turn of its task, or when much has gathered; and not while its owner
-/// [holds](Hold) it. Reads take in much at once. Buffers are as large as what they hold, and small
+/// that is, once in each turn of its task, or when much has gathered. Reads take in much at once. Buffers are as large as what they hold, and small
 /// again soon after the stream falls idle.
 pub(crate) struct Coalesce<T> {
     io: T,
@@ -49,57 +45,11 @@ pub(crate) struct Coalesce<T> {
     spare: Option<Pin<Box<Sleep>>>,
     /// Bytes that have arrived, ever; a sign of life.
     heard: Arc<AtomicU64>,
-    hold: Hold,
-    /// The stream that something has come for last.
-    stream: [u8; 4],
     pub(crate) watch: GoAwayWatch,
 }
 
-/// The stream that a yamux header is about, if this is one: the crate reads each by itself. The control
-/// stream and the connection itself do not count.
-fn stream_of(header: &[u8]) -> Option<[u8; 4]> {
-    let &[_, _, _, _, s, t, u, v, _, _, _, _] = header else {
-        return None;
-    };
-    let id = [s, t, u, v];
-    (id != CONTROL && id != [0; 4]).then_some(id)
-}
-
-/// Holds back what a [`Coalesce`] would send at the end of a turn, and tells what went on in it.
-#[derive(Clone, Default)]
-pub(crate) struct Hold(Arc<Held>);
-
-#[derive(Default)]
-struct Held {
-    hold: AtomicBool,
-    /// Something waits to be sent.
-    waits: AtomicBool,
-    /// How many streams were read of, those that took turns counted each time.
-    streams: AtomicUsize,
-}
-
-impl Hold {
-    pub(crate) fn set(&self, hold: bool) {
-        self.0.hold.store(hold, Ordering::Relaxed);
-    }
-
-    fn is_set(&self) -> bool {
-        self.0.hold.load(Ordering::Relaxed)
-    }
-
-    /// Whether something waits to be sent.
-    pub(crate) fn is_waiting(&self) -> bool {
-        self.0.waits.load(Ordering::Relaxed)
-    }
-
-    /// How many streams something has come for since the last call.
-    pub(crate) fn take_streams(&self) -> usize {
-        self.0.streams.swap(0, Ordering::Relaxed)
-    }
-}
-
 impl<T> Coalesce<T> {
-    pub(crate) fn new(io: T, heard: Arc<AtomicU64>, hold: Hold) -> Self {
+    pub(crate) fn new(io: T, heard: Arc<AtomicU64>) -> Self {
         Self {
             io,
             watch: GoAwayWatch::default(),
@@ -110,8 +60,6 @@ impl<T> Coalesce<T> {
             needed: false,
             spare: None,
             heard,
-            hold,
-            stream: CONTROL,
         }
     }
 
@@ -153,7 +101,6 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
         }
         self.out.clear();
         self.sent = 0;
-        self.hold.0.waits.store(false, Ordering::Relaxed);
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
@@ -164,9 +111,7 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> Coalesce<T> {
         match filled {
             Poll::Pending => {
                 // The turn is over: whatever was written sets out.
-                if !self.hold.is_set()
-                    && let Poll::Ready(Err(error)) = self.poll_send(cx)
-                {
+                if let Poll::Ready(Err(error)) = self.poll_send(cx) {
                     return Poll::Ready(Err(error));
                 }
                 self.poll_spare(cx);
@@ -208,12 +153,6 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncRead for Coal
         }
         let count = this.input.len().min(buf.len());
         this.input.copy_to_slice(&mut buf[..count]);
-        if let Some(id) = stream_of(&buf[..count])
-            && id != this.stream
-        {
-            this.stream = id;
-            this.hold.0.streams.fetch_add(1, Ordering::Relaxed);
-        }
         Poll::Ready(Ok(count))
     }
 }
@@ -234,7 +173,6 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin> AsyncWrite for Coa
         }
         let start = self.out.len();
         self.out.extend_from_slice(buf);
-        self.hold.0.waits.store(true, Ordering::Relaxed);
         let this = &mut *self;
         this.watch.watch(&mut this.out[start..]);
         Poll::Ready(Ok(buf.len()))
@@ -282,7 +220,7 @@ mod tests {
     async fn a_socket_that_takes_a_part_at_a_time_does_not_make_the_buffer_grow() {
         const FRAMES: usize = 2000;
         let (near, mut far) = duplex(10_000);
-        let mut coalesce = Coalesce::new(near, Arc::default(), Hold::default());
+        let mut coalesce = Coalesce::new(near, Arc::default());
         // Data frames of yamux, each behind its header.
         let body = vec![7; 16 * 1024];
         let mut header = [0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];

@@ -13,11 +13,10 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::Wire;
-use crate::coalesce::Hold;
 use crate::muxer::{Muxer, MuxerStream};
 use crate::shared::{Chores, Shared, random, wake};
 use crate::stream_core::StreamCore;
-use crate::turns::{Turn, Turns};
+use crate::turns::Turns;
 use crate::yamux::YamuxStream;
 
 /// How long the last messages of a connection may take to get out, and the peer to end its side.
@@ -27,7 +26,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 const UNANSWERED: usize = 64;
 
 /// How many streams are kept ready to be opened, at most.
-const MAX_SPARES: usize = 32;
+const MAX_SPARES: usize = 8;
 
 /// How long a stream that was opened may wait to be shown to the peer by its own first bytes.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(1);
@@ -52,19 +51,11 @@ pub(crate) struct Driver<M> {
     /// Bytes that have arrived, ever.
     heard: Arc<AtomicU64>,
     heard_before: u64,
-    /// Keeps what was written from setting out.
-    hold: Hold,
-    /// Several streams had something last; those who were woken for them will have more.
-    crowd: bool,
-    /// Whether the last turn was held, and the next one lets everything go.
-    held: bool,
     chores: Chores,
     /// Streams to be brought to their ends.
     lingering: Vec<Arc<StreamCore>>,
     /// Opens wait.
     opens: bool,
-    /// How many streams were opened in this turn.
-    opened: usize,
     /// How many were asked for since there were spares last.
     wanted: usize,
     clock: Liveness,
@@ -88,7 +79,6 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         shared: Arc<Shared>,
         client: bool,
         heard: Arc<AtomicU64>,
-        hold: Hold,
         ready: oneshot::Sender<Result<Hello>>,
     ) -> Self {
         let now = Instant::now();
@@ -102,13 +92,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             ready: Some(ready),
             heard,
             heard_before: 0,
-            hold,
-            crowd: false,
-            held: false,
             chores: Chores::default(),
             lingering: Vec::new(),
             opens: false,
-            opened: 0,
             wanted: 0,
             clock,
             alarm,
@@ -131,8 +117,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
 
     pub(crate) async fn run(mut self) {
         let turns = Turns::new(self.shared.driver.clone());
-        let lost = poll_fn(|cx| turns.poll(cx, |cx| self.take_turn(cx))).await;
-        self.hold.set(false);
+        let lost = poll_fn(|cx| turns.poll(cx, |cx| self.poll(cx))).await;
         if let Err(error) = lost {
             self.greet(Err(error.clone()));
             self.shared.end(&CloseReason::Failed(error));
@@ -142,12 +127,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             self.shared.reset_plain_streams();
         }
         // The last messages get out, unless the peer does not take them.
-        let closing = poll_fn(|cx| {
-            turns.poll(cx, |cx| match self.poll_close(cx, plain) {
-                Poll::Ready(()) => Turn::Over(()),
-                Poll::Pending => Turn::Wait,
-            })
-        });
+        let closing = poll_fn(|cx| turns.poll(cx, |cx| self.poll_close(cx, plain)));
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 
@@ -170,22 +150,6 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             }
         }
         Poll::Pending
-    }
-
-    /// Where several streams had something for this side, those that were woken for them get their turns
-    /// before anything is sent: what they have to say leaves in one piece.
-    fn take_turn(&mut self, cx: &mut Context<'_>) -> Turn<Result<()>> {
-        self.held = self.crowd && !self.held;
-        self.hold.set(self.held);
-        if let Poll::Ready(ended) = self.poll(cx) {
-            return Turn::Over(ended);
-        }
-        let streams = self.hold.take_streams() + std::mem::take(&mut self.opened);
-        if streams > 0 {
-            self.crowd = streams > 1;
-        }
-        self.held &= self.hold.is_waiting();
-        if self.held { Turn::Yield } else { Turn::Wait }
     }
 
     /// Ready when the connection has ended, with the error if it was lost.
@@ -265,8 +229,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             && let Poll::Ready(io) = self.muxer.poll_open(cx)
         {
             self.opens = self.shared.stock(io?);
-            self.opened += usize::from(self.opens);
         }
+        // Those that wait may wait for the peer's answer to the ones before.
+        self.due |= self.opens;
         // A plain peer would hear of those that are never used.
         if self.wanted > 0 && !self.opens && self.shared.wire == Wire::Pipe {
             let wanted = std::mem::take(&mut self.wanted).min(MAX_SPARES);

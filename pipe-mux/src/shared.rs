@@ -194,7 +194,7 @@ impl Shared {
     }
 
     pub(crate) fn wake_driver(&self) {
-        self.driver.wake();
+        self.driver.notify();
     }
 
     /// Says something over the control channel, if there is one.
@@ -288,6 +288,7 @@ impl Shared {
         self.insert_into(inner, &stream);
         inner.unshown.push_back(stream.id);
         inner.chores.opened.push(stream.clone());
+        self.busy.store(true, Ordering::Release);
         self.opened.fetch_add(1, Ordering::Relaxed);
         stream
     }
@@ -308,7 +309,7 @@ impl Shared {
         self.busy.load(Ordering::Acquire)
     }
 
-    /// There is something new for the driver.
+    /// Has the driver do its chores.
     fn call_driver(&self) {
         self.busy.store(true, Ordering::Release);
         self.wake_driver();

@@ -34,7 +34,7 @@ impl DriverWaker {
         })
     }
 
-    pub(crate) fn wake(&self) {
+    pub(crate) fn notify(&self) {
         if self.state.swap(WOKEN, Ordering::AcqRel) == WAITING {
             self.task.wake();
         }
@@ -43,21 +43,12 @@ impl DriverWaker {
 
 impl Wake for DriverWaker {
     fn wake(self: Arc<Self>) {
-        Self::wake(&self);
+        self.notify();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        Self::wake(self);
+        self.notify();
     }
-}
-
-/// What came of a turn.
-pub(crate) enum Turn<R> {
-    Over(R),
-    /// There is nothing to do until it is woken.
-    Wait,
-    /// Other tasks are to run first.
-    Yield,
 }
 
 /// Gives the driver its turns.
@@ -76,17 +67,16 @@ impl Turns {
     pub(crate) fn poll<R>(
         &self,
         cx: &mut Context<'_>,
-        mut turn: impl FnMut(&mut Context<'_>) -> Turn<R>,
+        mut turn: impl FnMut(&mut Context<'_>) -> Poll<R>,
     ) -> Poll<R> {
         let DriverWaker { state, task } = &*self.driver;
         task.register(cx.waker());
         for _ in 0..MAX_TURNS {
             // Takes in what was prepared before the wake-up.
             state.swap(RUNNING, Ordering::AcqRel);
-            match turn(&mut Context::from_waker(&self.waker)) {
-                Turn::Over(result) => return Poll::Ready(result),
-                Turn::Yield => break,
-                Turn::Wait => {}
+            let over = turn(&mut Context::from_waker(&self.waker));
+            if over.is_ready() {
+                return over;
             }
             let quiet =
                 state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
@@ -131,7 +121,7 @@ mod tests {
         }
 
         /// Polls. Returns how many turns that took.
-        fn poll(&self, mut turn: impl FnMut(usize, &mut Context<'_>) -> Turn<()>) -> usize {
+        fn poll(&self, mut turn: impl FnMut(usize, &mut Context<'_>) -> Poll<()>) -> usize {
             let waker = Waker::from(self.count.clone());
             let mut taken = 0;
             let _ = self.turns.poll(&mut Context::from_waker(&waker), |cx| {
@@ -149,13 +139,13 @@ mod tests {
     #[test]
     fn a_wake_up_between_turns_goes_to_the_task_once() {
         let f = Fixture::new();
-        assert_eq!(f.poll(|_, _| Turn::Wait), 1);
+        assert_eq!(f.poll(|_, _| Poll::Pending), 1);
         assert_eq!(f.woken(), 0);
-        f.driver.wake();
-        f.driver.wake();
+        f.driver.notify();
+        f.driver.notify();
         assert_eq!(f.woken(), 1);
-        assert_eq!(f.poll(|_, _| Turn::Wait), 1);
-        f.driver.wake();
+        assert_eq!(f.poll(|_, _| Poll::Pending), 1);
+        f.driver.notify();
         assert_eq!(f.woken(), 1);
     }
 
@@ -166,10 +156,10 @@ mod tests {
             if turn < 3 {
                 cx.waker().wake_by_ref();
             }
-            Turn::Wait
+            Poll::Pending
         });
         assert_eq!((turns, f.woken()), (3, 0));
-        f.driver.wake();
+        f.driver.notify();
         assert_eq!(f.woken(), 1);
     }
 
@@ -178,21 +168,15 @@ mod tests {
         let f = Fixture::new();
         let busy = |_, cx: &mut Context<'_>| {
             cx.waker().wake_by_ref();
-            Turn::Wait
+            Poll::Pending
         };
         assert_eq!((f.poll(busy), f.woken()), (MAX_TURNS, 1));
-        assert_eq!((f.poll(busy), f.woken()), (MAX_TURNS, 1));
-    }
-
-    #[test]
-    fn a_driver_that_yields_is_polled_again() {
-        let f = Fixture::new();
-        assert_eq!((f.poll(|_, _| Turn::Yield), f.woken()), (1, 1));
         // It is on its way already.
-        f.driver.wake();
+        f.driver.notify();
         assert_eq!(f.woken(), 0);
-        assert_eq!((f.poll(|_, _| Turn::Wait), f.woken()), (1, 0));
-        f.driver.wake();
+        assert_eq!((f.poll(busy), f.woken()), (MAX_TURNS, 1));
+        assert_eq!((f.poll(|_, _| Poll::Pending), f.woken()), (1, 0));
+        f.driver.notify();
         assert_eq!(f.woken(), 1);
     }
 }
