@@ -34,7 +34,16 @@ pub(crate) fn node() -> PathBuf {
     }
 }
 
-/// Builds a program of one file against Debian's packages of Go libraries, and gives its path.
+/// A program that the machine has.
+pub(crate) fn program(name: &str) -> Result<PathBuf, Missing> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+        .ok_or_else(|| missing(name, "it is not installed"))
+}
+
+/// Builds a program against Debian's packages of Go libraries, and gives its path.
 pub(crate) fn build_go(name: &str, packages: &[&str]) -> Result<PathBuf, Missing> {
     const LIBRARIES: &str = "/usr/share/gocode";
     for package in packages {
@@ -45,36 +54,54 @@ pub(crate) fn build_go(name: &str, packages: &[&str]) -> Result<PathBuf, Missing
             ));
         }
     }
+    let cannot = |error: std::io::Error| missing(name, &error.to_string());
     let folder = peers().join(name);
-    std::fs::create_dir_all(&folder).map_err(|error| missing(name, &error.to_string()))?;
-    let program = folder.join("peer");
-    let built = Command::new("go")
+    // Import paths that end with a major version are understood in a GOPATH only, beside a go.mod.
+    let package = folder.join("src/peer");
+    std::fs::create_dir_all(&package).map_err(cannot)?;
+    for file in std::fs::read_dir(sources().join(name)).map_err(cannot)? {
+        place_copy(&file.map_err(cannot)?.path(), &package).map_err(cannot)?;
+    }
+    // It is put in its place as a whole, since another run of the tests may use the same folder.
+    let built = tempfile::tempdir_in(&folder).map_err(cannot)?;
+    let program = built.path().join("peer");
+    let output = Command::new("go")
         .args(["build", "-o"])
         .arg(&program)
-        .arg(sources().join(name).join("main.go"))
+        .arg("peer")
         .env("GO111MODULE", "off")
-        .env("GOPATH", LIBRARIES)
+        .env(
+            "GOPATH",
+            std::env::join_paths([&folder, Path::new(LIBRARIES)]).expect("a GOPATH"),
+        )
         .env("GOCACHE", peers().join("go-cache"))
         .env("GOPROXY", "off")
         .env("GOFLAGS", "")
-        .output();
-    match built {
-        Err(error) => Err(missing(name, &format!("go cannot be run: {error}"))),
-        Ok(output) if !output.status.success() => {
-            panic!("go: {}", String::from_utf8_lossy(&output.stderr))
-        }
-        Ok(_) => Ok(program),
-    }
+        .output()
+        .map_err(|error| missing(name, &format!("go cannot be run: {error}")))?;
+    assert!(
+        output.status.success(),
+        "go: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let place = folder.join("peer");
+    std::fs::rename(&program, &place).map_err(cannot)?;
+    Ok(place)
 }
 
 /// Copies a file of the sources into the folder of its modules, where Node.js looks for them.
 pub(crate) fn beside_modules(name: &str, file: &str) -> Result<PathBuf, Missing> {
     let folder = installed(name)?;
-    let copy = folder.join(format!("{}.{file}", std::process::id()));
-    let place = folder.join(file);
-    std::fs::copy(sources().join(name).join(file), &copy)
-        .and_then(|_| std::fs::rename(&copy, &place))
-        .map_err(|error| missing(name, &error.to_string()))?;
+    place_copy(&sources().join(name).join(file), &folder)
+        .map_err(|error| missing(name, &error.to_string()))
+}
+
+/// Copies a file into a folder, as a whole: others may do the same at this moment, or read the copy.
+fn place_copy(file: &Path, folder: &Path) -> std::io::Result<PathBuf> {
+    let place = folder.join(file.file_name().expect("a file with a name"));
+    let mut copy = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::copy(&mut std::fs::File::open(file)?, &mut copy)?;
+    copy.persist(&place)?;
     Ok(place)
 }
 

@@ -56,7 +56,12 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("our_close", |stage| Box::pin(our_close(stage))),
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
-    let makes: [(&str, Program); 2] = [("libwebrtc", libwebrtc), ("aiortc", aiortc)];
+    let makes: [(&str, Program); 4] = [
+        ("libwebrtc", libwebrtc),
+        ("aiortc", aiortc),
+        ("pion", pion),
+        ("chromium", chromium),
+    ];
     let mut trials = Vec::new();
     for (make, command) in makes {
         for role in [Role::Offer, Role::Answer] {
@@ -73,10 +78,22 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// The peer in JavaScript, on the engine of the browsers. Its program is copied once.
 fn libwebrtc() -> Result<Command, Missing> {
-    static PROGRAM: LazyLock<Result<PathBuf, Missing>> =
-        LazyLock::new(|| tools::beside_modules("webrtc/js", "peer.mjs"));
+    static PROGRAM: LazyLock<Result<PathBuf, Missing>> = LazyLock::new(|| {
+        tools::beside_modules("webrtc/js", "verbs.mjs")?;
+        tools::beside_modules("webrtc/js", "peer.mjs")
+    });
     let mut command = Command::new(tools::node());
     command.arg(PROGRAM.clone()?);
+    Ok(command)
+}
+
+/// The same in a page of a browser.
+fn chromium() -> Result<Command, Missing> {
+    let browser = tools::program("chromium")?;
+    let mut command = Command::new(tools::node());
+    command
+        .arg(tools::sources().join("webrtc/js/chromium.mjs"))
+        .arg(browser);
     Ok(command)
 }
 
@@ -86,6 +103,15 @@ fn aiortc() -> Result<Command, Missing> {
     let mut command = Command::new(folder.join("venv/bin/python"));
     command.arg(tools::sources().join("webrtc/py/peer.py"));
     Ok(command)
+}
+
+/// The peer in Go, built once.
+fn pion() -> Result<Command, Missing> {
+    static PROGRAM: LazyLock<Result<PathBuf, Missing>> = LazyLock::new(|| {
+        let packages = ["github.com/pion/webrtc", "github.com/pion/logging"];
+        tools::build_go("webrtc/go", &packages)
+    });
+    PROGRAM.clone().map(Command::new)
 }
 
 /// The signals of a negotiation, over the peer's standard input and output.
