@@ -4,6 +4,8 @@
 //! `PIPE_REQUIRE_PEERS=1` is set: then its tests fail. With `PIPE_PEER_LOG=1` the peers' own words are
 //! shown.
 
+#[cfg(feature = "webrtc")]
+mod browser;
 mod peer;
 #[cfg(feature = "quic")]
 mod quic;
@@ -27,7 +29,11 @@ fn main() -> ExitCode {
     #[cfg(feature = "quic")]
     let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
     #[cfg(feature = "webrtc")]
-    let trials: Vec<_> = trials.into_iter().chain(webrtc::trials()).collect();
+    let trials: Vec<_> = trials
+        .into_iter()
+        .chain(webrtc::trials())
+        .chain(browser::trials())
+        .collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

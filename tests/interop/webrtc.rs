@@ -30,7 +30,7 @@ const MESSAGES: usize = 50;
 
 /// Which side of the negotiation the peer is.
 #[derive(Clone, Copy, Debug)]
-enum Role {
+pub(crate) enum Role {
     Offer,
     Answer,
 }
@@ -79,7 +79,8 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The peer in JavaScript, on the engine of the browsers. Its program is copied once.
 fn libwebrtc() -> Result<Command, Missing> {
     static PROGRAM: LazyLock<Result<PathBuf, Missing>> = LazyLock::new(|| {
-        tools::beside_modules("webrtc/js", "verbs.mjs")?;
+        tools::beside_modules("webrtc/js", "negotiator.mjs")?;
+        tools::beside_modules("webrtc/js", "channels.mjs")?;
         tools::beside_modules("webrtc/js", "peer.mjs")
     });
     let mut command = Command::new(tools::node());
@@ -89,11 +90,17 @@ fn libwebrtc() -> Result<Command, Missing> {
 
 /// The same in a page of a browser.
 fn chromium() -> Result<Command, Missing> {
+    page("channels")
+}
+
+/// A page of a browser, with the verbs of this file.
+pub(crate) fn page(verbs: &str) -> Result<Command, Missing> {
     let browser = tools::program("chromium")?;
     let mut command = Command::new(tools::node());
     command
         .arg(tools::sources().join("webrtc/js/chromium.mjs"))
-        .arg(browser);
+        .arg(browser)
+        .arg(verbs);
     Ok(command)
 }
 
@@ -164,23 +171,31 @@ fn failed(error: String) -> Error {
     Error::new(ErrorKind::Handshake, error)
 }
 
+/// Starts a peer, and connects to it.
+pub(crate) async fn connect(
+    role: Role,
+    mut command: Command,
+    wire: Wire,
+) -> (Arc<Peer>, WebRtcConn) {
+    let on_loopback = WebRtcSettings::default().with_bind_addrs(vec![Ipv4Addr::LOCALHOST.into()]);
+    let transport = WebRtcTransport::new(Registry::new())
+        .with_settings(on_loopback)
+        .expect("settings")
+        .with_wire(wire);
+    let word = format!("{role:?}").to_lowercase();
+    let peer = Arc::new(Peer::start(command.arg(&word)).await);
+    assert_eq!(peer.addr(), word);
+    let signaling = OverPipes::new(peer.clone());
+    let conn = match role {
+        Role::Offer => transport.answer_over(signaling).await,
+        Role::Answer => transport.offer_over(signaling).await,
+    };
+    (peer, conn.expect("a connection"))
+}
+
 impl Stage {
-    async fn set(role: Role, mut command: Command) -> Self {
-        let on_loopback =
-            WebRtcSettings::default().with_bind_addrs(vec![Ipv4Addr::LOCALHOST.into()]);
-        let transport = WebRtcTransport::new(Registry::new())
-            .with_settings(on_loopback)
-            .expect("settings")
-            .with_wire(Wire::Raw { ping: true });
-        let word = format!("{role:?}").to_lowercase();
-        let peer = Arc::new(Peer::start(command.arg(&word)).await);
-        assert_eq!(peer.addr(), word);
-        let signaling = OverPipes::new(peer.clone());
-        let conn = match role {
-            Role::Offer => transport.answer_over(signaling).await,
-            Role::Answer => transport.offer_over(signaling).await,
-        };
-        let conn = conn.expect("a connection");
+    async fn set(role: Role, command: Command) -> Self {
+        let (peer, conn) = connect(role, command, Wire::Raw { ping: true }).await;
         Self { peer, conn }
     }
 
@@ -214,7 +229,7 @@ fn payload() -> (Vec<u8>, String) {
     (bytes, hash)
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub(crate) fn hash(bytes: &[u8]) -> String {
     let digest = Sha256::digest(bytes);
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,28 +1,34 @@
 // Chromium without a window, with a page that is a peer and does what it is told on the standard input.
 //
-// usage: node chromium.mjs CHROMIUM offer|answer
+// usage: node chromium.mjs CHROMIUM channels|streams offer|answer
 //
-// The language is that of verbs.mjs, which the page runs. The browser is driven through its DevTools
-// protocol, over a pipe (https://chromedevtools.github.io/devtools-protocol/).
+// The language is that of negotiator.mjs, with the verbs of channels.mjs or streams.mjs, which the page
+// runs. The browser is driven through its DevTools protocol, over a pipe
+// (https://chromedevtools.github.io/devtools-protocol/).
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync } from 'node:fs'
-import { readFile } from 'node:fs/promises'
+import { mkdtempSync, readFileSync } from 'node:fs'
 import http from 'node:http'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
 
-const [program, role] = process.argv.slice(2)
+const [program, kind, role] = process.argv.slice(2)
+
+const script = (file) => ['text/javascript', readFileSync(new URL(file, import.meta.url))]
 
 /** What the page loads, by path. */
 const files = new Map([
   ['/', ['text/html', '<!doctype html><title>peer</title><script type="module" src="page.mjs"></script>']],
   ['/page.mjs', ['text/javascript', `
-    import { Peer } from './verbs.mjs'
+    import { Peer } from './${kind}.mjs'
     window.peer = new Peer(new RTCPeerConnection(), ${role === 'offer'}, window.say)
+    peer.start()
   `]],
-  ['/verbs.mjs', ['text/javascript', await readFile(new URL('verbs.mjs', import.meta.url))]]
+  ['/negotiator.mjs', script('negotiator.mjs')],
+  ['/channels.mjs', script('channels.mjs')],
+  ['/streams.mjs', script('streams.mjs')],
+  ['/pipe.js', script('../../../../examples/browser/pipe.js')]
 ])
 const server = http.createServer((request, response) => {
   const [type, body] = files.get(request.url) ?? []
