@@ -39,7 +39,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     for role in [Role::Offer, Role::Answer] {
         for (name, scenario) in scenarios {
             let name = format!("browser::{role:?}::{name}").to_lowercase();
-            let page = || page("streams");
+            let page = || page("streams", "shown");
             trials.push(crate::trial(name, page, move |command| async move {
                 let (page, conn) = connect(role, command, Wire::Pipe).await;
                 scenario(Stage { page, conn }).await;

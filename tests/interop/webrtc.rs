@@ -67,13 +67,22 @@ pub(crate) fn trials() -> Vec<Trial> {
         for role in [Role::Offer, Role::Answer] {
             for (name, scenario) in scenarios {
                 let name = format!("webrtc::{make}::{role:?}::{name}").to_lowercase();
-                trials.push(crate::trial(name, command, move |command| async move {
-                    scenario(Stage::set(role, command).await).await;
-                }));
+                trials.push(trial(name, command, role, scenario));
             }
         }
     }
+    // This side does not know such names: the page finds it, and not the other way round.
+    for role in [Role::Offer, Role::Answer] {
+        let name = format!("webrtc::chromium::{role:?}::hidden_addresses").to_lowercase();
+        trials.push(trial(name, hidden, role, |stage| Box::pin(pings(stage))));
+    }
     trials
+}
+
+fn trial(name: String, program: Program, role: Role, scenario: Scenario) -> Trial {
+    crate::trial(name, program, move |command| async move {
+        scenario(Stage::set(role, command).await).await;
+    })
 }
 
 /// The peer in JavaScript, on the engine of the browsers. Its program is copied once.
@@ -90,17 +99,22 @@ fn libwebrtc() -> Result<Command, Missing> {
 
 /// The same in a page of a browser.
 fn chromium() -> Result<Command, Missing> {
-    page("channels")
+    page("channels", "shown")
 }
 
-/// A page of a browser, with the verbs of this file.
-pub(crate) fn page(verbs: &str) -> Result<Command, Missing> {
+/// A page that says names of multicast DNS instead of its addresses.
+fn hidden() -> Result<Command, Missing> {
+    page("channels", "hidden")
+}
+
+/// A page of a browser, with the verbs of this file, whose addresses are shown or hidden.
+pub(crate) fn page(verbs: &str, addresses: &str) -> Result<Command, Missing> {
     let browser = tools::program("chromium")?;
     let mut command = Command::new(tools::node());
     command
         .arg(tools::sources().join("webrtc/js/chromium.mjs"))
         .arg(browser)
-        .arg(verbs);
+        .args([verbs, addresses]);
     Ok(command)
 }
 

@@ -1,6 +1,10 @@
 // Chromium without a window, with a page that is a peer and does what it is told on the standard input.
 //
-// usage: node chromium.mjs CHROMIUM channels|streams offer|answer
+// usage: node chromium.mjs CHROMIUM channels|streams shown|hidden offer|answer
+//
+// A page that may use the microphone is trusted with the addresses of this machine, as this one is.
+// Another one has them hidden behind names of multicast DNS (draft-ietf-mmusic-mdns-ice-candidates, section
+// 3.1.1): with "hidden" the candidates get such names here, which nobody announces in the network.
 //
 // The language is that of negotiator.mjs, with the verbs of channels.mjs or streams.mjs, which the page
 // runs. The browser is driven through its DevTools protocol, over a pipe
@@ -13,7 +17,7 @@ import { tmpdir } from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
 
-const [program, kind, role] = process.argv.slice(2)
+const [program, kind, addresses, role] = process.argv.slice(2)
 
 const script = (file) => ['text/javascript', readFileSync(new URL(file, import.meta.url))]
 
@@ -23,6 +27,7 @@ const files = new Map([
   ['/page.mjs', ['text/javascript', `
     import { Peer } from './${kind}.mjs'
     window.peer = new Peer(new RTCPeerConnection(), ${role === 'offer'}, window.say)
+    peer.hidden = ${addresses === 'hidden'}
     peer.start()
   `]],
   ['/negotiator.mjs', script('negotiator.mjs')],
@@ -84,8 +89,6 @@ class Browser {
 }
 
 const browser = new Browser()
-// A page that may use the microphone is trusted with the addresses of this machine. Another one gets
-// names of multicast DNS in their place (draft-ietf-mmusic-mdns-ice-candidates, section 3.1.1).
 await browser.ask('Browser.grantPermissions', { origin, permissions: ['audioCapture', 'videoCapture'] })
 const { targetId } = await browser.ask('Target.createTarget', { url: 'about:blank' })
 const { sessionId } = await browser.ask('Target.attachToTarget', { targetId, flatten: true })

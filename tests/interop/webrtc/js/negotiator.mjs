@@ -46,9 +46,11 @@ export class Negotiator {
     connection.onicecandidate = ({ candidate }) => {
       if (!candidate) return this.signals.put({ type: 'end-of-candidates' })
       const { sdpMid, sdpMLineIndex } = candidate
+      const words = candidate.candidate.split(' ')
       // The address, as in RFC 8839, section 5.1: it looks on every interface, and loopback will do.
-      if (candidate.candidate.split(' ')[4] !== '127.0.0.1') return
-      this.signals.put({ type: 'candidate', candidate: candidate.candidate, sdpMid, sdpMLineIndex })
+      if (words[4] !== '127.0.0.1') return
+      if (this.hidden) words[4] = `${crypto.randomUUID()}.local`
+      this.signals.put({ type: 'candidate', candidate: words.join(' '), sdpMid, sdpMLineIndex })
     }
   }
 
