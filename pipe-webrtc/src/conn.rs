@@ -61,6 +61,8 @@ impl WebRtcConn {
     /// # Errors
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) for servers that make no sense;
+    /// [`Unsupported`](ErrorKind::Unsupported) for servers over TCP or TLS, and for `relay_only` where the
+    /// connection was not made with it: the engine goes on to use the paths that it has;
     /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) once the connection is over.
     pub async fn set_ice_servers(&self, servers: Vec<IceServer>, relay_only: bool) -> Result<()> {
         self.shared().status.check()?;

@@ -22,6 +22,9 @@ const CONTROL: u16 = 0;
 /// An id that no peer takes by itself.
 const PROBE: u16 = 1022;
 
+/// How often free ports are looked for, at most.
+const MAX_BINDS: u32 = 32;
+
 /// How many commands may wait for the negotiation.
 const COMMANDS: usize = 256;
 
@@ -62,7 +65,7 @@ impl Plan {
     }
 
     async fn connect(self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let options = self.options()?;
+        let mut options = self.options();
         let shared = Shared::new(
             self.config,
             self.wire,
@@ -73,7 +76,16 @@ impl Plan {
         );
         // Held from here on: giving this future up closes the connection.
         let conn = WebRtcConn::new(shared.clone());
-        let (peer, events) = Peer::new(options).await?;
+        let mut tries = 0;
+        let (peer, events) = loop {
+            tries += 1;
+            options.bind = self.settings.socket_addrs(self.local)?;
+            match Peer::new(options.clone()).await {
+                // Somebody has bound a port between the look for a free one and its use.
+                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < MAX_BINDS => {}
+                made => break made?,
+            }
+        };
         let peer = Arc::new(peer);
         let fixed = open_fixed(&peer, self.wire, self.offerer).await?;
         let (commands, obeyed) = mpsc::channel(COMMANDS);
@@ -91,6 +103,7 @@ impl Plan {
             negotiation: tokio::spawn(negotiation.run()),
             ready,
             gather_timeout: self.settings.gather_timeout,
+            relay_only: self.settings.relay_only,
         });
         tokio::spawn(driver.run());
         match made.await {
@@ -108,15 +121,15 @@ impl Plan {
         }
     }
 
-    fn options(&self) -> Result<PeerOptions> {
+    fn options(&self) -> PeerOptions {
         let (config, settings) = (&self.config, &self.settings);
         // Whoever carries messages by hand takes time, and ICE must not give up before.
         let patience = match self.limit {
             Some(_) => config.failed_after - config.disconnected_after,
             None => Duration::from_secs(5 * 60),
         };
-        Ok(PeerOptions {
-            bind: settings.socket_addrs(self.local)?,
+        PeerOptions {
+            bind: Vec::new(),
             ice_servers: settings.ice_servers.clone(),
             relay_only: settings.relay_only,
             disconnected_after: config.disconnected_after,
@@ -129,8 +142,9 @@ impl Plan {
             external_addrs: settings.external_addrs.clone(),
             certificate: settings.certificate.clone(),
             socket_buffer: settings.socket_buffer,
+            resolve_timeout: settings.gather_timeout,
             faults: self.faults.clone(),
-        })
+        }
     }
 }
 

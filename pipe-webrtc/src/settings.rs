@@ -1,8 +1,10 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use pipe_core::{Error, Result};
+use pipe_core::{Error, ErrorKind, Result};
+use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 use crate::engine::Certificate;
 use crate::error::invalid;
@@ -26,10 +28,11 @@ pub struct WebRtcSettings {
     pub ice_servers: Vec<IceServer>,
     /// Whether packets go through a TURN server only. Not by default.
     pub relay_only: bool,
-    /// The addresses to bind. Empty by default, which stands for the addresses of this machine's
-    /// interfaces, as the filters and [`loopback`](Self::loopback) let them through.
+    /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
+    /// stands for the addresses of this machine's interfaces, as both filters and
+    /// [`loopback`](Self::loopback) let them through.
     pub bind_addrs: Vec<IpAddr>,
-    /// The ports to bind. Any by default.
+    /// The ports to bind, one for each address of a connection. Any by default.
     pub port_range: Option<RangeInclusive<u16>>,
     /// Whether to bind the loopback addresses of interfaces: by default, `None`, if the signalling
     /// address is one of this machine.
@@ -38,12 +41,14 @@ pub struct WebRtcSettings {
     pub interfaces: InterfaceFilter,
     /// Which of their addresses to use.
     pub addrs: AddrFilter,
-    /// The addresses under which this side is known outside, where a NAT maps them one to one.
+    /// The addresses under which this side is known outside, where a NAT maps them one to one and keeps
+    /// the ports. The peer hears of each of them in the place of the bound addresses of its family.
     pub external_addrs: Vec<IpAddr>,
     /// Whether names of multicast DNS stand for this side's addresses. Off by default: it takes a
     /// socket of each connection, and a default route.
     pub mdns: bool,
-    /// How long to look for candidates with the help of STUN servers. 5 s by default.
+    /// How long to look for candidates with the help of STUN and TURN servers. What is found later is used
+    /// too, but nobody waits for it. 5 s by default.
     pub gather_timeout: std::time::Duration,
     /// The receive buffer of SCTP, in bytes, and with it what the peer may have on its way to this
     /// side. 1 MiB by default; from 128 KiB to 64 MiB.
@@ -82,11 +87,12 @@ impl Default for WebRtcSettings {
     }
 }
 
-/// A STUN or TURN server.
+/// A STUN or TURN server, which is spoken to over UDP.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IceServer {
-    /// Its addresses: `stun:host:port`, `turn:host:port?transport=udp` (or `tcp`), `turns:host:port`
-    /// (RFC 7064 and 7065).
+    /// Its addresses: `stun:host:port`, `turn:host:port` or `turn:host:port?transport=udp` (RFC 7064 and
+    /// 7065). Without a port it is 3478. The engine speaks neither TCP nor TLS to such servers:
+    /// `transport=tcp`, `turns:` and `stuns:` are [`Unsupported`](ErrorKind::Unsupported).
     pub urls: Vec<String>,
     /// The user name, for TURN.
     pub username: String,
@@ -103,7 +109,7 @@ impl IceServer {
         }
     }
 
-    /// The TURN server at this URL, such as `turn:host:port?transport=udp`.
+    /// The TURN server at this URL, such as `turn:host:port`.
     pub fn turn(url: &str, username: &str, credential: &str) -> Self {
         Self {
             urls: vec![url.to_owned()],
@@ -116,17 +122,34 @@ impl IceServer {
         if self.urls.is_empty() {
             return Err(invalid("ice_servers: a server has no URL"));
         }
-        for url in &self.urls {
-            let (scheme, host) = url.split_once(':').unwrap_or((url, ""));
-            let turn = matches!(scheme, "turn" | "turns");
-            if host.is_empty() || !(turn || matches!(scheme, "stun" | "stuns")) {
-                return Err(invalid(format!(
-                    "ice_servers: {url:?} is not of the form stun:host:port or turn:host:port"
-                )));
+        for text in &self.urls {
+            let bad = |why: &dyn std::fmt::Display| {
+                invalid(format!(
+                    "ice_servers: {text:?} is not of the form stun:host:port or turn:host:port: {why}"
+                ))
+            };
+            // The engine's own parser: what it does not take, it would leave out without a word. It looks
+            // for no query where there is to be none, since many write one.
+            let plain = match text.split_once('?') {
+                Some((plain, "transport=udp")) if text.starts_with("stun:") => plain,
+                _ => text,
+            };
+            let url = Url::parse_url(plain).map_err(|error| bad(&error))?;
+            if url.host.is_empty() || url.port == 0 {
+                return Err(bad(&"it has no host, or port 0"));
             }
-            if turn && (self.username.is_empty() || self.credential.is_empty()) {
+            let secure = matches!(url.scheme, SchemeType::Stuns | SchemeType::Turns);
+            if secure || url.proto != ProtoType::Udp {
+                let why = format!(
+                    "ice_servers: {text:?} asks for TCP or TLS, but servers are spoken to over UDP only"
+                );
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            if url.scheme == SchemeType::Turn
+                && (self.username.is_empty() || self.credential.is_empty())
+            {
                 return Err(invalid(format!(
-                    "ice_servers: {url:?} needs a user name and a credential"
+                    "ice_servers: {text:?} needs a user name and a credential"
                 )));
             }
         }
@@ -281,8 +304,8 @@ impl WebRtcSettings {
     ///
     /// # Errors
     ///
-    /// [`ConfigInvalid`](pipe_core::ErrorKind::ConfigInvalid), which names the setting, its value and
-    /// its limit.
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid), which names the setting, its value and its limit;
+    /// [`Unsupported`](ErrorKind::Unsupported) for servers that are reached over TCP or TLS.
     pub fn validate(&self) -> Result<()> {
         self.ice_servers.iter().try_for_each(IceServer::validate)?;
         if self.relay_only && !self.has_turn() {
@@ -296,6 +319,20 @@ impl WebRtcSettings {
             return Err(invalid(format!(
                 "port_range is {ports:?}, but has to be a range of ports from 1 to 65535"
             )));
+        }
+        for (name, addrs) in [
+            ("bind_addrs", &self.bind_addrs),
+            ("external_addrs", &self.external_addrs),
+        ] {
+            // A candidate carries the address, so that it has to be a certain one.
+            if let Some(addr) = addrs
+                .iter()
+                .find(|addr| addr.is_unspecified() || addr.is_multicast())
+            {
+                return Err(invalid(format!(
+                    "{name} has {addr}, which is not the address of one machine"
+                )));
+            }
         }
         for (name, prefixes) in [
             ("interfaces.allow", &self.interfaces.allow),
@@ -346,20 +383,23 @@ impl WebRtcSettings {
                 "no address is left to bind: see bind_addrs, loopback, interfaces and addrs",
             ));
         }
-        let bound: Vec<_> = addrs
-            .iter()
-            .filter_map(|addr| match &self.port_range {
-                None => Some(SocketAddr::new(*addr, 0)),
-                Some(ports) => free_port(*addr, ports),
-            })
-            .collect();
-        if bound.is_empty() {
-            return Err(invalid(format!(
-                "no port of port_range, {:?}, is free",
-                self.port_range
-            )));
+        let mut bound = Vec::new();
+        let mut failed = None;
+        for addr in addrs {
+            match free_port(addr, self.port_range.as_ref()) {
+                Ok(free) => bound.push(free),
+                Err(error) if self.bind_addrs.is_empty() => {
+                    // An address may have gone since, or may not be usable yet.
+                    tracing::debug!(%error, "an address of an interface is left out");
+                    failed = Some(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        Ok(bound)
+        match failed {
+            Some(error) if bound.is_empty() => Err(error),
+            _ => Ok(bound),
+        }
     }
 
     fn interface_addrs(&self, local: bool) -> Result<Vec<IpAddr>> {
@@ -388,17 +428,33 @@ impl WebRtcSettings {
     }
 }
 
-/// A port of the range that is free on this address, from a random one on.
-fn free_port(addr: IpAddr, ports: &RangeInclusive<u16>) -> Option<SocketAddr> {
-    let count = u32::from(*ports.end() - *ports.start()) + 1;
+/// A port that is free on this address, from a random one of the range on; without a range the system
+/// will choose.
+fn free_port(addr: IpAddr, ports: Option<&RangeInclusive<u16>>) -> Result<SocketAddr> {
+    let (first, count) = match ports {
+        Some(ports) => (*ports.start(), u32::from(ports.end() - ports.start()) + 1),
+        None => (0, 1),
+    };
     let mut random = [0; 4];
     // Without random bytes the search begins at the first port.
     let _ = getrandom::fill(&mut random);
-    let first = u32::from_ne_bytes(random) % count;
-    (0..count)
-        .map(|i| *ports.start() + ((first + i) % count) as u16)
-        .map(|port| SocketAddr::new(addr, port))
-        .find(|addr| std::net::UdpSocket::bind(addr).is_ok())
+    let start = u32::from_ne_bytes(random) % count;
+    for i in 0..count {
+        let free = SocketAddr::new(addr, first + ((start + i) % count) as u16);
+        match UdpSocket::bind(free) {
+            Ok(_) => return Ok(free),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            Err(error) => {
+                let why = format!("bind_addrs, port_range: {free} cannot be bound: {error}");
+                return Err(Error::with_source(ErrorKind::ConfigInvalid, why, error));
+            }
+        }
+    }
+    let why = match ports {
+        Some(ports) => format!("no port of port_range, {ports:?}, is free on {addr}"),
+        None => format!("no port is free on {addr}"),
+    };
+    Err(Error::new(ErrorKind::AddrInUse, why))
 }
 
 fn in_range(name: &str, value: u32, min: u32, max: u32) -> Result<()> {

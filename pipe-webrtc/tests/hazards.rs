@@ -220,6 +220,7 @@ async fn stopped_tells_that_everything_was_read() {
 fn settings_are_checked() {
     use pipe_webrtc::{IceServer, InterfaceFilter, Network};
     let ok = loopback;
+    let turn = |url| IceServer::turn(url, "name", "secret");
     let empty = InterfaceFilter {
         deny: vec![String::new()],
         ..InterfaceFilter::default()
@@ -243,8 +244,42 @@ fn settings_are_checked() {
             "ice_servers",
         ),
         (ok().with_ice_servers([IceServer::stun("")]), "ice_servers"),
+        (
+            ok().with_ice_servers([turn("turn:host:99999")]),
+            "ice_servers",
+        ),
+        (ok().with_ice_servers([turn("turn:host:0")]), "ice_servers"),
+        (ok().with_ice_servers([turn("turn://host")]), "ice_servers"),
+        (
+            ok().with_ice_servers([turn("turn:host?transport=smoke")]),
+            "ice_servers",
+        ),
+        (ok().with_ice_servers([turn("https:host")]), "ice_servers"),
+        (ok().with_ice_servers([IceServer::default()]), "ice_servers"),
+        (
+            ok().with_bind_addrs(vec!["0.0.0.0".parse().unwrap()]),
+            "bind_addrs",
+        ),
+        (
+            ok().with_external_addrs(vec!["::".parse().unwrap()]),
+            "external_addrs",
+        ),
     ];
     ok().validate().unwrap();
+    for url in [
+        "stun:host",
+        "stun:[::1]:3478",
+        "stun:host:1?transport=udp",
+        "turn:host:1",
+        "turn:host?transport=udp",
+    ] {
+        ok().with_ice_servers([turn(url)]).validate().expect(url);
+    }
+    for url in ["turn:host?transport=tcp", "turns:host:5349", "stuns:host"] {
+        let error = ok().with_ice_servers([turn(url)]).validate().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.to_string().contains(url), "{error}");
+    }
     for (settings, name) in cases {
         let error = settings.validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConfigInvalid);

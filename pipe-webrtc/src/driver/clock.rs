@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pipe_core::{CloseReason, LivenessEvent, Result};
+use pipe_core::{CloseReason, Error, ErrorKind, LivenessEvent, Result};
 use tokio::time::Instant;
 
 use super::{Closing, Driver, HELLO_AGAIN, HOLD, LATE, LOOK_OUT};
@@ -58,7 +58,7 @@ impl Driver {
             self.shared.release_streams();
         }
         if self.gathering.is_some_and(|until| now >= until) {
-            self.end_gathering();
+            self.end_gathering()?;
         }
         let greeted = self.ready.is_none();
         while let Some(event) = self.clock.poll(now) {
@@ -108,9 +108,20 @@ impl Driver {
 
     /// The peer need not wait for candidates any longer. Those that are found later are sent all the
     /// same.
-    pub(super) fn end_gathering(&mut self) {
+    ///
+    /// A side that is to be reached through TURN servers only, and has none, need not wait either.
+    pub(super) fn end_gathering(&mut self) -> Result<()> {
         self.gathering = None;
+        let refusals = self.peer.vitals().refusals();
+        if self.relay_only && !self.reachable && self.ready.is_some() {
+            let why = format!("no TURN server of ice_servers gives a relay: {refusals}");
+            return Err(Error::new(ErrorKind::Unreachable, why));
+        }
+        if !refusals.is_empty() {
+            tracing::warn!(%refusals, "not every STUN and TURN server helps");
+        }
         self.shared.command(Command::EndOfCandidates);
+        Ok(())
     }
 
     /// Puts the state in step with what ICE and the clock say.

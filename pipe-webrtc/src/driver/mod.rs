@@ -72,6 +72,10 @@ pub(crate) struct Driver {
     held_until: Option<Instant>,
     /// How long to look for candidates of this side, unless that is over.
     gathering: Option<Instant>,
+    /// This side can be reached through TURN servers only.
+    relay_only: bool,
+    /// This side has said how it can be reached.
+    reachable: bool,
     /// The peer has ended the transport before the connection was made; how long it may say why.
     broken: Option<Instant>,
     /// Second handles of channels of this side; one each at most.
@@ -117,6 +121,7 @@ pub(crate) struct NewDriver {
     pub(crate) ready: oneshot::Sender<Result<()>>,
     /// How long to look for candidates.
     pub(crate) gather_timeout: Duration,
+    pub(crate) relay_only: bool,
 }
 
 impl Driver {
@@ -129,6 +134,7 @@ impl Driver {
             negotiation,
             ready,
             gather_timeout,
+            relay_only,
         } = new;
         let (to_watch, opened) = mpsc::unbounded_channel();
         let outbound = Outbound {
@@ -146,6 +152,8 @@ impl Driver {
             alarm: Box::pin(sleep_until(clock.deadline().min(gathering))),
             held_until: None,
             gathering: Some(gathering),
+            relay_only,
+            reachable: false,
             expected: clock.deadline().min(gathering),
             clock,
             heard: 0,
@@ -266,9 +274,10 @@ impl Driver {
         match event {
             PeerEvent::Candidate(candidate) => {
                 tracing::trace!(?candidate, "a candidate of this side");
+                self.reachable = true;
                 self.shared.command(Command::Candidate(candidate));
             }
-            PeerEvent::GatheringDone => self.end_gathering(),
+            PeerEvent::GatheringDone => return self.end_gathering(),
             PeerEvent::Ice(state) => return self.on_ice(state),
             PeerEvent::Channel(channel) => return self.on_new_channel(channel).await,
             PeerEvent::Closed => return self.ended_by_peer(),

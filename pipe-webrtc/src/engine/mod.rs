@@ -5,8 +5,10 @@
 
 mod certificate;
 mod channel;
+mod external;
 mod faults;
 mod peer;
+mod refusals;
 mod runtime;
 
 pub use certificate::Certificate;

@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tokio::sync::{mpsc, oneshot};
 use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
-    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceCandidateType, RTCIceConnectionState,
-    RTCIceGatheringState, RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent,
-    RTCPeerConnectionState, RTCSessionDescription, SettingEngine, SettingEngineBuilder,
-    StatsSelector,
+    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceGatheringState,
+    RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+    RTCSessionDescription, SettingEngine, SettingEngineBuilder, StatsSelector,
 };
 use webrtc::runtime::TokioRuntime;
 
 use super::Faults;
 use super::certificate::Certificate;
 use super::channel::{Channel, ChannelOptions};
+use super::external::External;
 use super::runtime::{PipeRuntime, Vitals};
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
@@ -41,6 +41,9 @@ const EVENTS: usize = 256;
 pub(crate) struct Peer {
     inner: Arc<dyn PeerConnection>,
     vitals: Arc<Vitals>,
+    external: External,
+    /// It was made without candidates of this machine, which the engine would keep.
+    relay_only: bool,
     closed: AtomicBool,
 }
 
@@ -62,6 +65,7 @@ pub(crate) struct PeerOptions {
     pub(crate) external_addrs: Vec<std::net::IpAddr>,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) socket_buffer: u32,
+    pub(crate) resolve_timeout: Duration,
     pub(crate) faults: Option<Faults>,
 }
 
@@ -132,33 +136,55 @@ impl Peer {
     pub(crate) async fn new(options: PeerOptions) -> Result<(Self, mpsc::Receiver<PeerEvent>)> {
         let vitals = Vitals::new();
         let (events, receiver) = mpsc::channel(EVENTS);
-        let mtu = options.mtu;
+        let (mtu, mdns, bound) = (options.mtu, options.mdns, options.bind.clone());
+        let relay_only = options.relay_only;
+        // The engine has a setting for such addresses, and does not look at it.
+        let external = External(options.external_addrs.clone().into());
+        let outside = external.clone();
         let builder = PeerConnectionBuilder::new()
             .with_configuration(configuration(&options)?)
             .with_setting_engine(engine(&options, mtu))
-            .with_handler(Arc::new(Handler { events }))
+            .with_handler(Arc::new(Handler { events, external }))
             .with_runtime(Arc::new(PipeRuntime {
                 inner: TokioRuntime,
                 vitals: vitals.clone(),
                 faults: options.faults,
                 socket_buffer: options.socket_buffer,
+                resolve_timeout: options.resolve_timeout,
             }))
             .with_udp_addrs(options.bind);
         // An engine that is dropped while it starts leaks its task: it starts in one of ours.
         let (done, built) = oneshot::channel();
+        let watched = vitals.clone();
         tokio::spawn(async move {
             let built = builder.build().await.map(|inner| Self {
                 inner: Arc::new(inner),
-                vitals,
+                vitals: watched,
+                external: outside,
+                relay_only,
                 closed: AtomicBool::new(false),
             });
             // Whoever asked may have given up; then the peer is dropped here, which closes it.
             let _ = done.send(built);
         });
         match built.await {
+            // The engine leaves out what it cannot bind, and fails if that is all.
+            Ok(made)
+                if vitals.sockets() < bound.len()
+                    && (made.is_ok()
+                        || bound.iter().any(|addr| UdpSocket::bind(addr).is_err())) =>
+            {
+                let why = "an address or port that was free is taken now";
+                Err(Error::new(ErrorKind::AddrInUse, why))
+            }
             Ok(Ok(peer)) => Ok((peer, receiver)),
             Ok(Err(error)) => {
-                let why = format!("the WebRTC engine did not start: {error}");
+                let about = if mdns {
+                    " (mdns takes a route for multicast)"
+                } else {
+                    ""
+                };
+                let why = format!("the WebRTC engine did not start{about}: {error}");
                 Err(Error::with_source(ErrorKind::Io, why, error))
             }
             Err(_) => Err(Error::new(ErrorKind::Io, "the WebRTC engine did not start")),
@@ -174,7 +200,7 @@ impl Peer {
         let described = async {
             let offer = self.inner.create_offer(None).await?;
             self.inner.set_local_description(offer.clone()).await?;
-            Ok(offer.sdp)
+            Ok(self.external.description(offer.sdp))
         };
         described.await.map_err(engine_failed)
     }
@@ -189,7 +215,7 @@ impl Peer {
         let described = async {
             let answer = self.inner.create_answer(None).await?;
             self.inner.set_local_description(answer.clone()).await?;
-            Ok(answer.sdp)
+            Ok(self.external.description(answer.sdp))
         };
         described.await.map_err(engine_failed)
     }
@@ -229,6 +255,10 @@ impl Peer {
         servers: &[IceServer],
         relay_only: bool,
     ) -> Result<()> {
+        if relay_only && !self.relay_only {
+            let why = "relay_only has to be set before the connection is made";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
         let configuration = RTCConfigurationBuilder::new()
             .with_ice_servers(ice_servers(servers))
             .with_ice_transport_policy(policy(relay_only))
@@ -343,6 +373,7 @@ impl fmt::Debug for Peer {
 /// Passes the engine's events on.
 struct Handler {
     events: mpsc::Sender<PeerEvent>,
+    external: External,
 }
 
 impl Handler {
@@ -355,16 +386,20 @@ impl Handler {
 #[async_trait]
 impl PeerConnectionEventHandler for Handler {
     async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        match event.candidate.to_json() {
-            Ok(init) => {
-                self.tell(PeerEvent::Candidate(Candidate {
-                    candidate: init.candidate,
-                    mid: init.sdp_mid,
-                    line: init.sdp_mline_index,
-                }))
-                .await;
+        let init = match event.candidate.to_json() {
+            Ok(init) => init,
+            Err(error) => {
+                tracing::debug!(%error, "a candidate of this side is unusable");
+                return;
             }
-            Err(error) => tracing::debug!(%error, "a candidate of this side is unusable"),
+        };
+        for candidate in self.external.candidates(&init.candidate) {
+            self.tell(PeerEvent::Candidate(Candidate {
+                candidate,
+                mid: init.sdp_mid.clone(),
+                line: init.sdp_mline_index,
+            }))
+            .await;
         }
     }
 
@@ -450,9 +485,9 @@ fn engine(options: &PeerOptions, mtu: Option<u32>) -> SettingEngine {
         .with_dcep_handshake_timeout(None)
         .with_sctp_max_receive_buffer_size(options.receive_buffer)
         .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(options.max_message));
-    if !options.external_addrs.is_empty() {
-        let addrs = options.external_addrs.iter().map(ToString::to_string);
-        builder = builder.with_nat_1to1_ips(addrs.collect(), RTCIceCandidateType::Host);
+    if options.relay_only {
+        // No better path can come, so that nothing is gained by a wait for one.
+        builder = builder.with_relay_acceptance_min_wait(Some(Duration::ZERO));
     }
     if let Some(mtu) = mtu {
         builder = builder.with_sctp_mtu(mtu);

@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use webrtc::runtime::{
 };
 
 use super::Faults;
+use super::refusals::{RefusalWatch, Refusals};
 
 /// While a connection is made the engine's timers fire at least this often: it looks for work at its
 /// timers only, which are 200 ms apart.
@@ -25,6 +26,11 @@ const PATIENT_STEP: Duration = Duration::from_millis(20);
 /// For how long the eager steps go on, and for how long any.
 const EAGER_TIME: Duration = Duration::from_millis(500);
 const PATIENT_TIME: Duration = Duration::from_secs(10);
+
+/// How many turns the engine needs more where packets go through a TURN server: in one it takes what came
+/// out of the relay, in the next it gives the answer to the relay, and in the one after that the relay
+/// sends it. By itself it would wait between them for the next packet or timer.
+const RELAY_TURNS: u8 = 2;
 
 /// What one connection's runtime has seen, and how it is to behave.
 #[derive(Debug)]
@@ -40,6 +46,14 @@ pub(crate) struct Vitals {
     /// it stands for a close, which is no failure.
     alert: AtomicU8,
     alerted: Notify,
+    /// How many sockets were bound.
+    sockets: AtomicUsize,
+    /// Why STUN and TURN servers do not help.
+    refusals: Refusals,
+    /// What was sent last went through a TURN server.
+    relayed: AtomicBool,
+    /// How many turns the engine has without a wait between them.
+    naps: AtomicU8,
 }
 
 impl Vitals {
@@ -52,11 +66,24 @@ impl Vitals {
             since: parking_lot::Mutex::new(Instant::now()),
             alert: AtomicU8::new(0),
             alerted: Notify::new(),
+            sockets: AtomicUsize::new(0),
+            refusals: Refusals::default(),
+            relayed: AtomicBool::new(false),
+            naps: AtomicU8::new(0),
         })
     }
 
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::SeqCst)
+    }
+
+    /// Why STUN and TURN servers do not help, as far as they said.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     pub(crate) fn turns(&self) -> u64 {
@@ -88,6 +115,17 @@ impl Vitals {
             time if time < EAGER_TIME => asked.min(EAGER_STEP),
             time if time < PATIENT_TIME => asked.min(PATIENT_STEP),
             _ => asked,
+        }
+    }
+
+    /// Notes whether an outgoing datagram goes through a TURN server. Others that carry something are of
+    /// DTLS (RFC 7983, section 7).
+    fn note_path(&self, datagram: &[u8]) {
+        match datagram {
+            // Data of a channel, or an indication to send (RFC 8656, sections 12.4 and 18).
+            [64..=79, ..] | [0, 0x16, ..] => self.relayed.store(true, Ordering::Relaxed),
+            [20..=63, ..] => self.relayed.store(false, Ordering::Relaxed),
+            _ => {}
         }
     }
 
@@ -129,6 +167,9 @@ pub(super) struct PipeRuntime {
     pub(super) vitals: Arc<Vitals>,
     pub(super) faults: Option<Faults>,
     pub(super) socket_buffer: u32,
+    /// How long to look for the address of a STUN or TURN server. The engine does nothing else
+    /// meanwhile.
+    pub(super) resolve_timeout: Duration,
 }
 
 impl fmt::Debug for PipeRuntime {
@@ -152,10 +193,13 @@ impl Runtime for PipeRuntime {
         {
             tracing::debug!(%error, size, "socket buffers keep the system's size");
         }
+        let inner = self.inner.wrap_udp_socket(socket)?;
+        self.vitals.sockets.fetch_add(1, Ordering::SeqCst);
         Ok(Arc::new(Socket {
-            inner: self.inner.wrap_udp_socket(socket)?,
+            inner,
             vitals: self.vitals.clone(),
             faults: self.faults.clone(),
+            refusals: RefusalWatch::default(),
         }))
     }
 
@@ -177,14 +221,40 @@ impl Runtime for PipeRuntime {
         &'a self,
         host: &'a str,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
-        self.inner.resolve_host(host)
+        Box::pin(async move {
+            let limit = self.resolve_timeout;
+            let found = match tokio::time::timeout(limit, self.inner.resolve_host(host)).await {
+                Ok(found) => found,
+                Err(_) => Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("its address was not found within {limit:?}"),
+                )),
+            };
+            if let Err(error) = &found {
+                let refusals = self.vitals.refusals();
+                refusals.note(format!("the server {host} is not found: {error}"));
+            }
+            found
+        })
     }
 
     fn sleep(&self, duration: Duration) -> Pin<Box<dyn Future<Output = ()> + Send + 'static>> {
         // The engine's loop sleeps once each time that it has sent all it can.
         self.vitals.turns.fetch_add(1, Ordering::SeqCst);
         self.vitals.turned.notify_waiters();
-        self.inner.sleep(self.vitals.step(duration))
+        let sleep = self.inner.sleep(self.vitals.step(duration));
+        if !self.vitals.relayed.load(Ordering::Relaxed) {
+            return sleep;
+        }
+        let naps = self.vitals.naps.load(Ordering::Relaxed);
+        self.vitals
+            .naps
+            .store(naps.saturating_sub(1), Ordering::Relaxed);
+        Box::pin(Nap {
+            sleep: (naps == 0).then_some(sleep),
+            over: false,
+            vitals: self.vitals.clone(),
+        })
     }
 
     fn interval(&self, period: Duration) -> Box<dyn AsyncInterval> {
@@ -204,10 +274,55 @@ impl Runtime for PipeRuntime {
     }
 }
 
+/// A wait of the engine where packets go through a TURN server: none at all in the turns after something
+/// has happened.
+struct Nap {
+    sleep: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    over: bool,
+    vitals: Arc<Vitals>,
+}
+
+impl Future for Nap {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(sleep) = &mut self.sleep {
+            std::task::ready!(sleep.as_mut().poll(cx));
+        }
+        self.over = true;
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Nap {
+    fn drop(&mut self) {
+        // Either a timer has fired, or something else came before the end of the wait.
+        if self.sleep.is_some() || !self.over {
+            self.vitals.naps.store(RELAY_TURNS, Ordering::Relaxed);
+        }
+    }
+}
+
 struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     vitals: Arc<Vitals>,
     faults: Option<Faults>,
+    refusals: RefusalWatch,
+}
+
+impl Socket {
+    /// Looks for what TURN servers say to this side.
+    fn inspect(&self, buf: &[u8], meta: &RecvMeta) {
+        let length = meta.len.min(buf.len());
+        let first = if meta.stride == 0 {
+            length
+        } else {
+            meta.stride.min(length)
+        };
+        if let Some(why) = self.refusals.inspect(meta.addr, &buf[..first]) {
+            self.vitals.refusals.note(why);
+        }
+    }
 }
 
 impl fmt::Debug for Socket {
@@ -225,6 +340,7 @@ impl AsyncUdpSocket for Socket {
         if self.vitals.connecting.load(Ordering::Relaxed) {
             self.vitals.inspect(transmit.contents);
         }
+        self.vitals.note_path(transmit.contents);
         if self.faults.as_ref().is_some_and(Faults::loses_one) {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
@@ -243,8 +359,13 @@ impl AsyncUdpSocket for Socket {
             if received.is_ok() && self.faults.as_ref().is_some_and(Faults::is_cut) {
                 continue;
             }
-            if received.is_ok() {
+            if let Ok(count) = received {
                 self.vitals.heard.fetch_add(1, Ordering::Relaxed);
+                if self.vitals.connecting.load(Ordering::Relaxed) {
+                    for (buf, meta) in bufs.iter().zip(meta.iter()).take(count) {
+                        self.inspect(buf, meta);
+                    }
+                }
             }
             return Poll::Ready(received);
         }
@@ -267,6 +388,7 @@ impl AsyncUdpSocket for Socket {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::FutureExt;
 
     fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
         let mut record = vec![kind, 254, 253, 0, epoch, 0, 0, 0, 0, 0, 7];
@@ -287,5 +409,43 @@ mod tests {
         datagram.extend(record(21, 0, &[2, 42]));
         vitals.inspect(&datagram);
         assert_eq!(vitals.alert.load(Ordering::SeqCst), 42);
+    }
+
+    fn runtime() -> PipeRuntime {
+        let vitals = Vitals::new();
+        vitals.set_connecting(false);
+        PipeRuntime {
+            inner: TokioRuntime,
+            vitals,
+            faults: None,
+            socket_buffer: 4096,
+            resolve_timeout: Duration::from_secs(1),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_goes_through_a_relay_is_followed_by_turns_without_a_wait() {
+        let runtime = runtime();
+        let long = Duration::from_secs(60);
+        let waits = || runtime.sleep(long).now_or_never().is_none();
+        let direct = record(22, 1, &[1; 40]);
+        runtime.vitals.note_path(&direct);
+        assert!(waits() && waits());
+
+        // Data of channel 0x4000.
+        runtime.vitals.note_path(&[0x40, 0, 0, 4, 1, 2, 3, 4]);
+        assert!(waits());
+        // Something has come before that wait was over.
+        assert!(!waits() && !waits() && waits());
+        assert!(!waits());
+        // So it has in a turn that did not wait.
+        drop(runtime.sleep(long));
+        assert!(!waits() && !waits());
+        // A timer counts as well.
+        runtime.sleep(long).await;
+        assert!(!waits() && !waits() && waits());
+
+        runtime.vitals.note_path(&direct);
+        assert!(waits() && waits());
     }
 }
