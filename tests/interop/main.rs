@@ -6,10 +6,14 @@
 
 #[cfg(feature = "webrtc")]
 mod browser;
+#[cfg(all(feature = "webrtc", target_os = "linux"))]
+mod candidates;
 mod peer;
 #[cfg(feature = "quic")]
 mod quic;
 mod tools;
+#[cfg(feature = "webrtc")]
+mod turn;
 #[cfg(feature = "webrtc")]
 mod webrtc;
 mod yamux;
@@ -33,7 +37,10 @@ fn main() -> ExitCode {
         .into_iter()
         .chain(webrtc::trials())
         .chain(browser::trials())
+        .chain(turn::trials())
         .collect();
+    #[cfg(all(feature = "webrtc", target_os = "linux"))]
+    let trials: Vec<_> = trials.into_iter().chain(candidates::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

@@ -1,0 +1,338 @@
+//! coturn as the STUN and TURN server of two of our peers.
+
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::pin::Pin;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use pipewerks::prelude::*;
+use pipewerks::webrtc::signaling::Signal;
+use pipewerks::webrtc::{
+    IceServer, MemorySignaling, Signaling, WebRtcConn, WebRtcSettings, WebRtcTransport,
+};
+use pipewerks::{ErrorKind, Registry, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, Command};
+use tokio::sync::watch;
+
+use crate::tools;
+use crate::webrtc::hash;
+
+/// Who may use the server.
+const NAME: &str = "somebody";
+const SECRET: &str = "something";
+
+/// How much a stream carries in each direction, in bytes.
+const LEN: usize = 2_000_000;
+
+/// What happens with a server.
+type Scenario = fn(Server) -> Pin<Box<dyn Future<Output = ()>>>;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let scenarios: [(&str, Scenario); 6] = [
+        ("relay_only", |server| Box::pin(relay_only(server))),
+        ("one_side_relayed", |server| {
+            Box::pin(one_side_relayed(server))
+        }),
+        ("wrong_credentials", |server| {
+            Box::pin(wrong_credentials(server))
+        }),
+        ("wrong_credentials_leave_other_paths", |server| {
+            Box::pin(wrong_credentials_leave_other_paths(server))
+        }),
+        ("a_restart_uses_the_servers_named_then", |server| {
+            Box::pin(a_restart_uses_the_servers_named_then(server))
+        }),
+        ("server_reflexive", |server| {
+            Box::pin(server_reflexive(server))
+        }),
+    ];
+    let trials = scenarios.map(|(name, scenario)| {
+        let program = || tools::program("turnserver");
+        crate::trial(
+            format!("coturn::{name}"),
+            program,
+            move |program| async move {
+                scenario(Server::start(Command::new(program)).await).await;
+            },
+        )
+    });
+    trials.into()
+}
+
+/// A running server, on loopback.
+struct Server {
+    addr: SocketAddr,
+    _process: Child,
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    async fn start(mut command: Command) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let log = std::env::var_os("PIPE_PEER_LOG").is_some();
+        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let addr = free.local_addr().expect("its address");
+        drop(free);
+        let process = command
+            .args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp"])
+            .args([
+                "--allow-loopback-peers",
+                "--log-file",
+                "stdout",
+                "--simple-log",
+            ])
+            .args([
+                "-L",
+                "127.0.0.1",
+                "-E",
+                "127.0.0.1",
+                "-p",
+                &addr.port().to_string(),
+            ])
+            .args([
+                "--lt-cred-mech",
+                "-r",
+                "example.org",
+                "-u",
+                &format!("{NAME}:{SECRET}"),
+            ])
+            .arg("--pidfile")
+            .arg(folder.path().join("pid"))
+            .arg("--userdb")
+            .arg(folder.path().join("db"))
+            .stdin(Stdio::null())
+            .stdout(if log { Stdio::inherit() } else { Stdio::null() })
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("turnserver starts");
+        until_it_answers(addr).await;
+        Self {
+            addr,
+            _process: process,
+            _folder: folder,
+        }
+    }
+
+    fn stun(&self) -> IceServer {
+        IceServer::stun(&self.addr.to_string())
+    }
+
+    fn turn(&self, secret: &str) -> IceServer {
+        IceServer::turn(&format!("turn:{}", self.addr), NAME, secret)
+    }
+
+    /// The settings of a side that is reached through this server only.
+    fn relayed(&self, secret: &str) -> WebRtcSettings {
+        on_loopback()
+            .with_ice_servers([self.turn(secret)])
+            .with_relay_only(true)
+    }
+}
+
+/// Sends requests for a binding (RFC 8489, section 5) until one is answered.
+async fn until_it_answers(addr: SocketAddr) {
+    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let socket = socket.await.expect("a socket");
+    let mut request = [0; 20];
+    request[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
+    let mut answer = [0; 1500];
+    loop {
+        // Where nobody listens yet, this socket hears of it.
+        let _ = socket.send_to(&request, addr).await;
+        let heard = socket.recv_from(&mut answer);
+        if let Ok(Ok(_)) = tokio::time::timeout(Duration::from_millis(100), heard).await {
+            return;
+        }
+    }
+}
+
+fn on_loopback() -> WebRtcSettings {
+    WebRtcSettings::default().with_bind_addrs(vec![Ipv4Addr::LOCALHOST.into()])
+}
+
+/// Signalling that notes what it receives.
+struct Noted {
+    inner: MemorySignaling,
+    received: watch::Sender<Vec<Signal>>,
+}
+
+impl Signaling for Noted {
+    fn send(&mut self, signal: Signal) -> impl Future<Output = Result<()>> + Send {
+        self.inner.send(signal)
+    }
+
+    async fn receive(&mut self) -> Result<Option<Signal>> {
+        let signal = self.inner.receive().await?;
+        self.received.send_modify(|all| all.extend(signal.clone()));
+        Ok(signal)
+    }
+}
+
+/// Connects an offerer and an answerer with these settings. What the answerer hears is noted.
+pub(crate) async fn connect(
+    offerer: WebRtcSettings,
+    answerer: WebRtcSettings,
+) -> (
+    Result<WebRtcConn>,
+    Result<WebRtcConn>,
+    watch::Receiver<Vec<Signal>>,
+) {
+    let [offerer, answerer] = [offerer, answerer].map(|settings| {
+        let transport = WebRtcTransport::new(Registry::new());
+        transport.with_settings(settings).expect("settings")
+    });
+    let (here, inner) = MemorySignaling::pair();
+    let (received, heard) = watch::channel(Vec::new());
+    let there = Noted { inner, received };
+    let (here, there) = tokio::join!(offerer.offer_over(here), answerer.answer_over(there));
+    (here, there, heard)
+}
+
+/// The type of a candidate (RFC 8839, section 5.1).
+fn kind(candidate: &str) -> &str {
+    candidate.split(' ').nth(7).expect("a type")
+}
+
+/// The types of the two ends of the path that a connection takes, if it has one.
+async fn path(conn: &WebRtcConn) -> [String; 2] {
+    match conn.selected_candidate_pair().await {
+        Some(pair) => [&pair.local, &pair.remote].map(|candidate| kind(candidate).to_owned()),
+        None => [String::new(), String::new()],
+    }
+}
+
+/// Sends bytes in both directions of a stream at once.
+async fn exchange(here: &WebRtcConn, there: &WebRtcConn) {
+    let (opened, accepted) = tokio::join!(here.open_stream(), there.accept_stream());
+    let ends = [opened, accepted].map(|stream| {
+        let (receive, send) = tokio::io::split(stream.expect("a stream"));
+        let mut bytes = vec![0; LEN];
+        fastrand::fill(&mut bytes);
+        (receive, send, bytes)
+    });
+    let expected = ends.each_ref().map(|(_, _, bytes)| hash(bytes));
+    let [left, right] = ends.map(|(mut receive, mut send, bytes)| async move {
+        let write = async {
+            send.write_all(&bytes).await.expect("a write");
+            send.shutdown().await.expect("a shutdown");
+        };
+        let mut all = Vec::new();
+        let ((), read) = tokio::join!(write, receive.read_to_end(&mut all));
+        read.expect("the end");
+        hash(&all)
+    });
+    let (left, right) = tokio::join!(left, right);
+    assert_eq!([right, left], expected);
+}
+
+/// Both sides are reached through the server, and all bytes arrive.
+async fn relay_only(server: Server) {
+    let settings = server.relayed(SECRET);
+    let (here, there, heard) = connect(settings.clone(), settings).await;
+    let (here, there) = (
+        here.expect("the offerer's end"),
+        there.expect("the answerer's"),
+    );
+    for conn in [&here, &there] {
+        assert_eq!(path(conn).await, ["relay", "relay"]);
+        assert!(conn.ping().await.expect("a ping") > Duration::ZERO);
+    }
+    exchange(&here, &there).await;
+    for signal in &*heard.borrow() {
+        if let Signal::Candidate(candidate) = signal {
+            assert_eq!(kind(&candidate.candidate), "relay");
+        }
+    }
+}
+
+/// A side that knows no server talks to one that is behind it.
+async fn one_side_relayed(server: Server) {
+    let (here, there, _) = connect(server.relayed(SECRET), on_loopback()).await;
+    let (here, there) = (
+        here.expect("the offerer's end"),
+        there.expect("the answerer's"),
+    );
+    assert_eq!(path(&here).await[0], "relay");
+    assert_eq!(path(&there).await[1], "relay");
+    exchange(&here, &there).await;
+}
+
+/// What the server says is in the error, which comes before the handshake's time is over.
+async fn wrong_credentials(server: Server) {
+    let start = Instant::now();
+    let (here, there, _) = connect(server.relayed("nothing"), server.relayed(SECRET)).await;
+    let took = start.elapsed();
+    let error = here.expect_err("no relay");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    let text = error.to_string();
+    let said = format!("the TURN server {} refuses with 401", server.addr);
+    assert!(text.contains(&said), "{text}");
+    let told = there.expect_err("no peer");
+    assert_eq!(told.kind(), ErrorKind::Unreachable, "{told}");
+    assert!(took < Duration::from_secs(9), "{took:?}");
+}
+
+async fn wrong_credentials_leave_other_paths(server: Server) {
+    let settings = on_loopback().with_ice_servers([server.turn("nothing")]);
+    let (here, there, _) = connect(settings, on_loopback()).await;
+    let (here, there) = (
+        here.expect("the offerer's end"),
+        there.expect("the answerer's"),
+    );
+    assert_ne!(path(&here).await[0], "relay");
+    exchange(&here, &there).await;
+}
+
+/// Servers that are named later count from the next restart on, and those in use stay so.
+async fn a_restart_uses_the_servers_named_then(server: Server) {
+    let settings = server.relayed(SECRET);
+    let (here, there, mut heard) = connect(on_loopback(), settings).await;
+    let (here, there) = (
+        here.expect("the offerer's end"),
+        there.expect("the answerer's"),
+    );
+    let servers = vec![server.turn(SECRET)];
+    let later = here.set_ice_servers(servers.clone(), true).await;
+    // The engine would keep its other paths.
+    assert_eq!(later.expect_err("too late").kind(), ErrorKind::Unsupported);
+    here.set_ice_servers(servers.clone(), false)
+        .await
+        .expect("servers");
+    there.set_ice_servers(servers, true).await.expect("servers");
+    here.restart_ice().await.expect("a restart");
+    let relayed = |signals: &Vec<Signal>| {
+        signals.iter().any(|signal| match signal {
+            Signal::Candidate(candidate) => kind(&candidate.candidate) == "relay",
+            _ => false,
+        })
+    };
+    heard
+        .wait_for(relayed)
+        .await
+        .expect("a candidate of the new server");
+    exchange(&here, &there).await;
+    assert_eq!(path(&there).await[0], "relay");
+}
+
+/// The server tells a side what its address is, and the side tells its peer.
+async fn server_reflexive(server: Server) {
+    let settings = on_loopback().with_ice_servers([server.stun()]);
+    let (here, there, mut heard) = connect(settings, on_loopback()).await;
+    let (here, there) = (
+        here.expect("the offerer's end"),
+        there.expect("the answerer's"),
+    );
+    let all = heard.wait_for(|signals| signals.contains(&Signal::EndOfCandidates));
+    let all = all.await.expect("the end of candidates").clone();
+    let candidates = all.iter().filter_map(|signal| match signal {
+        Signal::Candidate(candidate) => Some(&*candidate.candidate),
+        _ => None,
+    });
+    let kinds: Vec<_> = candidates.map(kind).collect();
+    assert_eq!(kinds, ["host", "srflx"]);
+    exchange(&here, &there).await;
+}
