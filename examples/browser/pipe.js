@@ -16,6 +16,9 @@ const MESSAGE = 16 * 1024
 const WINDOW = 256 * 1024
 const STREAMS = 256
 
+/** After what time a hello is said again that was not answered, in milliseconds. */
+const HELLO_AGAIN = 200
+
 /** How long the other side may take to answer a close, in milliseconds. */
 const PATIENCE = 3000
 
@@ -50,7 +53,7 @@ export class Pipe {
     this.pings = this.negotiated('ping', offers ? 2 : 1)
     const echo = this.negotiated('echo', offers ? 1 : 2)
     echo.onmessage = ({ data }) => echo.send(data)
-    this.control.onopen = () => { if (!offers) this.hello() }
+    this.control.onopen = () => { if (!offers) this.helloUntilAnswered() }
     this.control.onmessage = ({ data }) => this.hear(data)
     this.control.onclose = () => this.end(new Error('the connection is lost'))
     connection.addEventListener('datachannel', ({ channel }) => {
@@ -67,6 +70,13 @@ export class Pipe {
 
   hello () {
     this.control.send(`hello ${PROTOCOL} max_streams=${STREAMS} stream_window=${WINDOW}`)
+  }
+
+  /** The first one may get lost, where the other side is not yet ready to hear it. */
+  helloUntilAnswered () {
+    if (this.greeted || this.control.readyState !== 'open') return
+    this.hello()
+    setTimeout(() => this.helloUntilAnswered(), HELLO_AGAIN)
   }
 
   /** Opens a stream, as soon as the other side allows another one. */
