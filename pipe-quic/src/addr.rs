@@ -10,7 +10,7 @@ pub(crate) const SCHEME: &str = "quic";
 const PIPE: &str = "pipe/1";
 
 /// The options that an address may have, each once.
-const OPTIONS: [&str; 4] = ["wire", "alpn", "cert-sha256", "server-name"];
+const OPTIONS: [&str; 5] = ["wire", "alpn", "cert-sha256", "server-name", "zero-rtt"];
 
 /// What is spoken over the QUIC connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -51,6 +51,8 @@ pub(crate) struct QuicAddr {
     pub(crate) pin: Option<CertSha256>,
     /// The name that the listener's certificate has to be for, if it is not the host.
     server_name: Option<String>,
+    /// Whether early data is sent or taken, if it says so.
+    pub(crate) zero_rtt: Option<bool>,
 }
 
 impl QuicAddr {
@@ -100,6 +102,18 @@ impl QuicAddr {
                 Some(pin.map_err(|error| invalid(addr, &format!("cert-sha256: {error}")))?)
             }
         };
+        let zero_rtt = match (addr.param("zero-rtt").as_deref(), wire) {
+            (None, _) => None,
+            (Some("false"), _) => Some(false),
+            (Some("true"), Wire::Pipe) => Some(true),
+            (Some("true"), Wire::Raw) => {
+                return Err(invalid(addr, "zero-rtt=true needs wire=pipe"));
+            }
+            (Some(other), _) => {
+                let why = format!("zero-rtt is true or false, not {other:?}");
+                return Err(invalid(addr, &why));
+            }
+        };
         Ok(Self {
             host: host
                 .trim_start_matches('[')
@@ -110,6 +124,7 @@ impl QuicAddr {
             alpn,
             pin,
             server_name: addr.param("server-name"),
+            zero_rtt,
         })
     }
 
@@ -207,6 +222,13 @@ mod tests {
         let raw = read("quic://a:1?alpn=h3&wire=raw").unwrap();
         assert_eq!((raw.protocols(), raw.wire), (vec![&b"h3"[..]], Wire::Raw));
         assert!(read("quic://a:1?wire=raw").unwrap().protocols().is_empty());
+        for (text, zero_rtt) in [
+            ("quic://a:1", None),
+            ("quic://a:1?zero-rtt=true", Some(true)),
+            ("quic://a:1?zero-rtt=false&wire=raw", Some(false)),
+        ] {
+            assert_eq!(read(text).unwrap().zero_rtt, zero_rtt);
+        }
     }
 
     #[test]
@@ -239,6 +261,16 @@ mod tests {
                 "quic://a:1?alpn=&wire=raw",
                 ErrorKind::AddrInvalid,
                 "from 1 to 255",
+            ),
+            (
+                "quic://a:1?zero-rtt=1",
+                ErrorKind::AddrInvalid,
+                "zero-rtt is true or false, not \"1\"",
+            ),
+            (
+                "quic://a:1?zero-rtt=true&wire=raw",
+                ErrorKind::AddrInvalid,
+                "zero-rtt=true needs wire=pipe",
             ),
             (
                 "quic://a:1?wire=raw&wire=raw",

@@ -7,6 +7,7 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
+use crate::early::EarlyData;
 use crate::shared::{Half, Shared};
 use crate::stream::QuicStream;
 
@@ -39,6 +40,32 @@ impl QuicConn {
     /// None once the connection is over.
     pub fn endpoint(&self) -> Option<quinn::Endpoint> {
         self.shared().endpoint()
+    }
+
+    /// Whether the connection was used before its handshake was over, and whether that is over by now.
+    pub fn early_data(&self) -> EarlyData {
+        self.shared().early()
+    }
+
+    /// Waits until the handshake is over at this side: from then on [`early_data`](Self::early_data) is
+    /// not [`Pending`](EarlyData::Pending). Returns at once where early data was not used.
+    ///
+    /// A listener calls it before it does, for a stream, what must not be done twice. Safe to cancel.
+    ///
+    /// # Errors
+    ///
+    /// The one that the connection ended with before:
+    /// [`Refused`](ErrorKind::Refused) when the listener has not taken the data.
+    pub async fn confirmed(&self) -> Result<()> {
+        let shared = self.shared();
+        loop {
+            let news = shared.idle.notified();
+            if shared.early() != EarlyData::Pending {
+                return Ok(());
+            }
+            shared.status.check()?;
+            news.await;
+        }
     }
 
     fn shared(&self) -> &Shared {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::addr::{QuicAddr, Wire};
 use crate::conn::QuicConn;
 use crate::error::handshake_error;
-use crate::handshake::Handshake;
+use crate::handshake::{Greeting, Handshake};
 
 /// Receives the new connections of a listener, with their handshakes side by side.
 pub(crate) struct Desk {
@@ -175,34 +175,38 @@ impl Desk {
         let connecting = incoming.accept_with(self.server.clone());
         async move {
             let lost = |error| handshake_error(&context, &error);
-            let connecting = connecting.map_err(lost)?;
+            let mut connecting = connecting.map_err(lost)?;
             // Where nothing is asked of a client, this side says hello together with its part of the
             // handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the client's own
             // hello comes after the handshake in any case).
-            let conn = if self.asks_clients || self.on.wire == Wire::Raw {
-                connecting.await.map_err(lost)?
+            let (conn, under_way) = if self.asks_clients || self.on.wire == Wire::Raw {
+                (connecting.await.map_err(lost)?, None)
             } else {
+                // The client's part may come in several datagrams.
+                connecting.handshake_data().await.map_err(lost)?;
                 match connecting.into_0rtt() {
-                    Ok((conn, _)) => conn,
-                    Err(connecting) => connecting.await.map_err(lost)?,
+                    Ok((conn, under_way)) => (conn, Some(under_way)),
+                    Err(connecting) => (connecting.await.map_err(lost)?, None),
                 }
             };
             let local = endpoint.local_addr().map_err(|error| {
                 Error::with_source(ErrorKind::Io, "the socket has no address", error)
             })?;
             let handshake = Handshake {
-                context: context.clone(),
+                greeting: Greeting {
+                    context: context.clone(),
+                    alpn: self.on.alpn.clone(),
+                },
                 config: self.config.clone(),
                 wire: self.on.wire,
                 form: self.on.form(),
-                alpn: self.on.alpn.clone(),
                 pin: Some(self.pin),
                 listens: true,
                 local,
                 endpoint,
                 socket: None,
             };
-            handshake.run(conn).await
+            handshake.run(conn, under_way, None).await
         }
     }
 }

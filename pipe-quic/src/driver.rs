@@ -5,11 +5,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use futures::FutureExt;
+use futures::future::OptionFuture;
 use pipe_core::wire::Message;
 use pipe_core::{CloseReason, Error, Liveness, LivenessEvent, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::addr::Wire;
+use crate::early::{Early, EarlyData};
 use crate::error::Condition;
 use crate::shared::{Shared, protocol};
 use crate::socket::Socket;
@@ -20,8 +23,10 @@ const LINGER: Duration = Duration::from_secs(3);
 /// The task of a connection: its control streams, and its clock.
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
-    /// None where the wire is raw.
+    /// None where the wire is raw, and until the peer is heard.
     pub(crate) control: Option<ControlInput>,
+    /// There when the handshake of TLS is under way.
+    pub(crate) early: Option<Early>,
     /// The socket to close once the connection is over, if it is this connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
 }
@@ -35,9 +40,16 @@ pub(crate) struct ControlInput {
 
 impl Driver {
     pub(crate) async fn run(mut self) {
+        let session = self.early.as_ref().and_then(Early::session);
         if let Err(error) = self.drive().await {
             tracing::debug!(%error, "a peer broke the protocol");
             self.shared.fail(Condition::Protocol, error);
+        }
+        if let Some(session) = session
+            && self.shared.early() == EarlyData::Pending
+        {
+            // The next dial begins anew.
+            session.forget();
         }
         self.say_goodbye().await;
         self.shared.close_quinn();
@@ -55,9 +67,9 @@ impl Driver {
     /// (0.11) does not send it at all while data waits for the congestion window.
     async fn say_goodbye(&mut self) {
         let closed_here = matches!(self.shared.status.reason(), Some(CloseReason::Local { .. }));
-        let Some(control) = self.control.as_mut().filter(|_| closed_here) else {
+        if !closed_here {
             return;
-        };
+        }
         let (send, output) = {
             let mut inner = self.shared.inner.lock();
             (inner.control.take(), inner.output.split())
@@ -70,6 +82,9 @@ impl Driver {
         };
         // The peer may have closed at the same time.
         let hear = async {
+            let Some(control) = &mut self.control else {
+                return std::future::pending().await;
+            };
             let mut buf = [0; 1024];
             while let Ok(Some(count)) = control.recv.read(&mut buf).await {
                 control.input.extend_from_slice(&buf[..count]);
@@ -97,14 +112,29 @@ impl Driver {
         if let Some(control) = &mut self.control {
             take(&shared, &mut control.input)?;
         }
+        let early = self.early.take();
+        let mut early = OptionFuture::from(early.map(|early| Box::pin(early.finish(&shared))));
+        let mut under_way = shared.early() == EarlyData::Pending;
         let mut buf = [0; 1024];
         loop {
             let recv = self.control.as_mut().map(|control| &mut control.recv);
             tokio::select! {
                 _ = ended.as_mut() => return Ok(()),
                 error = lost.as_mut() => {
+                    if under_way {
+                        // It knows more of the reason.
+                        let _ = (&mut early).now_or_never();
+                    }
                     shared.lost(&error);
                     return Ok(());
+                }
+                heard = &mut early, if under_way => {
+                    under_way = false;
+                    if let Some(mut control) = heard.flatten() {
+                        clock.heard(&shared);
+                        take(&shared, &mut control.input)?;
+                        self.control = Some(control);
+                    }
                 }
                 read = read(recv, &mut buf) => {
                     let Some(count) = read? else { continue };

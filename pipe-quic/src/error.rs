@@ -71,6 +71,11 @@ pub(crate) fn handshake_error(context: &str, error: &ConnectionError) -> Error {
     }
 }
 
+/// Whether it was this side that ended the TLS handshake, with an error that quinn keeps the number of.
+pub(crate) fn by_this_side(error: &ConnectionError) -> bool {
+    matches!(error, ConnectionError::TransportError(error) if alert(error.code).is_some())
+}
+
 fn by_condition(condition: Condition, text: &str) -> Error {
     let (kind, what) = match condition {
         Condition::Protocol => (

@@ -1,27 +1,30 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use bytes::BytesMut;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use pipe_core::wire::{Hello, Message};
 use pipe_core::{Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
-use std::net::SocketAddr;
-use std::sync::Arc;
+use pipe_tls::rustls::pki_types::CertificateDer;
+use quinn::ZeroRttAccepted;
 
 use crate::addr::{AddrForm, Wire};
 use crate::conn::QuicConn;
 use crate::driver::{ControlInput, Driver};
+use crate::early::{Dialed, Early, EarlyData};
 use crate::error::{Condition, handshake_error};
+use crate::sessions::{Met, Session};
 use crate::shared::{Ends, NewConn, Shared, hello};
 use crate::socket::Socket;
 
 /// What a connection of quinn is made into one of pipewerks with.
 pub(crate) struct Handshake {
-    /// What was tried, for errors.
-    pub(crate) context: String,
+    pub(crate) greeting: Greeting,
     pub(crate) config: Config,
     pub(crate) wire: Wire,
     pub(crate) form: AddrForm,
-    /// The protocol that both sides have to agree on.
-    pub(crate) alpn: Option<String>,
     /// The hash of the listener's certificate.
     pub(crate) pin: Option<CertSha256>,
     pub(crate) listens: bool,
@@ -29,6 +32,24 @@ pub(crate) struct Handshake {
     pub(crate) endpoint: quinn::Endpoint,
     /// The socket, if it is the connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
+}
+
+/// What is expected of the peer's first messages.
+#[derive(Clone)]
+pub(crate) struct Greeting {
+    /// What was tried, for errors.
+    pub(crate) context: String,
+    /// The protocol that both sides have to agree on.
+    pub(crate) alpn: Option<String>,
+}
+
+/// What the first messages have come to.
+#[derive(Default)]
+struct Greeted {
+    hello: Option<Hello>,
+    send: Option<quinn::SendStream>,
+    control: Option<ControlInput>,
+    early: Option<Early>,
 }
 
 /// Says that a handshake was given up.
@@ -44,30 +65,101 @@ impl Drop for Pending {
 }
 
 impl Handshake {
-    /// Exchanges the first messages.
+    /// Exchanges the first messages. `handshake` is that of TLS, if it may not be over yet. What the
+    /// peer says is kept in the session, if there is one.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future closes the connection.
-    pub(crate) async fn run(self, conn: quinn::Connection) -> Result<QuicConn> {
+    pub(crate) async fn run(
+        self,
+        conn: quinn::Connection,
+        handshake: Option<ZeroRttAccepted>,
+        session: Option<&Session>,
+    ) -> Result<QuicConn> {
         let mut pending = Pending(Some(conn.clone()));
-        if let Err(error) = self.check_protocol(&conn) {
-            self.refuse(&conn, &error);
-            return Err(error);
-        }
-        let (hello, send, control) = match self.wire {
-            Wire::Raw => (None, None, None),
-            Wire::Pipe => match self.greet(&conn).await {
-                Ok((hello, send, control)) => (Some(hello), Some(send), Some(control)),
-                Err(error) => {
-                    self.refuse(&conn, &error);
-                    return Err(error);
-                }
-            },
+        let greeted = match self.greet(&conn, handshake).await {
+            Ok(greeted) => greeted,
+            Err(error) => {
+                let code = Condition::Handshake.code();
+                conn.close(code, error.to_string().as_bytes());
+                return Err(error);
+            }
         };
+        if let (Some(session), Some(hello), Some(certificates)) =
+            (session, greeted.hello, certificates_of(&conn))
+        {
+            session.learn(Met {
+                at: conn.remote_address(),
+                certificates,
+                hello,
+            });
+        }
         pending.0 = None;
+        Ok(self.start(conn, greeted))
+    }
+
+    /// Begins before the peer has said anything, by what is known of it.
+    ///
+    /// # Errors
+    ///
+    /// Those of a connection that has ended.
+    pub(crate) fn run_early(
+        self,
+        conn: quinn::Connection,
+        handshake: ZeroRttAccepted,
+        session: Arc<Session>,
+        met: Met,
+    ) -> Result<QuicConn> {
+        // A stream of this kind is allowed from the start, and takes a hello at once.
+        let said = self.greeting.say(&conn, &self.config).now_or_never();
+        let Some(said) = said else {
+            let context = &self.greeting.context;
+            let why = format!("{context}: the session allows no hello");
+            return Err(Error::new(ErrorKind::Handshake, why));
+        };
+        let greeted = Greeted {
+            hello: Some(met.hello),
+            send: Some(said?),
+            control: None,
+            early: Some(Early::Dialed(Box::new(Dialed {
+                handshake,
+                greeting: self.greeting.clone(),
+                session,
+                met,
+            }))),
+        };
+        Ok(self.start(conn, greeted))
+    }
+
+    async fn greet(
+        &self,
+        conn: &quinn::Connection,
+        handshake: Option<ZeroRttAccepted>,
+    ) -> Result<Greeted> {
+        self.greeting.check_protocol(conn)?;
+        if self.wire == Wire::Raw {
+            return Ok(Greeted::default());
+        }
+        let send = self.greeting.say(conn, &self.config).await?;
+        let (hello, control) = self.greeting.hear(conn).await?;
+        // On a listener: its hello came before the client's handshake was over.
+        let early = handshake.filter(|_| control.recv.is_0rtt());
+        Ok(Greeted {
+            hello: Some(hello),
+            send: Some(send),
+            control: Some(control),
+            early: early.map(Early::Accepted),
+        })
+    }
+
+    fn start(self, conn: quinn::Connection, greeted: Greeted) -> QuicConn {
         let shared = Shared::new(
             NewConn {
+                certificates: match &greeted.early {
+                    Some(Early::Dialed(dialed)) => Some(dialed.met.certificates.clone()),
+                    _ => certificates_of(&conn),
+                },
                 quinn: conn,
                 config: self.config,
                 wire: self.wire,
@@ -78,26 +170,29 @@ impl Handshake {
                     local: self.local,
                     endpoint: Mutex::new(Some(self.endpoint)),
                 },
-                control: send,
+                control: greeted.send,
+                early: match greeted.early {
+                    Some(_) => EarlyData::Pending,
+                    None => EarlyData::None,
+                },
             },
-            hello.as_ref(),
+            greeted.hello.as_ref(),
         );
         let driver = Driver {
             shared: shared.clone(),
-            control,
+            control: greeted.control,
+            early: greeted.early,
             socket: self.socket,
         };
         tokio::spawn(driver.run());
-        Ok(QuicConn::new(shared))
+        QuicConn::new(shared)
     }
+}
 
-    fn refuse(&self, conn: &quinn::Connection, error: &Error) {
-        conn.close(Condition::Handshake.code(), error.to_string().as_bytes());
-    }
-
+impl Greeting {
     /// Whether the two sides speak the same protocol. rustls refuses two that differ, but not that one
     /// side has none.
-    fn check_protocol(&self, conn: &quinn::Connection) -> Result<()> {
+    pub(crate) fn check_protocol(&self, conn: &quinn::Connection) -> Result<()> {
         let Some(name) = &self.alpn else {
             return Ok(());
         };
@@ -113,28 +208,31 @@ impl Handshake {
         Err(Error::new(ErrorKind::Handshake, why))
     }
 
-    /// Opens this side's control stream, and waits for the peer's.
-    async fn greet(
-        &self,
-        conn: &quinn::Connection,
-    ) -> Result<(Hello, quinn::SendStream, ControlInput)> {
+    /// Opens this side's control stream.
+    async fn say(&self, conn: &quinn::Connection, config: &Config) -> Result<quinn::SendStream> {
         let lost = |error| handshake_error(&self.context, &error);
         let mut send = conn.open_uni().await.map_err(lost)?;
         // Before the streams of the application.
         let _ = send.set_priority(i32::MAX);
         let mut first = BytesMut::new();
-        Message::Hello(hello(&self.config)).encode(&mut first);
+        Message::Hello(hello(config)).encode(&mut first);
         send.write_all(&first).await.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => lost(error),
             other => self.speaks_else(&other.to_string()),
         })?;
+        Ok(send)
+    }
+
+    /// Waits for the peer's control stream.
+    pub(crate) async fn hear(&self, conn: &quinn::Connection) -> Result<(Hello, ControlInput)> {
+        let lost = |error| handshake_error(&self.context, &error);
         let mut recv = conn.accept_uni().await.map_err(lost)?;
         let mut input = BytesMut::new();
         let mut buf = [0; 256];
         loop {
             match Message::decode(&mut input) {
                 Ok(Some(Message::Hello(hello))) => {
-                    return Ok((hello, send, ControlInput { recv, input }));
+                    return Ok((hello, ControlInput { recv, input }));
                 }
                 Ok(Some(_)) => return Err(self.speaks_else("it did not say hello")),
                 Ok(None) => {}
@@ -154,4 +252,10 @@ impl Handshake {
         let why = format!("{context}: the peer does not speak pipe/1: {why}");
         Error::new(ErrorKind::Handshake, why)
     }
+}
+
+/// The certificates that the peer has shown, its own first.
+pub(crate) fn certificates_of(conn: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
+    let shown = conn.peer_identity()?.downcast::<Vec<_>>().ok()?;
+    Some(*shown)
 }

@@ -63,11 +63,15 @@
 //! window. A program that ends right after a [`close`](pipe_core::Conn::close) may take its last words
 //! with it; [`drain`](pipe_core::Conn::drain) returns when the peer has heard them.
 //!
-//! # What is not there
+//! # The beginning of a connection
 //!
-//! Data in the first packet (0-RTT): it can be replayed by whoever records it, and sessions are not
-//! resumed, so every connection proves anew who its ends are. A dial takes one round trip, and two where
-//! the listener asks for a certificate.
+//! A dial takes one round trip, and two where the listener asks for a certificate. Every connection
+//! proves anew who its ends are: sessions are not resumed.
+//!
+//! Early data (0-RTT) is an option of both ends, off by default: the second dial to an address then takes no
+//! round trip. It has a price, as somebody on the way can deliver it twice:
+//! [`QuicTransport::with_zero_rtt`] says when, and what to do. [`QuicConn::early_data`] and
+//! [`QuicConn::confirmed`] tell whether the handshake is over.
 //!
 //! # On the wire
 //!
@@ -88,6 +92,8 @@
 //! - CLOSE is the last message. Its receiver closes the QUIC connection; its sender does when it is
 //!   acknowledged, with the same code and reason.
 //! - END, RESET, STOP and TAKEN are against the rules.
+//! - A side that resumes a session with early data takes the peer's HELLO to be the one of the connection
+//!   that the session is from, and the peer says the same.
 //! - A connection that is given up is closed with a code of QUIC above those of the application:
 //!   2³² the peer broke the rules, 2³² + 1 it was silent for too long, 2³² + 2 it does not speak `pipe/1`,
 //!   2³² + 3 its listener or dialer has gone.
@@ -97,11 +103,13 @@ mod conn;
 mod desk;
 mod door;
 mod driver;
+mod early;
 mod error;
 mod handshake;
 mod listener;
 mod profile;
 mod race;
+mod sessions;
 mod shared;
 mod socket;
 mod stream;
@@ -110,6 +118,7 @@ mod transport;
 
 pub use addr::Wire;
 pub use conn::QuicConn;
+pub use early::EarlyData;
 pub use listener::QuicListener;
 pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
 pub use profile::Profile;

@@ -94,6 +94,15 @@ pub(crate) async fn nobody_there(to: SocketAddr) -> io::Error {
     }
 }
 
+/// The error of a dial to where nobody is.
+pub(crate) fn unreached(context: &str, error: io::Error) -> Error {
+    let (kind, what) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (ErrorKind::Refused, "nobody listens there"),
+        _ => (ErrorKind::Unreachable, "it cannot be reached"),
+    };
+    Error::with_source(kind, format!("{context}: {what}"), error)
+}
+
 async fn probe(to: SocketAddr) -> io::Result<()> {
     let socket = UdpSocket::bind(any_like(to)).await?;
     socket.connect(to).await?;

@@ -1,3 +1,4 @@
+use std::collections::VecDeque;
 use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
@@ -5,7 +6,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
-use pipe_tls::{CertSha256, TlsOptions, Verdict};
+use pipe_tls::rustls::pki_types::CertificateDer;
+use pipe_tls::{CertSha256, TlsOptions, Verdict, rustls};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{
     ClientConfig, ConnectError, Connecting, ConnectionError, Endpoint, ServerConfig, TokioRuntime,
@@ -13,20 +15,24 @@ use quinn::{
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use crate::addr::{QuicAddr, SCHEME, invalid};
+use crate::addr::{QuicAddr, SCHEME, Wire, invalid};
 use crate::conn::QuicConn;
 use crate::desk::Desk;
 use crate::door::Door;
-use crate::error::handshake_error;
-use crate::handshake::Handshake;
+use crate::error::{by_this_side, handshake_error};
+use crate::handshake::{Greeting, Handshake, certificates_of};
 use crate::listener::QuicListener;
 use crate::profile::Profile;
-use crate::race::{any_like, nobody_there, race, resolve};
+use crate::race::{any_like, nobody_there, race, resolve, unreached};
+use crate::sessions::{Session, Sessions};
 use crate::socket::Socket;
 
 /// How many bytes of a client's first packets are kept until its turn comes, and of all clients'.
 const INCOMING_BUFFER: u64 = 32 * 1024;
 const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
+
+/// How many sessions a listener remembers that takes early data.
+const SESSIONS: usize = 1024;
 
 /// By when the first packet of an attempt is surely sent.
 const FIRST_PACKET: Duration = Duration::from_millis(50);
@@ -69,6 +75,9 @@ pub struct QuicTransport {
     config: Config,
     tls: TlsOptions,
     profile: Profile,
+    zero_rtt: bool,
+    /// Of the listeners that were dialed with early data.
+    sessions: Sessions,
     /// Whose socket dials go through, if it is not their own.
     door: Option<Weak<Door>>,
 }
@@ -87,6 +96,7 @@ impl QuicTransport {
     pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
         self.config = config;
+        self.sessions = Sessions::default();
         Ok(self)
     }
 
@@ -94,6 +104,7 @@ impl QuicTransport {
     #[must_use]
     pub fn with_tls(mut self, options: TlsOptions) -> Self {
         self.tls = options;
+        self.sessions = Sessions::default();
         self
     }
 
@@ -101,6 +112,55 @@ impl QuicTransport {
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.profile = profile;
+        self.sessions = Sessions::default();
+        self
+    }
+
+    /// Sends and takes data before the handshake is over (early data, 0-RTT: RFC 9001, section 4.6), or
+    /// not, which is the default. `?zero-rtt=true` or `?zero-rtt=false` in an address goes before it. Only
+    /// between two ends of pipewerks: with `?wire=raw` nothing is sent or taken early.
+    ///
+    /// # What it does
+    ///
+    /// A dialer keeps what it needs to resume the session of a connection: for the 64 addresses that it
+    /// has dialed last, in memory, shared by the clones of the transport that have the same settings. The
+    /// next dial to such an address returns at once, with a connection that can be used: what is
+    /// written goes with the first datagrams, a round trip earlier. A listener remembers 1,024 sessions,
+    /// for up to a day and as long as it lives, each good for one connection; it returns from `accept`
+    /// with the first datagrams as well.
+    ///
+    /// The listener is who it was: the session is of the certificate that it has shown, which is judged
+    /// again (its names, its dates, the roots, the hash in the address) before the session is resumed, and
+    /// is what [`peer_identity`](pipe_core::Conn::peer_identity) gives. A listener that asks clients for
+    /// certificates takes no early data, and with this on it is an error to listen.
+    ///
+    /// # When the listener takes none
+    ///
+    /// It need not: it may have been started again, or have forgotten the session. Then it has read
+    /// nothing of what was sent, and the dialer's connection fails as a whole with
+    /// [`Refused`](ErrorKind::Refused), since parts of what was sent may be forgotten by whoever wrote them;
+    /// the session is forgotten, and the next dial is an ordinary one. Nothing is sent again behind the
+    /// back of the application.
+    ///
+    /// # The risk
+    ///
+    /// Whoever has recorded the first datagrams can send them again, without being able to read or change
+    /// them. Early data is all that can be repeated so, never what was sent after the handshake. A listener
+    /// takes each session once, so that a copy of what it has read is worth nothing, to it as to
+    /// any other. But an attacker who keeps the datagrams from the listener can deliver them later, within
+    /// a minute (rustls takes a ticket as fresh for so long), when the dialer has given up and sent the
+    /// same over another connection: "pay 5" is then read twice. So
+    ///
+    /// - switch it on only for applications whose first requests may be done twice;
+    /// - or let the listener wait for [`QuicConn::confirmed`] before it does what must not be: the
+    ///   handshake ends only with the one who began it, not with a copy;
+    /// - or let the dialer wait for it before it sends such a request.
+    ///
+    /// Early data also has no forward secrecy: who steals the listener's or the dialer's memory within the
+    /// life of a session can read what was sent early with it (RFC 8446, section 2.3).
+    #[must_use]
+    pub fn with_zero_rtt(mut self, on: bool) -> Self {
+        self.zero_rtt = on;
         self
     }
 
@@ -109,19 +169,46 @@ impl QuicTransport {
         self
     }
 
-    /// How quinn dials, and where it leaves the reason for a refusal.
-    fn client_config(&self, to: &QuicAddr) -> Result<(ClientConfig, Verdict)> {
+    fn how(&self, addr: &Addr, to: &QuicAddr) -> Result<How> {
+        if self.zero_rtt(to) {
+            let new = || self.tls.client_sessions(to.pin, &to.protocols());
+            let session = self.sessions.of(addr, new)?;
+            return Ok(How {
+                client: self.over(session.tls.full(), to.wire)?,
+                verdict: session.tls.verdict().clone(),
+                session: Some(session),
+            });
+        }
         let (tls, verdict) = self
             .tls
             .client_config_with_verdict(to.pin, &to.protocols())?;
+        Ok(How {
+            client: self.over(tls, to.wire)?,
+            verdict,
+            session: None,
+        })
+    }
+
+    /// QUIC over this TLS.
+    fn over(&self, tls: Arc<rustls::ClientConfig>, wire: Wire) -> Result<ClientConfig> {
         let tls = QuicClientConfig::try_from(tls).map_err(unusable)?;
         let mut client = ClientConfig::new(Arc::new(tls));
-        client.transport_config(self.profile.transport(&self.config, to.wire));
-        Ok((client, verdict))
+        client.transport_config(self.profile.transport(&self.config, wire));
+        Ok(client)
+    }
+
+    /// Whether early data is wanted at this address.
+    fn zero_rtt(&self, at: &QuicAddr) -> bool {
+        at.zero_rtt.unwrap_or(self.zero_rtt) && at.wire == Wire::Pipe
     }
 
     fn server_config(&self, on: &QuicAddr, identity: &pipe_tls::Identity) -> Result<ServerConfig> {
-        let tls = self.tls.server_config(identity, &on.protocols())?;
+        let tls = if self.zero_rtt(on) {
+            let (tls, protocols) = (&self.tls, on.protocols());
+            tls.server_config_with_early_data(identity, &protocols, SESSIONS)?
+        } else {
+            self.tls.server_config(identity, &on.protocols())?
+        };
         let tls = QuicServerConfig::try_from(tls).map_err(unusable)?;
         let mut server = ServerConfig::with_crypto(Arc::new(tls));
         let waiting = self.config.accept_backlog + 4 * self.config.max_handshakes;
@@ -156,14 +243,14 @@ impl QuicTransport {
         &self,
         addr: &Addr,
         to: &QuicAddr,
-        (client, verdict): &(ClientConfig, Verdict),
+        how: &How,
         name: &str,
         socket_addr: SocketAddr,
     ) -> Result<QuicConn> {
         let context = format!("could not connect to {addr}");
         let (endpoint, socket) = self.endpoint(socket_addr)?;
         let connecting = endpoint
-            .connect_with(client.clone(), socket_addr, name)
+            .connect_with(how.client.clone(), socket_addr, name)
             .map_err(|error| not_started(&context, error))?;
         let mut attempt = Attempt {
             connecting: Some(connecting),
@@ -171,9 +258,9 @@ impl QuicTransport {
         };
         let conn = tokio::select! {
             biased;
-            conn = attempt.connected() => conn.map_err(|error| match verdict.error() {
-                Some(refusal) => pipe_tls::explain(&context, &refusal),
-                None => handshake_error(&context, &error),
+            conn = attempt.connected() => conn.map_err(|error| match how.verdict.error() {
+                Some(refusal) if by_this_side(&error) => pipe_tls::explain(&context, &refusal),
+                _ => handshake_error(&context, &error),
             })?,
             error = nobody_there(socket_addr) => {
                 // Nobody is there to hear a farewell.
@@ -183,28 +270,79 @@ impl QuicTransport {
                 return Err(unreached(&context, error));
             }
         };
-        let local = endpoint.local_addr()?;
-        let pin = conn
-            .peer_identity()
-            .and_then(|any| {
-                any.downcast::<Vec<pipe_tls::rustls::pki_types::CertificateDer<'_>>>()
-                    .ok()
-            })
-            .and_then(|shown| shown.first().map(|own| CertSha256::of(own)));
-        let handshake = Handshake {
-            context,
+        let shown = certificates_of(&conn).unwrap_or_default();
+        self.handshake(context, to, &shown, endpoint, socket)?
+            .run(conn, None, how.session.as_deref())
+            .await
+    }
+
+    /// A connection that can be used before the listener has said anything, if there is a session to be
+    /// resumed.
+    fn attempt_early(
+        &self,
+        addr: &Addr,
+        to: &QuicAddr,
+        session: &Arc<Session>,
+        name: &str,
+        found: &VecDeque<SocketAddr>,
+    ) -> Result<Option<QuicConn>> {
+        let Some((tls, met)) = session.resume(found, name) else {
+            return Ok(None);
+        };
+        let context = format!("could not connect to {addr}");
+        let (endpoint, socket) = self.endpoint(met.at)?;
+        let connecting = endpoint
+            .connect_with(self.over(tls, to.wire)?, met.at, name)
+            .map_err(|error| not_started(&context, error))?;
+        match connecting.into_0rtt() {
+            Ok((conn, under_way)) => self
+                .handshake(context, to, &met.certificates, endpoint, socket)?
+                .run_early(conn, under_way, session.clone(), met)
+                .map(Some),
+            Err(connecting) => {
+                // Another dial has taken the last ticket, or it is too old.
+                drop(Attempt {
+                    connecting: Some(connecting),
+                    socket,
+                });
+                Ok(None)
+            }
+        }
+    }
+
+    /// What a connection is made with, whose listener has shown these certificates.
+    fn handshake(
+        &self,
+        context: String,
+        to: &QuicAddr,
+        shown: &[CertificateDer<'_>],
+        endpoint: Endpoint,
+        socket: Option<Arc<Socket>>,
+    ) -> Result<Handshake> {
+        Ok(Handshake {
+            greeting: Greeting {
+                context,
+                alpn: to.alpn.clone(),
+            },
             config: self.config.clone(),
             wire: to.wire,
             form: to.form(),
-            alpn: to.alpn.clone(),
-            pin,
+            pin: shown.first().map(|own| CertSha256::of(own)),
             listens: false,
-            local,
+            local: endpoint.local_addr()?,
             endpoint,
             socket,
-        };
-        handshake.run(conn).await
+        })
     }
+}
+
+/// How a listener is dialed.
+struct How {
+    client: ClientConfig,
+    /// Where quinn leaves the reason for a refusal.
+    verdict: Verdict,
+    /// What is kept of the listener, if early data is wanted.
+    session: Option<Arc<Session>>,
 }
 
 /// A connection in its handshake.
@@ -254,12 +392,14 @@ impl Transport for QuicTransport {
         let name = to.server_name(addr)?;
         let limit = self.config.handshake_timeout;
         let connect = async {
-            let client = self.client_config(&to)?;
+            let how = self.how(addr, &to)?;
             let found = resolve(addr, &to.host, to.port).await?;
-            race(found, |socket| {
-                self.attempt(addr, &to, &client, &name, socket)
-            })
-            .await
+            if let Some(session) = &how.session
+                && let Some(conn) = self.attempt_early(addr, &to, session, &name, &found)?
+            {
+                return Ok(conn);
+            }
+            race(found, |socket| self.attempt(addr, &to, &how, &name, socket)).await
         };
         timeout(limit, connect).await.unwrap_or_else(|_| {
             let why = format!("{addr} made no connection within {limit:?}");
@@ -310,14 +450,6 @@ fn cannot_listen(addr: &Addr, error: io::Error) -> Error {
     Error::with_source(kind, format!("cannot listen on {addr}: {what}"), error)
 }
 
-fn unreached(context: &str, error: io::Error) -> Error {
-    let (kind, what) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (ErrorKind::Refused, "nobody listens there"),
-        _ => (ErrorKind::Unreachable, "it cannot be reached"),
-    };
-    Error::with_source(kind, format!("{context}: {what}"), error)
-}
-
 fn not_started(context: &str, error: ConnectError) -> Error {
     let kind = match error {
         ConnectError::EndpointStopping => ErrorKind::Closed,
@@ -340,6 +472,7 @@ impl std::fmt::Debug for QuicTransport {
             .field("config", &self.config)
             .field("tls", &self.tls)
             .field("profile", &self.profile)
+            .field("zero_rtt", &self.zero_rtt)
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,8 @@
 //! `ring`, whatever the process has for a default. What rustls reports, [`explain`] puts into words.
 //!
 //! Sessions are not resumed: every connection proves anew who its ends are, so a certificate that has
-//! expired meanwhile is refused.
+//! expired meanwhile is refused. The exception is early data over QUIC, where both ends ask for it: see
+//! [`ClientSessions`].
 
 mod cert_sha256;
 mod explain;
@@ -16,6 +17,7 @@ mod made;
 mod options;
 mod pem;
 mod pinned;
+mod resumption;
 mod roots;
 mod server_name;
 #[cfg(test)]
@@ -34,6 +36,7 @@ pub use cert_sha256::CertSha256;
 pub use explain::{explain, explain_io, find};
 pub use identity::Identity;
 pub use options::TlsOptions;
+pub use resumption::ClientSessions;
 pub use roots::Roots;
 pub use rustls;
 pub use server_name::server_name;

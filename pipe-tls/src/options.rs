@@ -176,7 +176,7 @@ impl TlsOptions {
         Ok((config, verdict))
     }
 
-    fn verifier(&self, pin: Option<CertSha256>) -> Result<Arc<dyn ServerCertVerifier>> {
+    pub(crate) fn verifier(&self, pin: Option<CertSha256>) -> Result<Arc<dyn ServerCertVerifier>> {
         let roots = match (pin, &self.roots) {
             (Some(pin), _) => return Ok(Arc::new(Pinned::new(pin))),
             (None, Some(roots)) => roots.clone(),
@@ -186,7 +186,7 @@ impl TlsOptions {
         Ok(verifier.build().map_err(unusable)?)
     }
 
-    fn client_config_with(
+    pub(crate) fn client_config_with(
         &self,
         verifier: Arc<dyn ServerCertVerifier>,
         alpn: &[&[u8]],

@@ -18,10 +18,12 @@ use pipe_core::{
     Addr, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, OnDisconnect,
     PeerIdentity, Result, StreamSlot, StreamSlots,
 };
+use pipe_tls::rustls::pki_types::CertificateDer;
 use quinn::{ConnectionError, VarInt};
 use tokio::sync::{Notify, Semaphore};
 
 use crate::addr::{AddrForm, Wire};
+use crate::early::{self, EarlyData};
 use crate::error::{Condition, reason_of};
 use crate::stream_core::StreamCore;
 use pings::{MAX_PINGS, Ping};
@@ -104,6 +106,7 @@ pub(crate) struct Inner {
     drained_told: bool,
     drained_by_peer: bool,
     ended_idle: bool,
+    early: EarlyData,
 }
 
 /// What a connection is made with.
@@ -114,6 +117,9 @@ pub(crate) struct NewConn {
     pub(crate) ends: Ends,
     /// This side's control stream, if there is one.
     pub(crate) control: Option<quinn::SendStream>,
+    /// What the peer has shown, or is known by.
+    pub(crate) certificates: Option<Vec<CertificateDer<'static>>>,
+    pub(crate) early: EarlyData,
 }
 
 /// What a side says of itself.
@@ -138,6 +144,8 @@ impl Shared {
             wire,
             ends,
             control,
+            certificates,
+            early,
         } = new;
         let slots = StreamSlots::new(config.max_streams);
         let mut window = None;
@@ -145,12 +153,8 @@ impl Shared {
             slots.shrink(hello.max_streams);
             window = Some(hello.connection_window).filter(|&size| size > 0);
         }
-        let certificates = quinn.peer_identity().and_then(|any| {
-            any.downcast::<Vec<pipe_tls::rustls::pki_types::CertificateDer<'_>>>()
-                .ok()
-        });
         Arc::new(Self {
-            identity: pipe_tls::peer_identity(certificates.as_deref().map(Vec::as_slice)),
+            identity: pipe_tls::peer_identity(certificates.as_deref()),
             quinn,
             tight: wire == Wire::Pipe && !config.connection_window_is_ample(),
             config,
@@ -164,6 +168,7 @@ impl Shared {
             news: Notify::new(),
             inner: Mutex::new(Inner {
                 control,
+                early,
                 ..Inner::default()
             }),
             peer_window: OnceLock::from(window.map(ConnWindow::new)),
@@ -457,6 +462,23 @@ impl Shared {
     pub(crate) fn disconnects(&self) -> Option<u64> {
         (self.config.on_disconnect == OnDisconnect::FailStreams)
             .then(|| self.disconnects.load(Ordering::Relaxed))
+    }
+
+    /// Whether the connection was used before its handshake was over.
+    pub(crate) fn early(&self) -> EarlyData {
+        self.inner.lock().early
+    }
+
+    /// The handshake is over, and what was sent before was taken.
+    pub(crate) fn confirm(&self) {
+        self.inner.lock().early = EarlyData::Accepted;
+        self.idle.notify_waiters();
+    }
+
+    /// The listener has not taken what was sent before the handshake was over. Returns the error.
+    pub(crate) fn refuse_early(&self) -> Error {
+        self.fail(Condition::Refused, early::refused());
+        self.error()
     }
 
     /// Whether no stream was cut short by the end of the connection.

@@ -74,6 +74,11 @@ impl QuicRecvStream {
                 self.state = RecvState::ConnEnded;
                 error
             }
+            ReadError::ZeroRttRejected => {
+                let error = self.end.shared().refuse_early();
+                self.state = RecvState::ConnEnded;
+                error
+            }
             other => Error::with_source(
                 ErrorKind::Failed,
                 format!("the stream is over: {other}"),

@@ -141,6 +141,11 @@ impl QuicSendStream {
                 self.state = SendState::ConnEnded;
                 error
             }
+            WriteError::ZeroRttRejected => {
+                let error = self.end.shared().refuse_early();
+                self.state = SendState::ConnEnded;
+                error
+            }
             other => Error::with_source(
                 ErrorKind::Failed,
                 format!("the stream is over: {other}"),

@@ -1,0 +1,146 @@
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pipe_core::{Error, ErrorKind, Result};
+use quinn::ZeroRttAccepted;
+
+use crate::driver::ControlInput;
+use crate::error::{Condition, by_this_side, handshake_error};
+use crate::handshake::{Greeting, certificates_of};
+use crate::race::{nobody_there, unreached};
+use crate::sessions::{Met, Session};
+use crate::shared::{Shared, protocol};
+
+/// Whether a connection was used before its handshake was over, and whether it is over by now (0-RTT, RFC
+/// 9001, section 4.6). See [`QuicTransport::with_zero_rtt`](crate::QuicTransport::with_zero_rtt).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EarlyData {
+    /// The handshake was over before the connection was used: always so where early data is off.
+    #[default]
+    None,
+    /// The handshake is under way. At the dialer, nobody knows yet whether the listener takes what was
+    /// sent. At the listener, what comes may be a copy that somebody recorded and sends once more.
+    Pending,
+    /// The handshake is over: the listener has taken what was sent early, and it came from the dialer
+    /// itself.
+    Accepted,
+}
+
+/// A connection in use whose handshake is under way.
+pub(crate) enum Early {
+    Dialed(Box<Dialed>),
+    Accepted(ZeroRttAccepted),
+}
+
+/// What a dialer has to see to once the handshake is over.
+pub(crate) struct Dialed {
+    pub(crate) handshake: ZeroRttAccepted,
+    pub(crate) greeting: Greeting,
+    pub(crate) session: Arc<Session>,
+    /// What the session says of the listener.
+    pub(crate) met: Met,
+}
+
+impl Early {
+    /// The session that is resumed, on a dialer.
+    pub(crate) fn session(&self) -> Option<Arc<Session>> {
+        match self {
+            Self::Dialed(dialed) => Some(dialed.session.clone()),
+            Self::Accepted(_) => None,
+        }
+    }
+
+    /// Waits until the handshake is over, and does what is left of the beginning. Returns the peer's
+    /// control stream where that was not heard yet. Pending for ever when the connection has ended over
+    /// it.
+    pub(crate) async fn finish(self, shared: &Shared) -> Option<ControlInput> {
+        let finished = match self {
+            Self::Accepted(handshake) => {
+                handshake.await;
+                if shared.quinn.close_reason().is_none() {
+                    shared.confirm();
+                    return None;
+                }
+                // The driver tells of it.
+                None
+            }
+            Self::Dialed(dialed) => match dialed.finish(shared).await {
+                Ok(control) => Some(control),
+                Err((condition, error)) => {
+                    shared.fail(condition, error);
+                    None
+                }
+            },
+        };
+        match finished {
+            Some(control) => Some(control),
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Dialed {
+    async fn finish(
+        self: Box<Self>,
+        shared: &Shared,
+    ) -> std::result::Result<ControlInput, (Condition, Error)> {
+        let context = self.greeting.context.clone();
+        let at: SocketAddr = self.met.at;
+        let Self {
+            handshake,
+            greeting,
+            session,
+            met,
+        } = *self;
+        let accepted = tokio::select! {
+            biased;
+            accepted = handshake => accepted,
+            error = nobody_there(at) => {
+                return Err((Condition::Refused, unreached(&context, error)));
+            }
+        };
+        let quinn = &shared.quinn;
+        if !accepted {
+            return Err((
+                Condition::Refused,
+                match quinn.close_reason() {
+                    None => refused(),
+                    Some(error) => match session.tls.verdict().error() {
+                        Some(refusal) if by_this_side(&error) => {
+                            pipe_tls::explain(&context, &refusal)
+                        }
+                        _ => handshake_error(&context, &error),
+                    },
+                },
+            ));
+        }
+        let same = || -> Result<()> {
+            greeting.check_protocol(quinn)?;
+            if certificates_of(quinn).as_ref() == Some(&met.certificates) {
+                return Ok(());
+            }
+            let why =
+                format!("{context}: the session is of another certificate than it was kept for");
+            Err(Error::new(ErrorKind::Unauthenticated, why))
+        };
+        same().map_err(|error| (Condition::Handshake, error))?;
+        shared.confirm();
+        let (hello, control) = greeting
+            .hear(quinn)
+            .await
+            .map_err(|error| (Condition::Handshake, error))?;
+        if hello != met.hello {
+            session.forget();
+            let why = protocol("it took early data, and says another hello than before");
+            return Err((Condition::Protocol, why));
+        }
+        Ok(control)
+    }
+}
+
+/// The error of everything on a connection whose early data was not taken.
+pub(crate) fn refused() -> Error {
+    let why = "the listener did not take the data that was sent before the handshake was over (0-RTT): it \
+               has read nothing of it; dial again";
+    Error::new(ErrorKind::Refused, why)
+}
