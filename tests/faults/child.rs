@@ -25,6 +25,9 @@ const CHUNK: usize = 64 * 1024;
 /// How long to wait between chunks: the processor is needed for other things too.
 const PACE: Duration = Duration::from_millis(2);
 
+/// How often to look where the peer is: nothing tells that it has moved.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// Does the task of this process, until the input ends.
 pub(crate) fn run(task: &Task) -> ExitCode {
     let finish = watch::Sender::new(false);
@@ -117,6 +120,18 @@ async fn flow(conn: BoxConn, finish: watch::Receiver<bool>) -> Result<()> {
             println!("state {}", *state.borrow_and_update());
         }
     });
+    let watched = conn.clone();
+    tokio::spawn(async move {
+        let mut addr = watched.remote_addr();
+        loop {
+            sleep(LOOK).await;
+            let now = watched.remote_addr();
+            if now != addr {
+                println!("peer {now}");
+                addr = now;
+            }
+        }
+    });
     let outgoing = conn.open_stream().await?;
     let mut quiet = conn.open_stream().await?;
     let incoming = conn.accept_stream().await?;
@@ -158,7 +173,7 @@ async fn send(mut stream: BoxStream, finish: watch::Receiver<bool>) {
 
 async fn receive(mut stream: BoxStream) {
     const MUCH: usize = 1 << 20;
-    let (mut hash, mut count) = (Sha256::new(), 0);
+    let (mut hash, mut count, mut told) = (Sha256::new(), 0, 0);
     let mut buf = vec![0; CHUNK];
     loop {
         match stream.read(&mut buf).await {
@@ -169,6 +184,10 @@ async fn receive(mut stream: BoxStream) {
                     println!("moving");
                 }
                 count += read;
+                if count / MUCH > told {
+                    told = count / MUCH;
+                    println!("moved {told} MiB");
+                }
             }
             Err(error) => return tell_error("read", &error),
         }

@@ -28,7 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
-fn on_a_network(name: String, test: impl FnOnce(&Network) + Send + 'static) -> Trial {
+pub(crate) fn on_a_network(name: String, test: impl FnOnce(&Network) + Send + 'static) -> Trial {
     Trial::ignorable_test(name, move || match Network::new() {
         Ok(network) => {
             test(&network);
@@ -54,7 +54,7 @@ fn run(test: impl Future<Output = ()>) {
 }
 
 /// A peer on each host, with transfers under way in both directions.
-async fn peers(network: &Network, scheme: &str, failed_after: Duration) -> [Peer; 2] {
+pub(crate) async fn peers(network: &Network, scheme: &str, failed_after: Duration) -> [Peer; 2] {
     let task = |side, addr| Task {
         role: Role::Flow,
         side,

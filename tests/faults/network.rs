@@ -27,6 +27,8 @@ pub(crate) struct Namespace {
 /// The address of the left end; the right one has the next.
 pub(crate) const LEFT: &str = "10.213.0.1";
 const RIGHT: &str = "10.213.0.2";
+/// The one that the right end may get instead.
+const RIGHT_LATER: &str = "10.213.0.3";
 
 /// The device of each host, and the bridge.
 const DEVICE: &str = "device0";
@@ -75,6 +77,15 @@ impl Network {
 
     pub(crate) fn heal(&self, place: Place) {
         self.set(place, "up").expect("a device to bring up");
+    }
+
+    /// Takes the address of the right host away, and gives it another one.
+    pub(crate) fn renumber(&self) -> Result<(), String> {
+        let host = self.right.name();
+        let (old, new) = (format!("{RIGHT}/24"), format!("{RIGHT_LATER}/24"));
+        // In this order: the later ones of a network go with the first.
+        ip(&["-n", host, "addr", "del", &old, "dev", DEVICE])?;
+        ip(&["-n", host, "addr", "add", &new, "dev", DEVICE])
     }
 
     fn set(&self, place: Place, to: &str) -> Result<(), String> {

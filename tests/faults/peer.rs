@@ -71,6 +71,8 @@ pub(crate) struct Peer {
     process: Child,
     commands: ChildStdin,
     lines: Lines<BufReader<ChildStdout>>,
+    /// All that it has said.
+    said: Vec<String>,
 }
 
 impl Peer {
@@ -111,6 +113,7 @@ impl Peer {
             process,
             commands,
             lines,
+            said: Vec::new(),
         }
     }
 
@@ -124,7 +127,7 @@ impl Peer {
     /// its rest.
     pub(crate) async fn hears_all(&mut self, starts: &[&str]) -> Vec<Said> {
         let mut said: Vec<Option<Said>> = vec![None; starts.len()];
-        let mut all = Vec::new();
+        let before = self.said.len();
         let listen = async {
             while said.iter().any(Option::is_none) {
                 let line = self.lines.next_line().await.expect("its output");
@@ -138,13 +141,25 @@ impl Peer {
                         *said = Some(Said { at, text });
                     }
                 }
-                all.push(line);
+                self.said.push(line);
             }
         };
         if timeout(LIMIT, listen).await.is_err() {
-            panic!("the peer did not say {starts:?} within {LIMIT:?}, but {all:?}");
+            panic!(
+                "the peer did not say {starts:?} within {LIMIT:?}, but {:?}",
+                &self.said[before..]
+            );
         }
         said.into_iter().flatten().collect()
+    }
+
+    /// Whether it has said a line that begins like this, among those that were heard.
+    pub(crate) fn has_said(&self, start: &str) -> bool {
+        self.said.iter().any(|line| line.starts_with(start))
+    }
+
+    pub(crate) fn said(&self) -> &[String] {
+        &self.said
     }
 
     /// Tells it to finish.
