@@ -13,10 +13,12 @@ use pipe_quic::quinn::{
 };
 use pipe_quic::{Identity, Profile, QuicConn, QuicTransport, TlsOptions};
 use socket2::SockRef;
-use tokio::io::{Join, join};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, join};
 
 use crate::tcp::{LoadedMessages, Measure, Messages, Pair, Streams, Transfers};
-use crate::{Acceptor, ConnStreams, Figure, Flavor, Opener, Scenario};
+use crate::{
+    Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, idle_conns, idle_streams,
+};
 
 /// The name of ours.
 const OURS: &str = "pipewerks quic";
@@ -29,6 +31,12 @@ const BYTES: u64 = 128 * 1024 * 1024;
 
 /// The size of large writes, in bytes.
 const LARGE: usize = 64 * 1024;
+
+/// How many streams are kept to count their memory; quinn's defaults allow 100.
+const IDLE: usize = 90;
+
+/// How many connections are kept to count their memory.
+const IDLE_CONNS: usize = 100;
 
 /// How fast it is, on one flavor of runtime.
 pub fn speed(flavor: Flavor) -> Vec<Scenario> {
@@ -73,6 +81,82 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
             Streams { at_once: 100 },
         ),
     ]
+}
+
+/// How much memory idle streams and connections take, both ends together. All connections share two
+/// sockets: one of its own takes 3 MB of quinn's heap to receive into, of which the system gives only
+/// what is used.
+///
+/// `heap` has to count all of the program's, and nothing else may run meanwhile.
+pub fn memory(heap: Heap) -> Vec<Scenario> {
+    let streams = vec![
+        Figure::lower("never used", "B"),
+        Figure::lower("after a 1 KiB echo", "B"),
+    ];
+    let conns = vec![
+        Figure::lower("never used", "B"),
+        Figure::lower("after 1 MiB", "B"),
+    ];
+    vec![
+        Scenario::new("idle stream", Flavor::Current, streams)
+            .contender(OURS, move || {
+                alone(move || idle_streams_of(Ours::connect(), heap))
+            })
+            .contender(SAME, move || {
+                alone(move || idle_streams_of(shown(Same::connect()), heap))
+            })
+            .contender(DEFAULTS, move || {
+                alone(move || idle_streams_of(shown(Defaults::connect()), heap))
+            }),
+        Scenario::new("idle connection", Flavor::Current, conns)
+            .contender(OURS, move || alone(move || idle_conns_of_ours(heap)))
+            .contender(SAME, move || alone(move || idle_conns_of_quinn(same, heap)))
+            .contender(DEFAULTS, move || {
+                let defaults = || Ok(TransportConfig::default());
+                alone(move || idle_conns_of_quinn(defaults, heap))
+            }),
+    ]
+}
+
+/// Runs on a runtime of its own, so that whatever connections do after their end is over with it and is not
+/// counted for the next contender.
+async fn alone<F: Future<Output = io::Result<Vec<f64>>>>(
+    measure: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<Vec<f64>> {
+    let run = move || Flavor::Current.runtime()?.block_on(measure());
+    tokio::task::spawn_blocking(run).await?
+}
+
+async fn idle_streams_of<O: Opener + Sync, A: Acceptor>(
+    connect: impl Future<Output = io::Result<(O, A)>> + Send,
+    heap: Heap,
+) -> io::Result<Vec<f64>> {
+    let (opener, mut acceptor) = connect.await?;
+    // The first stream pays for what is shared by all.
+    let _first = (opener.open().await?, acceptor.accept().await);
+    let idle = idle_streams(opener, acceptor, IDLE, heap).await?;
+    Ok(idle.to_vec())
+}
+
+async fn idle_conns_of_ours(heap: Heap) -> io::Result<Vec<f64>> {
+    let transport = QuicTransport::new();
+    let any = Addr::parse("quic://127.0.0.1:0")?;
+    let (listener, dialing) = (transport.listen(&any).await?, transport.listen(&any).await?);
+    let (addr, dialing) = (listener.local_addr(), dialing.transport());
+    let connect = || async {
+        let (near, far) = tokio::try_join!(dialing.dial(&addr), listener.accept())?;
+        Ok((ConnStreams(near), ConnStreams(far)))
+    };
+    Ok(idle_conns(connect, IDLE_CONNS, heap).await?.to_vec())
+}
+
+async fn idle_conns_of_quinn(
+    transport: fn() -> io::Result<TransportConfig>,
+    heap: Heap,
+) -> io::Result<Vec<f64>> {
+    let ends = Ends::new(transport()?, None)?;
+    let connect = || shown(ends.connect());
+    Ok(idle_conns(connect, IDLE_CONNS, heap).await?.to_vec())
 }
 
 fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
@@ -128,15 +212,21 @@ impl Pair for Same {
     type Acceptor = Quinn;
 
     async fn connect() -> io::Result<(Quinn, Quinn)> {
-        let config = Config::default();
-        let mut transport = TransportConfig::default();
-        transport
-            .max_concurrent_bidi_streams(config.max_streams.into())
-            .stream_receive_window(config.stream_window.into())
-            .receive_window(VarInt::try_from(config.connection_window).map_err(io::Error::other)?)
-            .send_window(config.connection_window);
-        quinn(transport, Some(4 * 1024 * 1024)).await
+        let ends = Ends::new(same()?, Some(4 * 1024 * 1024))?;
+        ends.connect().await
     }
+}
+
+/// Our settings.
+fn same() -> io::Result<TransportConfig> {
+    let config = Config::default();
+    let mut transport = TransportConfig::default();
+    transport
+        .max_concurrent_bidi_streams(config.max_streams.into())
+        .stream_receive_window(config.stream_window.into())
+        .receive_window(VarInt::try_from(config.connection_window).map_err(io::Error::other)?)
+        .send_window(config.connection_window);
+    Ok(transport)
 }
 
 impl Pair for Defaults {
@@ -144,7 +234,7 @@ impl Pair for Defaults {
     type Acceptor = Quinn;
 
     async fn connect() -> io::Result<(Quinn, Quinn)> {
-        quinn(TransportConfig::default(), None).await
+        Ends::new(TransportConfig::default(), None)?.connect().await
     }
 }
 
@@ -155,40 +245,87 @@ struct Quinn {
     _endpoint: Endpoint,
 }
 
-/// Both sides of a connection of quinn, with the same cryptography as ours.
-async fn quinn(transport: TransportConfig, buffer: Option<usize>) -> io::Result<(Quinn, Quinn)> {
-    let transport = Arc::new(transport);
-    let (tls, identity) = (TlsOptions::new(), Identity::self_signed(["localhost"])?);
-    let server = tls.server_config(&identity, &[b"x"])?;
-    let server = QuicServerConfig::try_from(server).map_err(io::Error::other)?;
-    let mut server = ServerConfig::with_crypto(Arc::new(server));
-    server.transport_config(transport.clone());
-    let client = tls.client_config(Some(identity.sha256()), &[b"x"])?;
-    let client = QuicClientConfig::try_from(client).map_err(io::Error::other)?;
-    let mut client = ClientConfig::new(Arc::new(client));
-    client.transport_config(transport);
+/// Two endpoints of quinn, with the same cryptography as ours.
+struct Ends {
+    accepting: Endpoint,
+    dialing: Endpoint,
+    client: ClientConfig,
+}
 
-    let accepting = endpoint(Some(server), buffer)?;
-    let dialing = endpoint(None, buffer)?;
-    let to = accepting.local_addr()?;
-    let dial = async {
-        let connecting = dialing.connect_with(client, to, "localhost");
-        Ok::<_, io::Error>(connecting.map_err(io::Error::other)?.await?)
-    };
-    let accept = async {
-        let incoming = accepting.accept().await;
-        Ok(incoming.ok_or(io::ErrorKind::UnexpectedEof)?.await?)
-    };
-    let (near, far) = tokio::try_join!(dial, accept)?;
-    let near = Quinn {
-        conn: near,
-        _endpoint: dialing,
-    };
-    let far = Quinn {
-        conn: far,
-        _endpoint: accepting,
-    };
-    Ok((near, far))
+impl Ends {
+    fn new(transport: TransportConfig, buffer: Option<usize>) -> io::Result<Self> {
+        let transport = Arc::new(transport);
+        let (tls, identity) = (TlsOptions::new(), Identity::self_signed(["localhost"])?);
+        let server = tls.server_config(&identity, &[b"x"])?;
+        let server = QuicServerConfig::try_from(server).map_err(io::Error::other)?;
+        let mut server = ServerConfig::with_crypto(Arc::new(server));
+        server.transport_config(transport.clone());
+        let client = tls.client_config(Some(identity.sha256()), &[b"x"])?;
+        let client = QuicClientConfig::try_from(client).map_err(io::Error::other)?;
+        let mut client = ClientConfig::new(Arc::new(client));
+        client.transport_config(transport);
+        Ok(Self {
+            accepting: endpoint(Some(server), buffer)?,
+            dialing: endpoint(None, buffer)?,
+            client,
+        })
+    }
+
+    /// Both sides of a connection.
+    async fn connect(&self) -> io::Result<(Quinn, Quinn)> {
+        let to = self.accepting.local_addr()?;
+        let client = self.client.clone();
+        let dial = async {
+            let connecting = self.dialing.connect_with(client, to, "localhost");
+            Ok::<_, io::Error>(connecting.map_err(io::Error::other)?.await?)
+        };
+        let accept = async {
+            let incoming = self.accepting.accept().await;
+            Ok(incoming.ok_or(io::ErrorKind::UnexpectedEof)?.await?)
+        };
+        let (near, far) = tokio::try_join!(dial, accept)?;
+        let near = Quinn {
+            conn: near,
+            _endpoint: self.dialing.clone(),
+        };
+        let far = Quinn {
+            conn: far,
+            _endpoint: self.accepting.clone(),
+        };
+        Ok((near, far))
+    }
+}
+
+/// The same connection, with streams that the peer sees when they are opened.
+async fn shown(
+    connect: impl Future<Output = io::Result<(Quinn, Quinn)>> + Send,
+) -> io::Result<(Shown, Shown)> {
+    let (near, far) = connect.await?;
+    Ok((Shown(near), Shown(far)))
+}
+
+/// Sends and takes a first byte of each stream, with which quinn shows it to the peer.
+#[derive(Clone)]
+struct Shown(Quinn);
+
+impl Opener for Shown {
+    type Stream = Join<RecvStream, SendStream>;
+
+    async fn open(&self) -> io::Result<Self::Stream> {
+        let mut stream = self.0.open().await?;
+        stream.write_u8(1).await?;
+        Ok(stream)
+    }
+}
+
+impl Acceptor for Shown {
+    type Stream = Join<RecvStream, SendStream>;
+
+    async fn accept(&mut self) -> Option<Self::Stream> {
+        let mut stream = self.0.accept().await?;
+        stream.read_u8().await.ok()?;
+        Some(stream)
+    }
 }
 
 fn endpoint(server: Option<ServerConfig>, buffer: Option<usize>) -> io::Result<Endpoint> {

@@ -25,6 +25,7 @@ struct Args {
 enum Subject {
     Inproc,
     Tcp,
+    Quic,
 }
 
 fn main() -> io::Result<()> {
@@ -32,6 +33,7 @@ fn main() -> io::Result<()> {
     let scenarios = match args.subject {
         Subject::Inproc => vec![pipe_bench::inproc::memory(heap)],
         Subject::Tcp => pipe_bench::tcp::memory(heap),
+        Subject::Quic => pipe_bench::quic::memory(heap),
     };
     let mut comparisons = Vec::new();
     for scenario in scenarios {
