@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -79,13 +80,17 @@ impl Conn for QuicConn {
     async fn open_stream(&self) -> Result<QuicStream> {
         let shared = self.shared();
         shared.check_open()?;
-        let slot = shared.slots.acquire().await;
-        shared.check_open()?;
-        let slot = slot.ok_or_else(|| Error::new(ErrorKind::Closed, "no more streams"))?;
-        let opened = tokio::select! {
-            biased;
-            _ = shared.status.ended() => return Err(shared.error()),
-            opened = shared.quinn.open_bi() => opened,
+        let Some(slot) = shared.slots.acquire().await else {
+            shared.check_open()?;
+            return Err(Error::new(ErrorKind::Closed, "no more streams"));
+        };
+        let opened = match shared.quinn.open_bi().now_or_never() {
+            Some(opened) => opened,
+            None => tokio::select! {
+                biased;
+                _ = shared.status.ended() => return Err(shared.error()),
+                opened = shared.quinn.open_bi() => opened,
+            },
         };
         let (send, recv) = opened.map_err(|error| shared.lost(&error))?;
         let core = match shared.insert_opened(send.id().into(), slot) {

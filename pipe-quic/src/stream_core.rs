@@ -53,6 +53,13 @@ impl StreamCore {
 }
 
 impl CoreState {
+    /// Notes that this side is done with directions. Returns whether it is with both.
+    pub(crate) fn note(&mut self, send: bool, recv: bool) -> bool {
+        self.send_over |= send;
+        self.recv_over |= recv;
+        self.send_over && self.recv_over
+    }
+
     /// The peer has read so many more bytes. Returns how many were counted.
     pub(crate) fn credit(&mut self, bytes: u32) -> u32 {
         let freed = bytes.min(self.used);

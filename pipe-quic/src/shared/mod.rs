@@ -20,6 +20,7 @@ use pipe_core::{
 };
 use pipe_tls::rustls::pki_types::CertificateDer;
 use quinn::{ConnectionError, VarInt};
+use rustc_hash::FxHashMap;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::addr::{AddrForm, Wire};
@@ -38,7 +39,7 @@ pub(crate) struct Shared {
     pub(crate) status: ConnStatus,
     pub(crate) slots: StreamSlots,
     /// Streams of the peer that were looked at before they were accepted. Bounded by quinn's limit.
-    waiting: Mutex<VecDeque<(quinn::SendStream, quinn::RecvStream)>>,
+    waiting: Mutex<VecDeque<StreamPair>>,
     /// Told when there are some.
     swept: Notify,
     /// Told when the last stream is over, and of every step of a drain.
@@ -67,6 +68,9 @@ pub(crate) struct Shared {
     ends: Ends,
 }
 
+/// A stream of quinn.
+type StreamPair = (quinn::SendStream, quinn::RecvStream);
+
 /// A direction of a stream of quinn.
 pub(crate) enum Half {
     Send(#[expect(dead_code, reason = "it is kept for its drop")] quinn::SendStream),
@@ -92,7 +96,7 @@ pub(crate) struct Inner {
     pub(crate) output: BytesMut,
     /// Streams that this side opened and that are in use at either side, and accepted ones that are in
     /// use here.
-    streams: HashMap<u64, Arc<StreamCore>>,
+    streams: FxHashMap<u64, Arc<StreamCore>>,
     /// How many of them this side opened.
     ours: usize,
     /// How many of them this side's application is not done with.
@@ -211,27 +215,9 @@ impl Shared {
     pub(crate) async fn accept(
         &self,
     ) -> Result<(quinn::SendStream, quinn::RecvStream, Arc<StreamCore>)> {
-        let (send, recv) = loop {
-            let swept = self.swept.notified();
-            self.status.check()?;
-            {
-                let mut waiting = self.waiting.lock();
-                if let Some(stream) = waiting.pop_front() {
-                    // One wake-up may have stood for several streams.
-                    if !waiting.is_empty() {
-                        self.swept.notify_one();
-                    }
-                    break stream;
-                }
-            }
-            tokio::select! {
-                biased;
-                () = swept => {}
-                stream = self.quinn.accept_bi() => match stream {
-                    Ok(stream) => break stream,
-                    Err(error) => return Err(self.lost(&error)),
-                },
-            }
+        let (send, recv) = match self.accept_now()? {
+            Some(stream) => stream,
+            None => self.accept_later().await?,
         };
         let core = Arc::new(StreamCore::new(send.id().into(), None));
         let mut inner = self.inner.lock();
@@ -246,6 +232,46 @@ impl Shared {
         drop(inner);
         self.accepted.fetch_add(1, Ordering::Relaxed);
         Ok((send, recv, core))
+    }
+
+    /// A stream that has come already.
+    fn accept_now(&self) -> Result<Option<StreamPair>> {
+        if let Some(stream) = self.take_waiting()? {
+            return Ok(Some(stream));
+        }
+        match self.quinn.accept_bi().now_or_never() {
+            None => Ok(None),
+            Some(Ok(stream)) => Ok(Some(stream)),
+            Some(Err(error)) => Err(self.lost(&error)),
+        }
+    }
+
+    async fn accept_later(&self) -> Result<StreamPair> {
+        loop {
+            let swept = self.swept.notified();
+            if let Some(stream) = self.take_waiting()? {
+                return Ok(stream);
+            }
+            tokio::select! {
+                biased;
+                () = swept => {}
+                stream = self.quinn.accept_bi() => {
+                    return stream.map_err(|error| self.lost(&error));
+                }
+            }
+        }
+    }
+
+    /// One of the streams that were looked at before.
+    fn take_waiting(&self) -> Result<Option<StreamPair>> {
+        self.status.check()?;
+        let mut waiting = self.waiting.lock();
+        let stream = waiting.pop_front();
+        if stream.is_some() && !waiting.is_empty() {
+            // One wake-up may have stood for several streams.
+            self.swept.notify_one();
+        }
+        Ok(stream)
     }
 
     /// Looks for streams of the peer that nobody has accepted, and returns how many there are.
@@ -265,6 +291,9 @@ impl Shared {
 
     /// Notes that this side is done with directions of a stream, and what follows from it.
     pub(crate) fn over(&self, core: &StreamCore, send: bool, recv: bool) {
+        if !self.tight && !core.state.lock().note(send, recv) {
+            return;
+        }
         let mut inner = self.inner.lock();
         let mut state = core.state.lock();
         if recv && !state.recv_over && self.tight {
@@ -274,9 +303,7 @@ impl Shared {
                 bytes: u32::MAX,
             });
         }
-        state.send_over |= send;
-        state.recv_over |= recv;
-        if state.send_over && state.recv_over && !state.done {
+        if state.note(send, recv) && !state.done {
             state.done = true;
             inner.in_use -= 1;
             if !core.ours && self.wire == Wire::Pipe {

@@ -1,4 +1,5 @@
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
@@ -12,6 +13,10 @@ use super::{End, PREAMBLE};
 use crate::addr::Wire;
 use crate::error::{Condition, code_of};
 use crate::shared::{Half, protocol};
+
+/// How much is read at once together with the opener's first byte, in bytes. The rest of it is copied once
+/// more, which costs less than a read of its own.
+const FIRST_READ: usize = 2048;
 
 /// The receiving direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicRecvStream {
@@ -89,7 +94,11 @@ impl QuicRecvStream {
 
     fn poll_read_open(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if self.awaits_preamble {
-            ready!(self.poll_preamble(cx))?;
+            let before = buf.filled().len();
+            ready!(self.poll_first(cx, buf))?;
+            if buf.filled().len() > before {
+                return Poll::Ready(Ok(()));
+            }
         }
         match self.quinn().poll_read_buf(cx, buf) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
@@ -104,17 +113,21 @@ impl QuicRecvStream {
         }
     }
 
-    /// Takes the opener's first byte off.
-    fn poll_preamble(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        let mut first = [0];
-        let broken = match ready!(self.quinn().poll_read(cx, &mut first)) {
-            Ok(0) => "a stream that ends before its first byte".to_owned(),
-            Ok(_) if first == [PREAMBLE] => {
+    /// Takes the opener's first byte off, and what has come with it in.
+    fn poll_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let mut room = [const { MaybeUninit::uninit() }; FIRST_READ];
+        let len = FIRST_READ.min(buf.remaining() + 1);
+        let mut read = ReadBuf::uninit(&mut room[..len]);
+        let result = ready!(self.quinn().poll_read_buf(cx, &mut read));
+        let broken = match (result, read.filled()) {
+            (Err(error), _) => return Poll::Ready(Err(self.read_failed(error))),
+            (Ok(()), [PREAMBLE, rest @ ..]) => {
+                buf.put_slice(rest);
                 self.awaits_preamble = false;
                 return Poll::Ready(Ok(()));
             }
-            Ok(_) => format!("a stream of the unknown kind {:#04x}", first[0]),
-            Err(error) => return Poll::Ready(Err(self.read_failed(error))),
+            (Ok(()), [first, ..]) => format!("a stream of the unknown kind {first:#04x}"),
+            (Ok(()), []) => "a stream that ends before its first byte".to_owned(),
         };
         let shared = self.end.shared();
         shared.fail(Condition::Protocol, protocol(&broken));

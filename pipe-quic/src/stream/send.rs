@@ -4,6 +4,7 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use pipe_core::{Error, ErrorKind, Result, SendState, SendStream};
 use quinn::{StoppedError, VarInt, WriteError};
 use tokio::io::AsyncWrite;
@@ -23,6 +24,9 @@ pub struct QuicSendStream {
     end: End,
 }
 
+/// The opener's first byte, which takes no memory.
+const ANNOUNCEMENT: Bytes = Bytes::from_static(&[PREAMBLE]);
+
 type UntilStopped =
     Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
@@ -38,7 +42,7 @@ impl QuicSendStream {
 
     /// Shows the stream to the peer.
     pub(super) async fn announce(&mut self) -> Result<()> {
-        let written = poll_fn(|cx| Pin::new(self.quinn()).poll_write(cx, &[PREAMBLE])).await;
+        let written = self.quinn().write_chunks(&mut [ANNOUNCEMENT]).await;
         match written.map_err(|error| self.write_failed(error)) {
             // A stream of a higher number shows this one as well, and the peer may be done with it.
             Err(error) if error.kind() != ErrorKind::Stopped => Err(error),
