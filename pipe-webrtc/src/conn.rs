@@ -9,6 +9,7 @@ use tokio::sync::{oneshot, watch};
 use webrtc::peer_connection::PeerConnection;
 
 use crate::engine::{CandidatePair, ChannelInfo, SctpStats};
+use crate::events::ConnEvents;
 use crate::negotiation::Command;
 use crate::settings::IceServer;
 use crate::shared::{Open, Shared};
@@ -74,6 +75,35 @@ impl WebRtcConn {
             Some(peer) => peer.set_ice_servers(&servers, relay_only).await,
             None => Err(Error::new(ErrorKind::Failed, "there is no peer connection")),
         }
+    }
+
+    /// What happens to the connection under its streams, from the first event that is kept on: the
+    /// candidates of both sides, the path that was chosen, restarts of ICE, and every change of the
+    /// state. The same goes to `tracing`, on the level of debugging.
+    ///
+    /// ```
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    /// # use pipe_core::Conn;
+    /// # use pipe_inproc::InprocTransport;
+    /// use pipe_webrtc::{ConnEvent, MemorySignaling, WebRtcTransport};
+    ///
+    /// # let transport = WebRtcTransport::new(InprocTransport::new());
+    /// let (here, there) = MemorySignaling::pair();
+    /// let (conn, _peer) = tokio::try_join!(transport.offer_over(here), transport.answer_over(there))?;
+    /// let mut events = conn.events();
+    /// conn.close(0, "");
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         ConnEvent::PairSelected(pair) => println!("from {} to {}", pair.local, pair.remote),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # Ok::<(), pipe_core::Error>(())
+    /// # })?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn events(&self) -> ConnEvents {
+        ConnEvents::new(self.shared().events.clone())
     }
 
     /// The path that the packets take; none before it was found and after the end.

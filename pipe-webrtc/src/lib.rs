@@ -25,6 +25,7 @@ mod driver;
 mod engine;
 mod error;
 mod establish;
+mod events;
 mod listener;
 mod negotiation;
 mod outbound;
@@ -39,6 +40,7 @@ mod wire;
 
 pub use conn::WebRtcConn;
 pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats};
+pub use events::{ConnEvent, ConnEvents};
 pub use listener::WebRtcListener;
 pub use settings::{AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use crate::engine::{Candidate, Peer};
 use crate::error::{handshake, protocol};
+use crate::events::ConnEvent;
 use crate::shared::Shared;
 use crate::signaling::{Refusal, Signal, Signaling};
 
@@ -148,6 +149,7 @@ impl<S: Signaling> Negotiation<S> {
 
     async fn offer(&mut self, name: Option<String>) -> Result<()> {
         let offer = self.peer.offer().await?;
+        self.tell_candidates(&offer, ConnEvent::LocalCandidate);
         self.offering = true;
         self.signaling.send(Signal::offer(offer, name)).await
     }
@@ -168,8 +170,10 @@ impl<S: Signaling> Negotiation<S> {
                     ));
                 }
                 self.peer.vitals().set_connecting(true);
-                let answer = self.peer.answer(offer.sdp).await?;
+                let answer = self.peer.answer(offer.sdp.clone()).await?;
                 self.described().await;
+                self.tell_candidates(&offer.sdp, ConnEvent::RemoteCandidate);
+                self.tell_candidates(&answer, ConnEvent::LocalCandidate);
                 self.signaling.send(Signal::answer(answer)).await?;
                 self.finish_restarts();
             }
@@ -177,8 +181,9 @@ impl<S: Signaling> Negotiation<S> {
                 if !std::mem::take(&mut self.offering) {
                     return Err(protocol("an answer without an offer"));
                 }
-                self.peer.accept_answer(answer.sdp).await?;
+                self.peer.accept_answer(answer.sdp.clone()).await?;
                 self.described().await;
+                self.tell_candidates(&answer.sdp, ConnEvent::RemoteCandidate);
                 if std::mem::take(&mut self.again) {
                     self.restart().await?;
                 } else {
@@ -212,16 +217,32 @@ impl<S: Signaling> Negotiation<S> {
 
     /// A description of the peer was applied: what waited for it goes in.
     async fn described(&mut self) {
-        self.described = true;
+        if std::mem::replace(&mut self.described, true) {
+            self.shared.tell(ConnEvent::IceRestarted);
+        }
         for candidate in std::mem::take(&mut self.early) {
             self.add(candidate).await;
         }
     }
 
+    /// Tells the candidates within a description (RFC 8839, section 5.1): those of a restart are there,
+    /// and those that a peer has found before it spoke.
+    fn tell_candidates(&self, description: &str, event: fn(String) -> ConnEvent) {
+        let lines = description.lines().filter_map(|l| l.strip_prefix("a="));
+        for candidate in lines
+            .filter(|line| line.starts_with("candidate:"))
+            .take(MAX_EARLY)
+        {
+            self.shared.tell(event(candidate.to_owned()));
+        }
+    }
+
     /// A candidate that this side cannot use does no harm: others may.
     async fn add(&mut self, candidate: Candidate) {
-        if let Err(error) = self.peer.add_candidate(candidate).await {
-            tracing::debug!(%error, "a candidate of the peer is left out");
+        let text = candidate.candidate.clone();
+        match self.peer.add_candidate(candidate).await {
+            Ok(()) => self.shared.tell(ConnEvent::RemoteCandidate(text)),
+            Err(error) => tracing::debug!(%error, "a candidate of the peer is left out"),
         }
     }
 

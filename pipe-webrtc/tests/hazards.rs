@@ -29,31 +29,6 @@ async fn transfer(from: &WebRtcConn, to: &WebRtcConn, data: &[u8], chunk: usize)
     start.elapsed()
 }
 
-/// The engine loses what was sent before a close.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_written_before_a_drain_arrives_whole() {
-    let transport = transport();
-    let data = random(1 << 20);
-    for _ in 0..20 {
-        let (here, there) = pair(&transport).await;
-        let (mut opened, accepted) = stream(&here, &there).await;
-        let send = async {
-            opened.write_all(&data).await.expect("a write");
-            opened.shutdown().await.expect("a shutdown");
-            drop(opened);
-            here.drain().await.expect("a drain");
-        };
-        let receive = async {
-            let mut accepted = accepted;
-            let mut all = Vec::new();
-            accepted.read_to_end(&mut all).await.expect("a read");
-            assert!(all == data, "bytes differ");
-        };
-        soon("a drain", async { tokio::join!(send, receive) }).await;
-        assert_eq!(soon("the end", there.closed()).await.code(), Some(0));
-    }
-}
-
 /// A channel whose id was freed by a close and is used again at once never opens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_in_a_row_share_a_channel() {

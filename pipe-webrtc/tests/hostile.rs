@@ -12,7 +12,7 @@ use common::{LIMIT, soon, transport};
 use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Stream};
 use pipe_webrtc::{MemorySignaling, Message, WebRtcConn, WebRtcStream, Wire};
 use tokio::io::AsyncReadExt;
-use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
+use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 
 /// A peer that speaks plain channels, and the control channel by hand.
 struct Attacker {
@@ -22,9 +22,13 @@ struct Attacker {
 }
 
 async fn attacker() -> Attacker {
+    attacker_on(Wire::Raw { ping: true }).await
+}
+
+async fn attacker_on(wire: Wire) -> Attacker {
     let (here, there) = MemorySignaling::pair();
     let plain = transport()
-        .with_wire(Wire::Raw { ping: true })
+        .with_wire(wire)
         .with_config(Config::default().with_max_streams(4096))
         .expect("a configuration");
     let careful = transport();
@@ -126,6 +130,40 @@ async fn bad_words_on_the_channel_of_a_stream_end_the_connection() {
             let _ = channel.send_message(message).await;
         }
         attacker.expect_protocol_error(&format!("{texts:?}")).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_echo_that_is_wrong_ends_the_connection_and_the_ping() {
+    let change: [fn(&mut BytesMut); 3] = [
+        |echo| echo[63] ^= 1,
+        |echo| echo.truncate(63),
+        |echo| echo.extend_from_slice(b"more"),
+    ];
+    for change in change {
+        let attacker = attacker_on(Wire::Raw { ping: false }).await;
+        let init = RTCDataChannelInit {
+            // The attacker offers, so it echoes on 1.
+            negotiated: Some(1),
+            ..Default::default()
+        };
+        let engine = attacker.conn.inner().expect("an engine");
+        let echo = engine.create_data_channel("echo", Some(init)).await;
+        let echo = echo.expect("a channel");
+        let answer = async {
+            while let Some(event) = echo.poll().await {
+                if let DataChannelEvent::OnMessage(mut message) = event {
+                    change(&mut message.data);
+                    echo.send(message.data).await.expect("a false echo");
+                    return;
+                }
+            }
+        };
+        let ping = async { tokio::join!(attacker.victim.ping(), answer) };
+        let (ping, ()) = soon("the end of the ping", ping).await;
+        let error = ping.expect_err("a ping with a false echo");
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        attacker.expect_protocol_error("a false echo").await;
     }
 }
 

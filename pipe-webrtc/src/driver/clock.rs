@@ -130,7 +130,7 @@ impl Driver {
             return;
         }
         if self.ice_is_up && self.clock_is_up {
-            self.shared.status.set_connected(true);
+            self.shared.note_connected(true);
             self.restart_at = None;
         } else {
             self.shared.disconnect();

@@ -12,8 +12,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::engine::{Channel, ChannelEvent, IceState, Peer, PeerEvent};
+use crate::engine::{CandidatePair, Channel, ChannelEvent, IceState, Peer, PeerEvent};
 use crate::error::{lost, protocol};
+use crate::events::ConnEvent;
 use crate::negotiation::Command;
 use crate::outbound::{Fixed, MAX_MESSAGE, Outbound, Pace};
 use crate::shared::{PING_LEN, Shared};
@@ -88,6 +89,8 @@ pub(crate) struct Driver {
     /// When the alarm is to go off at the latest.
     expected: Instant,
     ice_is_up: bool,
+    /// The path that was told last.
+    pair: Option<CandidatePair>,
     clock_is_up: bool,
     /// A close by the peer that waits for what was sent before it.
     closing: Option<Closing>,
@@ -173,6 +176,7 @@ impl Driver {
             strays: Vec::new(),
             open: false,
             ice_is_up: true,
+            pair: None,
             clock_is_up: true,
             closing: None,
         };
@@ -250,7 +254,10 @@ impl Driver {
                     self.negotiated = true;
                     self.on_negotiated(ended)?;
                 }
-                () = &mut self.alarm => self.tick()?,
+                () = &mut self.alarm => {
+                    self.tick()?;
+                    self.note_pair().await;
+                }
             }
         }
     }
@@ -273,12 +280,16 @@ impl Driver {
     async fn on_peer(&mut self, event: PeerEvent) -> Result<()> {
         match event {
             PeerEvent::Candidate(candidate) => {
-                tracing::trace!(?candidate, "a candidate of this side");
+                let found = ConnEvent::LocalCandidate(candidate.candidate.clone());
+                self.shared.tell(found);
                 self.reachable = true;
                 self.shared.command(Command::Candidate(candidate));
             }
             PeerEvent::GatheringDone => return self.end_gathering(),
-            PeerEvent::Ice(state) => return self.on_ice(state),
+            PeerEvent::Ice(state) => {
+                self.on_ice(state)?;
+                self.note_pair().await;
+            }
             PeerEvent::Channel(channel) => return self.on_new_channel(channel).await,
             PeerEvent::Closed => return self.ended_by_peer(),
         }
@@ -335,6 +346,17 @@ impl Driver {
             }
         }
         Ok(())
+    }
+
+    /// Tells which path the packets take, if that is news. The engine does not say when it changes.
+    async fn note_pair(&mut self) {
+        let Some(pair) = self.peer.candidate_pair().await else {
+            return;
+        };
+        if self.pair.as_ref() != Some(&pair) {
+            self.shared.tell(ConnEvent::PairSelected(pair.clone()));
+            self.pair = Some(pair);
+        }
     }
 
     async fn on_new_channel(&mut self, channel: Channel) -> Result<()> {
@@ -398,7 +420,7 @@ impl Driver {
             (Kind::Control | Kind::Ping | Kind::Echo, ChannelEvent::Closed) => {
                 return self.ended_by_peer();
             }
-            (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes),
+            (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes)?,
             (Kind::Echo, ChannelEvent::Bytes(bytes)) if bytes.len() <= MAX_ECHO => {
                 self.shared.outbox.push_echo(bytes)?;
             }
@@ -491,6 +513,9 @@ impl Driver {
         self.clock = Liveness::new(&self.shared.config, Instant::now());
         self.expected = self.clock.deadline();
         self.alarm.as_mut().reset(self.expected);
+        self.note_pair().await;
+        self.shared
+            .tell(ConnEvent::State(self.shared.status.state()));
         self.greet(Ok(()));
         Ok(())
     }

@@ -2,6 +2,7 @@ use pipe_core::{CloseReason, OnDisconnect, RecvState, Result, SendState};
 
 use super::{Shared, wake};
 use crate::error::protocol;
+use crate::events::ConnEvent;
 use crate::wire::ControlMessage;
 
 impl Shared {
@@ -32,6 +33,7 @@ impl Shared {
         drop(opens);
         wakers.into_iter().for_each(wake);
         self.idle.notify_waiters();
+        self.tell(ConnEvent::State(self.status.state()));
     }
 
     /// Forgets what only an open connection needs. Streams that the application holds stay readable
@@ -46,9 +48,18 @@ impl Shared {
         self.outbox.clear();
     }
 
+    /// The peer is heard, or silent. Returns whether that is news.
+    pub(crate) fn note_connected(&self, connected: bool) -> bool {
+        let news = self.status.set_connected(connected);
+        if news {
+            self.tell(ConnEvent::State(self.status.state()));
+        }
+        news
+    }
+
     /// The peer is silent.
     pub(crate) fn disconnect(&self) {
-        if !self.status.set_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
+        if !self.note_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
             return;
         }
         let streams: Vec<_> = self.inner.lock().streams.values().cloned().collect();

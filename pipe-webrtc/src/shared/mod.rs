@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::conn::Handle;
 use crate::engine::{Channel, ChannelInfo, Peer};
 use crate::error::protocol;
+use crate::events::{ConnEvent, EventLog};
 use crate::negotiation::Command;
 use crate::outbound::MAX_MESSAGE;
 use crate::outbox::Outbox;
@@ -27,7 +28,8 @@ use crate::stream::WebRtcStream;
 use crate::stream_core::{PeerWindows, StreamCore};
 use crate::wire::{ControlMessage, Hello, Wire};
 
-/// How many pings may be under way. Further ones wait.
+/// How many pings may be under way, and how many questions for a sign of life beside them. Further
+/// pings wait.
 const MAX_PINGS: usize = 64;
 
 /// The length of a ping, in bytes.
@@ -57,6 +59,7 @@ pub(crate) struct Shared {
     pub(crate) peer: OnceLock<Arc<Peer>>,
     pub(crate) commands: OnceLock<mpsc::Sender<Command>>,
     pub(crate) status: ConnStatus,
+    pub(crate) events: Arc<EventLog>,
     pub(crate) backlog: Backlog<Arc<StreamCore>>,
     pub(crate) slots: StreamSlots,
     /// Told when the last stream is over, and of every step of a drain.
@@ -104,6 +107,8 @@ struct Inner {
     /// The number of the next stream to be accepted.
     next_accept: u64,
     pings: HashMap<[u8; PING_LEN], Ping>,
+    /// How many of them nobody waits for.
+    asked: usize,
     last_round_trip: Option<Duration>,
     carried: Carried,
     drain_announced: bool,
@@ -122,9 +127,15 @@ pub(crate) struct Open {
     pub(crate) done: oneshot::Sender<WebRtcStream>,
 }
 
+/// A ping whose echo has not come.
 struct Ping {
-    answer: oneshot::Sender<()>,
     started: Instant,
+    /// None where nobody waits: it was a question for a sign of life.
+    waiter: Option<PingWaiter>,
+}
+
+struct PingWaiter {
+    answer: oneshot::Sender<()>,
     _place: OwnedSemaphorePermit,
 }
 
@@ -174,6 +185,7 @@ impl Shared {
             max_message: AtomicUsize::new(MAX_MESSAGE),
             largest_message: AtomicUsize::new(MAX_MESSAGE),
             status: ConnStatus::new(),
+            events: Arc::default(),
             backlog: Backlog::new(),
             idle: Notify::new(),
             outbox: Outbox::new(),
@@ -280,6 +292,12 @@ impl Shared {
 
     pub(crate) fn messages_received(&self) -> u64 {
         self.messages_received.load(Ordering::Relaxed)
+    }
+
+    /// Something has happened that a reader of the events is told.
+    pub(crate) fn tell(&self, event: ConnEvent) {
+        tracing::debug!(peer = %self.remote_addr, ?event, "an event of the connection");
+        self.events.push(event);
     }
 
     /// Says something over the control channel.

@@ -5,7 +5,8 @@ use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{PING_LEN, Ping, Shared, random};
+use super::{MAX_PINGS, PING_LEN, Ping, PingWaiter, Shared, random};
+use crate::error::protocol;
 use crate::wire::Wire;
 
 impl Shared {
@@ -32,9 +33,11 @@ impl Shared {
             inner.pings.insert(
                 bytes,
                 Ping {
-                    answer,
                     started,
-                    _place: place,
+                    waiter: Some(PingWaiter {
+                        answer,
+                        _place: place,
+                    }),
                 },
             );
         }
@@ -43,26 +46,46 @@ impl Shared {
         Ok(started.elapsed().max(Duration::from_nanos(1)))
     }
 
-    /// The answer to a ping has come, or that to one that nobody waits for.
-    pub(crate) fn on_echo(&self, bytes: &[u8]) {
-        let Ok(bytes) = <[u8; PING_LEN]>::try_from(bytes) else {
-            return;
-        };
+    /// The answer to a ping has come, or that to a sign of life.
+    pub(crate) fn on_echo(&self, bytes: &[u8]) -> Result<()> {
         let mut inner = self.inner.lock();
-        if let Some(ping) = inner.pings.remove(&bytes) {
-            inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
-            drop(inner);
-            // Whoever asked may have given up.
-            let _ = ping.answer.send(());
+        let known = <[u8; PING_LEN]>::try_from(bytes).ok();
+        let Some(ping) = known.and_then(|bytes| inner.pings.remove(&bytes)) else {
+            let length = bytes.len();
+            return Err(protocol(format_args!(
+                "an echo of {length} bytes that are those of no ping"
+            )));
+        };
+        match ping.waiter {
+            Some(waiter) => {
+                inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
+                drop(inner);
+                // Whoever asked may have given up.
+                let _ = waiter.answer.send(());
+            }
+            None => inner.asked -= 1,
         }
+        Ok(())
     }
 
-    /// Asks the peer for a sign of life that nobody waits for.
+    /// Asks the peer for a sign of life that nobody waits for, unless it owes many.
     pub(crate) fn ask(&self) {
-        if self.wire != (Wire::Raw { ping: false })
-            && let Ok(bytes) = random()
-        {
-            self.outbox.push_ping(BytesMut::from(&bytes[..]));
+        if self.wire == (Wire::Raw { ping: false }) {
+            return;
         }
+        let Ok(bytes) = random() else { return };
+        {
+            let mut inner = self.inner.lock();
+            if inner.asked >= MAX_PINGS || self.status.reason().is_some() {
+                return;
+            }
+            inner.asked += 1;
+            let ping = Ping {
+                started: Instant::now(),
+                waiter: None,
+            };
+            inner.pings.insert(bytes, ping);
+        }
+        self.outbox.push_ping(BytesMut::from(&bytes[..]));
     }
 }
