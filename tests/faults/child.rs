@@ -5,6 +5,7 @@ use std::time::Duration;
 use pipewerks::quic::QuicTransport;
 use pipewerks::tcp::TcpTransport;
 use pipewerks::unix::UnixTransport;
+use pipewerks::webrtc::WebRtcTransport;
 use pipewerks::{
     BoxConn, BoxListener, BoxStream, BoxTransport, CloseReason, Config, Conn, Error, Listener,
     Registry, Result, Transport,
@@ -72,11 +73,13 @@ pub(crate) fn transport(config: &Config) -> BoxTransport {
     let tcp = TcpTransport::new().with_config(config.clone());
     let unix = UnixTransport::new().with_config(config.clone());
     let quic = QuicTransport::new().with_config(config.clone());
+    let webrtc = WebRtcTransport::new(TcpTransport::new()).with_config(config.clone());
     BoxTransport::new(
         Registry::new()
             .with(quic.expect("a valid configuration"))
             .with(tcp.expect("a valid configuration"))
-            .with(unix.expect("a valid configuration")),
+            .with(unix.expect("a valid configuration"))
+            .with(webrtc.expect("a valid configuration")),
     )
 }
 

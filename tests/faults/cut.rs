@@ -12,18 +12,21 @@ use crate::peer::{Peer, Role, Said, Side, Task};
 const SLACK: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials() -> Vec<Trial> {
+    ["tcp", "quic"].into_iter().flat_map(of_scheme).collect()
+}
+
+/// A cut that lasts and one that ends, at each place of the network.
+pub(crate) fn of_scheme(scheme: &'static str) -> Vec<Trial> {
     let mut trials = Vec::new();
-    for scheme in ["tcp", "quic"] {
-        for (place, where_) in [(Place::Device, "device"), (Place::Bridge, "network")] {
-            trials.push(on_a_network(
-                format!("{scheme}/a_cut_{where_}_is_noticed_at_both_ends_and_given_up"),
-                move |network| run(cut(network, place, scheme)),
-            ));
-            trials.push(on_a_network(
-                format!("{scheme}/a_{where_}_that_comes_back_in_time_has_lost_nothing"),
-                move |network| run(cut_and_heal(network, place, scheme)),
-            ));
-        }
+    for (place, where_) in [(Place::Device, "device"), (Place::Bridge, "network")] {
+        trials.push(on_a_network(
+            format!("{scheme}/a_cut_{where_}_is_noticed_at_both_ends_and_given_up"),
+            move |network| run(cut(network, place, scheme)),
+        ));
+        trials.push(on_a_network(
+            format!("{scheme}/a_{where_}_that_comes_back_in_time_has_lost_nothing"),
+            move |network| run(cut_and_heal(network, place, scheme)),
+        ));
     }
     trials
 }

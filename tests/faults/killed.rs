@@ -64,10 +64,10 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Whether the system says that the process at the other end is gone. Over datagrams it is silence.
 fn is_told(scheme: &str) -> bool {
-    scheme != "quic"
+    scheme != "quic" && !scheme.starts_with("webrtc")
 }
 
-fn run(test: impl Future<Output = ()>) {
+pub(crate) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     runtime.block_on(test);
 }
@@ -105,7 +105,8 @@ async fn stream(conn: &BoxConn, what: u8) -> BoxStream {
     stream
 }
 
-async fn kill(addr: Addr, side: Side) {
+/// Kills the process of this side; in time, everything has failed.
+pub(crate) async fn kill(addr: Addr, side: Side) {
     let is_told = is_told(addr.scheme());
     let config = match is_told {
         true => Config::default(),
@@ -221,7 +222,7 @@ async fn reaches(conn: &BoxConn, wanted: ConnState) {
     assert_eq!(*reached.expect("a state"), wanted);
 }
 
-async fn stop_and_continue(addr: Addr) {
+pub(crate) async fn stop_and_continue(addr: Addr) {
     let config = impatient(Duration::from_secs(60));
     let (peer, conn) = connect(addr, Side::Listen, &config).await;
     let mut flood = stream(&conn, FLOOD).await;
@@ -239,7 +240,7 @@ async fn stop_and_continue(addr: Addr) {
     conn.ping().await.expect("a ping");
 }
 
-async fn stop(addr: Addr) {
+pub(crate) async fn stop(addr: Addr) {
     let config = impatient(Duration::from_secs(4));
     let (peer, conn) = connect(addr, Side::Listen, &config).await;
     let mut unanswered = stream(&conn, SILENCE).await;

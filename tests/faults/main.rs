@@ -20,6 +20,8 @@ mod network;
 mod peer;
 #[cfg(target_os = "linux")]
 mod relay;
+#[cfg(target_os = "linux")]
+mod webrtc;
 
 use std::process::ExitCode;
 
@@ -33,7 +35,12 @@ fn main() -> ExitCode {
     let args = Arguments::from_args();
     let mut trials = Vec::new();
     #[cfg(target_os = "linux")]
-    for more in [killed::trials(), cut::trials(), datagrams::trials()] {
+    for more in [
+        killed::trials(),
+        cut::trials(),
+        datagrams::trials(),
+        webrtc::trials(),
+    ] {
         trials.extend(more);
     }
     trials.sort_by(|a, b| a.name().cmp(b.name()));
