@@ -1,0 +1,150 @@
+//! The command `pipe`: what one wants to do with a connection, over any transport of pipewerks.
+//!
+//! - `pipe listen` and `pipe dial` join streams to standard input and output, or to commands.
+//! - `pipe ping` shows round trips and the state of the connection.
+//! - `pipe forward` and `pipe expose` carry connections of TCP.
+//!
+//! `pipe help` and `pipe man` say more. Errors are one line on standard error; the exit codes are those of
+//! [`exit::Exit`].
+
+mod arrivals;
+mod context;
+mod duration;
+mod exit;
+mod failure;
+mod forward;
+mod net;
+mod netcat;
+mod ping;
+mod pump;
+mod redial;
+mod report;
+mod stop;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::report::Report;
+use crate::stop::Stop;
+
+/// Streams, files, ports and measurements over any transport
+///
+/// Addresses name the transport: tcp://host:port, tls://host:port, quic://host:port, unix:///path,
+/// webrtc+tcp://host:port.
+#[derive(Parser, Debug)]
+#[command(name = "pipe", version, after_help = exit::HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Write events and results as JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// Log to standard error what happens inside (-vv and -vvv: more). RUST_LOG overrides it
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Listen, and join the first stream to standard input and output
+    ///
+    /// The address that dials it is printed on standard error. Ends when the stream has ended both ways.
+    /// With --exec, each stream of each connection is joined to a command of its own, until interrupted.
+    Listen(netcat::ListenArgs),
+    /// Connect, and join a stream to standard input and output
+    Dial(netcat::DialArgs),
+    /// Measure round trips, as ping(8) does
+    ///
+    /// On the other side, anything of pipewerks may listen: `pipe listen ADDR` will do, and goes on
+    /// waiting for its stream.
+    Ping(ping::PingArgs),
+    /// Carry the connections of a local TCP port to where `pipe expose` listens
+    ///
+    /// Each connection of TCP has a stream of its own, with half-close and reset carried through. When the
+    /// peer is lost, it is dialed again until it is back.
+    Forward(forward::ForwardArgs),
+    /// Listen for `pipe forward`, and connect its streams to a TCP port
+    Expose(forward::ExposeArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    log(cli.verbose);
+    let report = Report {
+        json: cli.json,
+        data_on_stdout: matches!(cli.command, Command::Listen(_) | Command::Dial(_)),
+    };
+    let done = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let done = runtime.block_on(run(&cli.command, report));
+            // A read of standard input may never return, and is not waited for.
+            runtime.shutdown_background();
+            done
+        }
+        Err(error) => Err(Failure::local("no threads can be started", &error)),
+    };
+    done.unwrap_or_else(|failure| {
+        report.failure(&failure);
+        failure.exit
+    })
+    .into()
+}
+
+async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
+    let stop = Stop::on_signals().map_err(|error| Failure::local("signals", &error))?;
+    let context = Context { report, stop };
+    match command {
+        Command::Listen(args) => netcat::listen(&context, args).await,
+        Command::Dial(args) => netcat::dial(&context, args).await,
+        Command::Ping(args) => ping::ping(&context, args).await,
+        Command::Forward(args) => forward::forward(&context, args).await,
+        Command::Expose(args) => forward::expose(&context, args).await,
+    }
+}
+
+/// Help and version go to standard output; what is wrong becomes one line.
+fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return Exit::Done.into();
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines: Vec<_> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .collect();
+    if lines.first().is_none_or(|line| !line.starts_with("error:")) {
+        // No command was given at all: the help says which there are.
+        eprint!("{text}");
+        return Exit::Usage.into();
+    }
+    let line = lines.join(" ");
+    eprintln!(
+        "pipe: {} (see `pipe help`)",
+        line.trim_start_matches("error: ")
+    );
+    Exit::Usage.into()
+}
+
+fn log(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("error,pipe={level}")));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+}

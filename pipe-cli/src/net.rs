@@ -1,0 +1,217 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use pipewerks::tls::{Identity, Roots, TlsOptions};
+use pipewerks::webrtc::{IceServer, WebRtcSettings};
+use pipewerks::{Addr, BoxConn, BoxListener, Config, Error, Listener, Registry, Transport};
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::duration;
+use crate::failure::{Failure, explain};
+
+/// How long the farewell of a connection may take.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// The options of the transports. Each counts where a transport has a use for it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Transport options")]
+pub(crate) struct NetArgs {
+    /// Certificate to show (tls, quic), with those that lead to its root, in PEM. A listener without
+    /// one makes one on the spot; the address that it prints has its hash
+    #[arg(long, value_name = "FILE")]
+    cert: Option<PathBuf>,
+    /// Private key of the certificate, in PEM [default: in the file of the certificate]
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Dialing, trust these roots, in PEM, instead of the system's. A cert-sha256 in the address goes
+    /// before both
+    #[arg(long, value_name = "FILE")]
+    roots: Option<PathBuf>,
+    /// Listening, ask clients for certificates, and refuse those that these roots, in PEM, do not
+    /// vouch for
+    #[arg(long, value_name = "FILE")]
+    client_roots: Option<PathBuf>,
+    /// How long making a connection may take [default: 10s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    connect_timeout: Option<Duration>,
+    /// After how much silence the peer is pinged [default: 5s; webrtc: 2s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    keep_alive: Option<Duration>,
+    /// After how much silence of the peer a connection counts as disconnected [default: 10s; webrtc: 5s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    disconnected_after: Option<Duration>,
+    /// After how much silence of the peer a connection has failed [default: 30s]
+    #[arg(long, value_name = "TIME", value_parser = duration::parse)]
+    failed_after: Option<Duration>,
+    /// Listening on unix://, the permissions of the socket file, in octal digits [default: by the umask]
+    #[cfg(unix)]
+    #[arg(long, value_name = "MODE", value_parser = octal)]
+    socket_mode: Option<u32>,
+    /// STUN server (webrtc; repeatable)
+    #[arg(long, value_name = "HOST:PORT")]
+    stun: Vec<String>,
+    /// TURN server (webrtc), as in turn:host:port?transport=udp
+    #[arg(long, value_name = "URL", requires = "turn_user")]
+    turn: Option<String>,
+    /// User name at the TURN server
+    #[arg(long, value_name = "NAME", requires = "turn")]
+    turn_user: Option<String>,
+    /// Password at the TURN server
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PIPE_TURN_PASSWORD",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    turn_password: String,
+    /// Send packets through the TURN server only (webrtc)
+    #[arg(long, requires = "turn")]
+    relay_only: bool,
+}
+
+#[cfg(unix)]
+fn octal(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, such as 660".to_owned())
+}
+
+/// The transports, set up as the options say.
+#[derive(Clone, Debug)]
+pub(crate) struct Net {
+    registry: Registry,
+}
+
+impl Net {
+    /// Reads the files that the options name.
+    pub(crate) fn new(args: &NetArgs) -> Result<Self, Failure> {
+        let misused = |error: Error| Failure::usage(explain(&error));
+        let config = args.config(Config::default());
+        let tls = args.tls().map_err(misused)?;
+        let build = || -> pipewerks::Result<Registry> {
+            use pipewerks::{quic::QuicTransport, tcp::TcpTransport, tls::TlsTransport};
+            let registry = Registry::new()
+                .with(TcpTransport::new().with_config(config.clone())?)
+                .with(
+                    TlsTransport::new()
+                        .with_config(config.clone())?
+                        .with_tls(tls.clone()),
+                )
+                .with(
+                    QuicTransport::new()
+                        .with_config(config.clone())?
+                        .with_tls(tls),
+                );
+            #[cfg(unix)]
+            let registry = registry.with(args.unix(&config)?);
+            let webrtc = pipewerks::webrtc::WebRtcTransport::new(registry.clone())
+                .with_config(args.config(webrtc_config()))?
+                .with_settings(args.webrtc())?;
+            Ok(registry.with(webrtc))
+        };
+        Ok(Self {
+            registry: build().map_err(misused)?,
+        })
+    }
+
+    /// Reads an address, and refuses one that no other process can have anything to do with.
+    pub(crate) fn addr(text: &str) -> Result<Addr, Failure> {
+        let addr = Addr::parse(text).map_err(|error| Failure::usage(explain(&error)))?;
+        if matches!(addr.scheme(), "inproc" | "webrtc+inproc") {
+            return Err(Failure::usage(format!(
+                "{addr}: names of inproc:// live in one process, and this command is one by itself: use \
+                 unix:// or tcp:// between two"
+            )));
+        }
+        Ok(addr)
+    }
+
+    pub(crate) async fn dial(&self, addr: &Addr) -> Result<BoxConn, Failure> {
+        let conn = self.try_dial(addr).await;
+        conn.map_err(|error| Failure::unreached(addr.as_str(), &error))
+    }
+
+    /// The same with the error of the transport.
+    pub(crate) async fn try_dial(&self, addr: &Addr) -> pipewerks::Result<BoxConn> {
+        debug!(%addr, "dialing");
+        let conn = self.registry.dial(addr).await;
+        debug!(%addr, connected = conn.is_ok(), "dialed");
+        conn
+    }
+
+    pub(crate) async fn listen(&self, addr: &Addr) -> Result<BoxListener, Failure> {
+        let listener = self.registry.listen(addr).await;
+        let listener = listener.map_err(|error| Failure::unreached(addr.as_str(), &error))?;
+        debug!(addr = %listener.local_addr(), "listening");
+        Ok(listener)
+    }
+}
+
+impl NetArgs {
+    /// A shorter time takes those along that have to be below it.
+    fn config(&self, defaults: Config) -> Config {
+        let failed_after = self.failed_after.unwrap_or(defaults.failed_after);
+        let disconnected_after = self
+            .disconnected_after
+            .unwrap_or_else(|| defaults.disconnected_after.min(failed_after / 2));
+        let keep_alive = self
+            .keep_alive
+            .unwrap_or_else(|| defaults.keep_alive.min(disconnected_after / 2));
+        let handshake_timeout = self.connect_timeout.unwrap_or(defaults.handshake_timeout);
+        defaults
+            .with_failed_after(failed_after)
+            .with_disconnected_after(disconnected_after)
+            .with_keep_alive(keep_alive)
+            .with_handshake_timeout(handshake_timeout)
+    }
+
+    fn tls(&self) -> pipewerks::Result<TlsOptions> {
+        let mut tls = TlsOptions::new();
+        if let Some(cert) = &self.cert {
+            let key = self.key.as_ref().unwrap_or(cert);
+            tls = tls.with_identity(Identity::from_pem_files(cert, key)?);
+        }
+        if let Some(roots) = &self.roots {
+            tls = tls.with_roots(Roots::from_pem_file(roots)?);
+        }
+        if let Some(roots) = &self.client_roots {
+            tls = tls.with_client_roots(Roots::from_pem_file(roots)?);
+        }
+        Ok(tls)
+    }
+
+    #[cfg(unix)]
+    fn unix(&self, config: &Config) -> pipewerks::Result<pipewerks::unix::UnixTransport> {
+        let unix = pipewerks::unix::UnixTransport::new().with_config(config.clone())?;
+        match self.socket_mode {
+            Some(mode) => unix.with_mode(mode),
+            None => Ok(unix),
+        }
+    }
+
+    fn webrtc(&self) -> WebRtcSettings {
+        let stun = self.stun.iter().map(|host| IceServer::stun(host));
+        let turn = self.turn.iter().map(|url| {
+            let user = self.turn_user.as_deref().unwrap_or_default();
+            IceServer::turn(url, user, &self.turn_password)
+        });
+        WebRtcSettings::default()
+            .with_ice_servers(stun.chain(turn))
+            .with_relay_only(self.relay_only)
+    }
+}
+
+/// The defaults of the WebRTC transport, which has a way to look for another path, and so looks sooner.
+fn webrtc_config() -> Config {
+    Config::default()
+        .with_keep_alive(Duration::from_secs(2))
+        .with_disconnected_after(Duration::from_secs(5))
+}
+
+/// Ends a connection in good order, or in any, but within seconds.
+pub(crate) async fn farewell(conn: &BoxConn) {
+    use pipewerks::Conn;
+    let _ = timeout(FAREWELL, conn.drain()).await;
+    conn.close(0, "");
+}

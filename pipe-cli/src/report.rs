@@ -1,0 +1,80 @@
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Tells people, or with `--json` programs, what happens.
+///
+/// With `--json`, each event is an object on a line of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Report {
+    pub(crate) json: bool,
+    /// Whether standard output carries data, so that events go to standard error.
+    pub(crate) data_on_stdout: bool,
+}
+
+impl Report {
+    /// What happens beside the results: on standard error, or as an event.
+    pub(crate) fn note(&self, text: impl Display, event: &impl Serialize) {
+        if self.json {
+            self.event(event);
+        } else {
+            print(io::stderr(), text);
+        }
+    }
+
+    /// A result: on standard output, or as an event.
+    pub(crate) fn result(&self, text: impl Display, event: &impl Serialize) {
+        if self.json {
+            self.event(event);
+        } else {
+            print(io::stdout(), text);
+        }
+    }
+
+    /// A warning, which has no event of its own.
+    pub(crate) fn warn(&self, text: impl Display) {
+        let text = text.to_string();
+        self.note(
+            format_args!("pipe: {text}"),
+            &serde_json::json!({"event": "warning", "message": text}),
+        );
+    }
+
+    /// The error that the program ends with: one line on standard error.
+    pub(crate) fn failure(&self, failure: &Failure) {
+        if self.json {
+            let event = serde_json::json!({
+                "event": "error",
+                "message": failure.message,
+                "exit": failure.exit as u8,
+            });
+            print(io::stderr(), event);
+        } else {
+            print(io::stderr(), format_args!("pipe: {failure}"));
+        }
+    }
+
+    fn event(&self, event: &impl Serialize) {
+        let line = match serde_json::to_string(event) {
+            Ok(line) => line,
+            // The events are plain data; if one cannot be written, that is said.
+            Err(error) => {
+                serde_json::json!({"event": "error", "message": error.to_string()}).to_string()
+            }
+        };
+        if self.data_on_stdout {
+            print(io::stderr(), line);
+        } else {
+            print(io::stdout(), line);
+        }
+    }
+}
+
+/// Writes a line. When nobody reads any more, there is nobody to tell.
+fn print(mut to: impl Write, text: impl Display) {
+    let _ = to.write_all(format!("{text}\n").as_bytes());
+    let _ = to.flush();
+}
