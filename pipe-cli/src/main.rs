@@ -2,12 +2,15 @@
 //!
 //! - `pipe listen` and `pipe dial` join streams to standard input and output, or to commands.
 //! - `pipe ping` shows round trips and the state of the connection.
+//! - `pipe perf` measures what a connection carries; its protocol is that of [`perf`].
 //! - `pipe forward` and `pipe expose` carry connections of TCP.
+//! - `pipe send` and `pipe receive` move files; their protocol is that of [`transfer`].
 //!
 //! `pipe help` and `pipe man` say more. Errors are one line on standard error; the exit codes are those of
 //! [`exit::Exit`].
 
 mod arrivals;
+mod channel;
 mod context;
 mod duration;
 mod exit;
@@ -15,11 +18,14 @@ mod failure;
 mod forward;
 mod net;
 mod netcat;
+mod perf;
 mod ping;
 mod pump;
+mod rate;
 mod redial;
 mod report;
 mod stop;
+mod transfer;
 
 use std::process::ExitCode;
 
@@ -63,6 +69,8 @@ enum Command {
     /// On the other side, anything of pipewerks may listen: `pipe listen ADDR` will do, and goes on
     /// waiting for its stream.
     Ping(ping::PingArgs),
+    /// Measure throughput each way, round trips with and without load, and streams a second
+    Perf(perf::PerfArgs),
     /// Carry the connections of a local TCP port to where `pipe expose` listens
     ///
     /// Each connection of TCP has a stream of its own, with half-close and reset carried through. When the
@@ -70,6 +78,16 @@ enum Command {
     Forward(forward::ForwardArgs),
     /// Listen for `pipe forward`, and connect its streams to a TCP port
     Expose(forward::ExposeArgs),
+    /// Send files and folders to where `pipe receive` listens
+    ///
+    /// They are verified by their SHA-256. After a broken connection it dials again and goes on where it
+    /// was, and so does the same command after either side was ended and started again.
+    Send(transfer::SendArgs),
+    /// Listen for `pipe send`, and receive files and folders into a folder
+    ///
+    /// A file is there under its name when it is whole. Ends after one transfer; with --keep, when it is
+    /// interrupted.
+    Receive(transfer::ReceiveArgs),
 }
 
 fn main() -> ExitCode {
@@ -105,8 +123,11 @@ async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
         Command::Listen(args) => netcat::listen(&context, args).await,
         Command::Dial(args) => netcat::dial(&context, args).await,
         Command::Ping(args) => ping::ping(&context, args).await,
+        Command::Perf(args) => perf::perf(&context, args).await,
         Command::Forward(args) => forward::forward(&context, args).await,
         Command::Expose(args) => forward::expose(&context, args).await,
+        Command::Send(args) => transfer::send(&context, args).await,
+        Command::Receive(args) => transfer::receive(&context, args).await,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use pipewerks::{BoxStream, Conn, ErrorKind, Stream};
+use pipewerks::{BoxStream, Conn, Stream};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinError, JoinSet};
@@ -138,7 +138,7 @@ async fn forward_one(
     });
     match opened {
         Ok(stream) => match join::join(tcp, stream).await {
-            Err(error) if error.code() == Some(UNREACHED) && error.kind() == ErrorKind::Reset => {
+            Err(error) if error.code() == Some(UNREACHED) => {
                 let addr = redialer.addr();
                 let why = format!("{addr}: the other side cannot reach its target");
                 Err(Failure::failed(why))

@@ -4,6 +4,8 @@
 mod forward;
 mod misuse;
 mod netcat;
+mod perf;
 mod ping;
 mod pipe;
 mod route;
+mod transfer;

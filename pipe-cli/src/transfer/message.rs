@@ -1,0 +1,66 @@
+use serde::{Deserialize, Serialize};
+
+use super::rel_path::RelPath;
+use crate::channel::Protocol;
+
+/// What this is, in the first message of each stream.
+pub(crate) const PROTOCOL: Protocol = Protocol {
+    name: "pipe-transfer/1",
+    server: "pipe receive",
+};
+
+/// What the sender opens a stream for.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub(crate) enum Request {
+    /// Begins a transfer, on each connection of it.
+    Hello { files: u64, bytes: u64 },
+    /// Makes a folder.
+    Folder { path: RelPath },
+    /// Transfers a file.
+    File(FileRequest),
+    /// Ends a transfer.
+    Finish { failed: u64 },
+}
+
+/// A file, as its sender describes it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct FileRequest {
+    pub(crate) path: RelPath,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// When it was changed last, in milliseconds since 1970.
+    #[serde(default)]
+    pub(crate) modified: Option<u64>,
+    #[serde(default)]
+    pub(crate) executable: bool,
+}
+
+/// What the receiver says.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "snake_case")]
+pub(crate) enum Answer {
+    Welcome,
+    /// So many bytes are here already, with this SHA-256 in hexadecimal digits.
+    Have {
+        offset: u64,
+        sha256: String,
+    },
+    Done,
+    Refused {
+        why: String,
+        /// Whether the other requests would fare no better.
+        #[serde(default)]
+        fatal: bool,
+    },
+}
+
+/// What the sender says of a file, once it knows what the receiver has.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "file", rename_all = "snake_case")]
+pub(crate) enum FileMessage {
+    /// The bytes from here to the size follow.
+    From { offset: u64 },
+    /// They were all; the SHA-256 of the whole file.
+    End { sha256: String },
+}
