@@ -5,6 +5,7 @@
 //! - `pipe perf` measures what a connection carries; its protocol is that of [`perf`].
 //! - `pipe forward` and `pipe expose` carry connections of TCP.
 //! - `pipe send` and `pipe receive` move files; their protocol is that of [`transfer`].
+//! - `pipe doctor` goes through the steps of a dial.
 //!
 //! `pipe help` and `pipe man` say more. Errors are one line on standard error; the exit codes are those of
 //! [`exit::Exit`].
@@ -12,10 +13,12 @@
 mod arrivals;
 mod channel;
 mod context;
+mod doctor;
 mod duration;
 mod exit;
 mod failure;
 mod forward;
+mod manual;
 mod net;
 mod netcat;
 mod perf;
@@ -88,6 +91,18 @@ enum Command {
     /// A file is there under its name when it is whole. Ends after one transfer; with --keep, when it is
     /// interrupted.
     Receive(transfer::ReceiveArgs),
+    /// Show what happens at each step of a dial, and what to do where it fails
+    Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or that of a command
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -128,6 +143,9 @@ async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
         Command::Expose(args) => forward::expose(&context, args).await,
         Command::Send(args) => transfer::send(&context, args).await,
         Command::Receive(args) => transfer::receive(&context, args).await,
+        Command::Doctor(args) => doctor::doctor(&context, args).await,
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { command } => manual::page(command.as_deref()),
     }
 }
 

@@ -81,6 +81,8 @@ fn octal(text: &str) -> Result<u32, String> {
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     registry: Registry,
+    /// How long making a connection may take.
+    pub(crate) connect_timeout: Duration,
 }
 
 impl Net {
@@ -112,6 +114,7 @@ impl Net {
         };
         Ok(Self {
             registry: build().map_err(misused)?,
+            connect_timeout: config.handshake_timeout,
         })
     }
 
@@ -164,6 +167,39 @@ impl NetArgs {
             .with_disconnected_after(disconnected_after)
             .with_keep_alive(keep_alive)
             .with_handshake_timeout(handshake_timeout)
+    }
+
+    /// Checks that there is a transport for the scheme.
+    pub(crate) fn known(addr: &Addr) -> Result<(), Failure> {
+        let schemes = pipewerks::registry().schemes();
+        let known: Vec<_> = schemes
+            .iter()
+            .filter(|scheme| !scheme.contains("inproc"))
+            .collect();
+        if known.iter().any(|scheme| **scheme == addr.scheme()) {
+            return Ok(());
+        }
+        let known: Vec<_> = known.iter().map(|scheme| **scheme).collect();
+        Err(Failure::usage(format!(
+            "{addr}: the scheme {:?} is unknown; the known schemes are {}",
+            addr.scheme(),
+            known.join(", ")
+        )))
+    }
+
+    /// How the listener at this address is judged, for people.
+    pub(crate) fn trust(&self, addr: &Addr) -> String {
+        if let Some(hash) = addr.param("cert-sha256") {
+            return format!("only the certificate with the SHA-256 {hash}");
+        }
+        let name = addr
+            .param("server-name")
+            .or_else(|| addr.host().map(str::to_owned));
+        let roots = match &self.roots {
+            Some(file) => format!("the roots in {}", file.display()),
+            None => "the roots of the system".to_owned(),
+        };
+        format!("a certificate for {}, by {roots}", name.unwrap_or_default())
     }
 
     fn tls(&self) -> pipewerks::Result<TlsOptions> {

@@ -1,6 +1,7 @@
 //! The program itself, run as its users run it.
 #![cfg(unix)]
 
+mod doctor;
 mod forward;
 mod misuse;
 mod netcat;

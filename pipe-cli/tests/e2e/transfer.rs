@@ -353,6 +353,40 @@ fn a_limit_of_the_disk_gives_one_clear_line_on_both_sides() {
     assert_eq!(folders.arrived(), [".file.pipe.part"]);
 }
 
+/// A disk of 1 MB, in a namespace of its own.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_gives_one_clear_line_on_both_sides() {
+    let folders = Folders::new();
+    let isolated = |script: &str| {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+        command.arg(format!(
+            "mount -t tmpfs -o size=1m tmpfs \"$1\" && {script}"
+        ));
+        command.args([env!("CARGO_BIN_EXE_pipe"), text(&folders.to())]);
+        command
+    };
+    let possible = isolated("true")
+        .output()
+        .is_ok_and(|output| output.status.success());
+    if !possible {
+        eprintln!("left out: this system lets nobody mount anything in a namespace of their own");
+        return;
+    }
+    for name in ["one", "two", "three", "four", "five", "six"] {
+        folders.file(&format!("tree/{name}"), &bytes(500_000, 5));
+    }
+    let script = "exec \"$0\" receive tcp://127.0.0.1:0 \"$1\"";
+    let receiver = Pipe::start_command(&mut isolated(script));
+    let tree = folders.temp.path().join("tree");
+    let sent = Pipe::run(&["send", text(&tree), &receiver.addr()], b"");
+    sent.fails(1, &["tree/", "No space left on device"]);
+    receiver
+        .wait()
+        .fails(1, &["tree/", "No space left on device"]);
+}
+
 #[test]
 fn files_that_cannot_be_read_are_named_and_the_others_are_sent() {
     let folders = Folders::new();

@@ -1,0 +1,64 @@
+//! What to do, in plain words.
+
+use pipewerks::{Addr, Error, ErrorKind};
+
+use super::reach::Reached;
+
+pub(super) const ADDRESS: &str = "\
+The address itself is wrong: nothing was sent. It has the form tcp://host:port, tls://host:port, \
+quic://host:port, unix:///path or webrtc+tcp://host:port. Copy the one that the listener prints.";
+
+pub(super) const PING: &str = "\
+The connection was made, and then the peer did not answer. It may have been stopped, or the path lets \
+small packets through and drops others.";
+
+/// What to do about a dial that failed.
+pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
+    let pinned = addr.param("cert-sha256").is_some();
+    let webrtc = addr.scheme().starts_with("webrtc+");
+    match error.kind() {
+        ErrorKind::AddrInvalid | ErrorKind::AddrUnsupported | ErrorKind::ConfigInvalid => ADDRESS,
+        ErrorKind::Refused if addr.scheme().ends_with("unix") => {
+            "Nobody listens at this socket. Start the other side, such as `pipe listen ADDR`, and check \
+             that both sides name the same path."
+        }
+        ErrorKind::Refused => {
+            "The host was reached, and nobody listens at this port. Start the other side, such as \
+             `pipe listen ADDR`, and check the port. A listener on 127.0.0.1 is reached from its own host \
+             only; 0.0.0.0 takes all."
+        }
+        ErrorKind::Unauthenticated if pinned => {
+            "The listener shows another certificate than the address asks for. It may have been started \
+             again and have made a new one: use the address that it prints now, or give it a certificate \
+             that stays (--cert). If neither is the case, somebody else answers in its place. If it is this \
+             side that is refused, the listener asks for a certificate that it trusts: --cert, --key."
+        }
+        ErrorKind::Unauthenticated => {
+            "One side does not trust the other's certificate. Use the address that the listener prints, \
+             which has the hash of its certificate, or trust its issuer with --roots. If the listener asks \
+             for a certificate, show one with --cert and --key."
+        }
+        ErrorKind::Handshake | ErrorKind::Protocol => {
+            "Something answers that speaks another protocol. Check that both sides use the same scheme \
+             (tcp:// and tls:// do not understand each other), and that it is no other service. A peer of \
+             another make is reached with ?wire=raw."
+        }
+        ErrorKind::TimedOut if webrtc && reached == Reached::Yes => {
+            "The signalling was reached, but no path for the packets of WebRTC (UDP) was found. Behind NATs, \
+             give both sides a STUN server (--stun), and where that does not help a TURN server (--turn)."
+        }
+        ErrorKind::TimedOut if reached == Reached::Yes => {
+            "The port takes connections, but what is there does not answer as expected. Is it another \
+             service, or a listener of another scheme? Or is its program stopped or overloaded?"
+        }
+        ErrorKind::TimedOut => {
+            "Nothing answers. The host may be off, a firewall may drop the packets (for quic:// and WebRTC, \
+             UDP has to pass), or the address may be that of another network."
+        }
+        ErrorKind::Unreachable => {
+            "No path leads there. Check the spelling of the host, and the network of this side: its name \
+             service, its routes, its VPN."
+        }
+        _ => "Look at the step that failed; `pipe -vv dial ADDR` shows more.",
+    }
+}

@@ -1,0 +1,137 @@
+//! `pipe doctor`: what happens at each step of a dial, and what to do where it fails.
+
+mod advice;
+mod reach;
+mod steps;
+
+use clap::Args;
+use pipewerks::webrtc::WebRtcConn;
+use pipewerks::{Addr, BoxConn, Conn, PeerIdentity};
+use tokio::time::{Instant, timeout};
+
+use self::steps::Steps;
+use crate::context::Context;
+use crate::duration::millis;
+use crate::exit::Exit;
+use crate::failure::{Failure, explain};
+use crate::net::{Net, NetArgs, farewell};
+
+/// How many pings are sent.
+const PINGS: usize = 3;
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DoctorArgs {
+    /// Address that cannot be dialed, or that can
+    addr: String,
+    #[command(flatten)]
+    net: NetArgs,
+}
+
+/// Goes through the steps until one fails, and tells them all.
+pub(crate) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
+    let mut steps = Steps::default();
+    let examined = tokio::select! {
+        examined = examine(args, &mut steps) => examined,
+        () = context.stop.asked() => Err(context.stopped()),
+    };
+    steps.tell(&context.report, &args.addr, examined.as_ref().err());
+    examined
+}
+
+async fn examine(args: &DoctorArgs, steps: &mut Steps) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let addr = match Net::addr(&args.addr).and_then(|addr| NetArgs::known(&addr).map(|()| addr)) {
+        Ok(addr) => addr,
+        Err(failure) => {
+            steps.failed("address", began, &failure.message);
+            steps.advise(advice::ADDRESS);
+            return Err(failure);
+        }
+    };
+    steps.passed("address", began, format!("transport {}", addr.scheme()));
+    let began = Instant::now();
+    let net = match Net::new(&args.net) {
+        Ok(net) => net,
+        Err(failure) => {
+            steps.failed("options", began, &failure.message);
+            return Err(failure);
+        }
+    };
+    // The scheme of the sockets: those of the signalling, for WebRTC.
+    let under = addr.scheme().trim_start_matches("webrtc+");
+    let reached = reach::reach(&addr, under, steps).await;
+    if matches!(under, "tls" | "quic") {
+        steps.passed("trust", Instant::now(), args.net.trust(&addr));
+    }
+    let began = Instant::now();
+    let conn = match net.try_dial(&addr).await {
+        Ok(conn) => conn,
+        Err(error) => {
+            steps.failed("connection", began, &explain(&error));
+            steps.advise(advice::of(&error, &addr, reached));
+            return Err(Failure::unreached(addr.as_str(), &error));
+        }
+    };
+    let detail = format!("from {} to {}", conn.local_addr(), conn.remote_addr());
+    steps.passed("connection", began, detail);
+    about_peer(&conn, steps).await;
+    let pinged = ping(&addr, &conn, &net, steps).await;
+    farewell(&conn).await;
+    pinged
+}
+
+/// Who the peer is, and which way leads to it.
+async fn about_peer(conn: &BoxConn, steps: &mut Steps) {
+    let now = Instant::now();
+    match conn.peer_identity() {
+        Some(PeerIdentity::Certificates(list)) => {
+            if let Some(own) = list.first() {
+                let hash = pipewerks::tls::CertSha256::of(own);
+                let detail = format!("SHA-256 {hash}, {} in the chain", list.len());
+                steps.passed("certificate", now, detail);
+            }
+        }
+        Some(PeerIdentity::Unix(peer)) => {
+            let pid = peer
+                .pid
+                .map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+            let detail = format!("process {pid}, user {}, group {}", peer.uid, peer.gid);
+            steps.passed("peer", now, detail);
+        }
+        _ => {}
+    }
+    if let Some(conn) = conn.downcast_ref::<WebRtcConn>()
+        && let Some(pair) = conn.selected_candidate_pair().await
+    {
+        let detail = format!("here {}; there {}", pair.local, pair.remote);
+        steps.passed("candidates", now, detail);
+    }
+}
+
+async fn ping(addr: &Addr, conn: &BoxConn, net: &Net, steps: &mut Steps) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    let mut times = Vec::new();
+    for _ in 0..PINGS {
+        let failure = match timeout(net.connect_timeout, conn.ping()).await {
+            Ok(Ok(time)) => {
+                times.push(millis(time));
+                continue;
+            }
+            // A foreign peer, which the address asks for.
+            Ok(Err(error)) if error.kind() == pipewerks::ErrorKind::Unsupported => {
+                steps.passed("ping", began, format!("left out: {}", explain(&error)));
+                return Ok(Exit::Done);
+            }
+            Ok(Err(error)) => Failure::on_conn(addr.as_str(), &error),
+            Err(_) => {
+                let why = format!("{addr}: no answer within {:?}", net.connect_timeout);
+                Failure::failed(why)
+            }
+        };
+        steps.failed("ping", began, &failure.message);
+        steps.advise(advice::PING);
+        return Err(failure);
+    }
+    steps.passed("ping", began, times.join(", "));
+    Ok(Exit::Done)
+}
