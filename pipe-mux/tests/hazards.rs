@@ -251,7 +251,7 @@ async fn a_window_stays_as_it_is_after_much_traffic() {
     let before = client.stats().bytes_sent;
     let writing = flood(ours);
     // The time passes only when nobody can do anything more.
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    sleep(Duration::from_secs(1)).await;
     let under_way = client.stats().bytes_sent - before;
     assert!(!writing.is_finished());
     // Yamux returns credit in halves of the window.
