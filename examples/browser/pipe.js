@@ -191,17 +191,28 @@ class Link {
       pipe.wake()
     }
     channel.onmessage = ({ data }) => {
-      pipe.received++
-      if (typeof data !== 'string') {
-        this.stream.arrive(new Uint8Array(data))
-      } else {
-        for (const [word, number] of data.split('\n').map((line) => line.split(' '))) {
-          if (word === 'open') pipe.backlog.enqueue(this.stream = new Stream(this))
-          else this.stream.hear(word, Number(number))
-        }
+      try {
+        this.take(data)
+      } catch (error) {
+        pipe.end(error)
+        pipe.connection.close()
       }
       pipe.wake()
     }
+  }
+
+  take (data) {
+    this.pipe.received++
+    if (typeof data !== 'string') return this.current().arrive(new Uint8Array(data))
+    for (const [word, number] of data.split('\n').map((line) => line.split(' '))) {
+      if (word === 'open') this.pipe.backlog.enqueue(this.stream = new Stream(this))
+      else this.current().hear(word, Number(number))
+    }
+  }
+
+  current () {
+    if (!this.stream) throw new Error('the other side broke the protocol: a channel without a stream')
+    return this.stream
   }
 
   say (line) { this.send(line) }
@@ -221,6 +232,7 @@ class Stream {
     /** What has come and was not read. */
     this.chunks = []
     this.arrived = 0
+    this.credited = 0
     /** The announced length of what comes. */
     this.length = undefined
     this.sent = 0
@@ -260,6 +272,7 @@ class Stream {
     await this.pipe.until(() => this.chunks.length > 0 || this.broken || this.arrived === this.length)
     const bytes = this.chunks.shift()
     if (bytes !== undefined) {
+      this.credited += bytes.byteLength
       this.link.say(`credit ${bytes.byteLength}`)
       return sink.enqueue(bytes)
     }
@@ -296,6 +309,9 @@ class Stream {
 
   arrive (bytes) {
     this.arrived += bytes.byteLength
+    if (this.arrived - this.credited > WINDOW) {
+      throw new Error('the other side broke the protocol: more bytes of a stream than its window allows')
+    }
     if (!this.received) this.chunks.push(bytes)
   }
 
