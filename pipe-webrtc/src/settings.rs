@@ -26,7 +26,8 @@ use crate::error::invalid;
 pub struct WebRtcSettings {
     /// The STUN and TURN servers. None by default: then a connection needs a path without help.
     pub ice_servers: Vec<IceServer>,
-    /// Whether packets go through a TURN server only. Not by default.
+    /// Whether packets go through a TURN server only, so that the peer does not learn the addresses of this
+    /// machine. Not by default.
     pub relay_only: bool,
     /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
     /// stands for the addresses of this machine's interfaces, as both filters and

@@ -245,6 +245,8 @@ async fn relay_only(server: Server) {
     for signal in &*heard.borrow() {
         if let Signal::Candidate(candidate) = signal {
             assert_eq!(kind(&candidate.candidate), "relay");
+            let text = &candidate.candidate;
+            assert!(text.contains("raddr 0.0.0.0 rport 9"), "{text}");
         }
     }
 }

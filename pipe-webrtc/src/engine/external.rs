@@ -4,9 +4,14 @@ use std::sync::Arc;
 /// How a line of a description begins that is a candidate (RFC 8839, section 5.1).
 const LINE: &str = "a=candidate:";
 
-/// The addresses that stand for those of this machine in what the peer hears.
+/// What the peer hears in the place of this machine's addresses.
 #[derive(Clone, Debug, Default)]
-pub(super) struct External(pub(super) Arc<[IpAddr]>);
+pub(super) struct External {
+    /// The addresses that stand for them.
+    pub(super) addrs: Arc<[IpAddr]>,
+    /// A relayed address is said without the one behind it.
+    pub(super) relay_only: bool,
+}
 
 impl External {
     /// What is said instead of a candidate: a host candidate once with each address of its family, if there
@@ -15,15 +20,26 @@ impl External {
         let mut words: Vec<_> = text.split(' ').collect();
         let host = words.get(6..8) == Some(&["typ", "host"]);
         let own = words.get(4).and_then(|word| word.parse::<IpAddr>().ok());
+        if self.relay_only
+            && let Some(related) = words.iter().position(|word| *word == "raddr")
+            && let [_, addr, _, port, ..] = &mut words[related..]
+        {
+            // So says RFC 8839, section 5.1, for those who do not want to be known.
+            *addr = if addr.contains(':') { "::" } else { "0.0.0.0" };
+            *port = "9";
+        }
         let outside: Vec<_> = match own {
             Some(own) if host => {
-                let alike = self.0.iter().filter(|addr| addr.is_ipv4() == own.is_ipv4());
+                let alike = self
+                    .addrs
+                    .iter()
+                    .filter(|addr| addr.is_ipv4() == own.is_ipv4());
                 alike.map(IpAddr::to_string).collect()
             }
             _ => Vec::new(),
         };
         if outside.is_empty() {
-            return vec![text.to_owned()];
+            return vec![words.join(" ")];
         }
         let said = outside.iter().map(|addr| {
             words[4] = addr;
@@ -35,7 +51,7 @@ impl External {
     /// What is said instead of a description: the engine puts the candidates that it knows into that of a
     /// restart.
     pub(super) fn description(&self, sdp: String) -> String {
-        if self.0.is_empty() {
+        if self.addrs.is_empty() && !self.relay_only {
             return sdp;
         }
         let mut said = String::with_capacity(sdp.len());
@@ -59,7 +75,10 @@ mod tests {
     use super::*;
 
     fn external(addrs: &[&str]) -> External {
-        External(addrs.iter().map(|addr| addr.parse().unwrap()).collect())
+        External {
+            addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect(),
+            relay_only: false,
+        }
     }
 
     #[test]
@@ -79,6 +98,28 @@ mod tests {
         ] {
             assert_eq!(external.candidates(other), [other]);
         }
+    }
+
+    #[test]
+    fn what_is_behind_a_relay_is_not_said_where_there_is_no_other_way() {
+        let relay = |behind| format!("candidate:1 1 udp 1 192.0.2.1 50000 typ relay {behind}");
+        let external = External {
+            relay_only: true,
+            ..external(&[])
+        };
+        for (own, said) in [
+            ("raddr 10.0.0.1 rport 4711", "raddr 0.0.0.0 rport 9"),
+            (
+                "raddr fd00::1 rport 4711 ufrag x",
+                "raddr :: rport 9 ufrag x",
+            ),
+            ("raddr", "raddr"),
+        ] {
+            assert_eq!(external.candidates(&relay(own)), [relay(said)]);
+        }
+        let line = |behind| format!("a={}\r\n", relay(behind));
+        let sdp = external.description(line("raddr 10.0.0.1 rport 4711"));
+        assert_eq!(sdp, line("raddr 0.0.0.0 rport 9"));
     }
 
     #[test]

@@ -139,7 +139,10 @@ impl Peer {
         let (mtu, mdns, bound) = (options.mtu, options.mdns, options.bind.clone());
         let relay_only = options.relay_only;
         // The engine has a setting for such addresses, and does not look at it.
-        let external = External(options.external_addrs.clone().into());
+        let external = External {
+            addrs: options.external_addrs.clone().into(),
+            relay_only: options.relay_only,
+        };
         let outside = external.clone();
         let builder = PeerConnectionBuilder::new()
             .with_configuration(configuration(&options)?)
