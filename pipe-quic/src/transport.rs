@@ -53,6 +53,9 @@ const FIRST_PACKET: Duration = Duration::from_millis(50);
 /// With `?wire=raw&alpn=…` it speaks plain QUIC streams to peers of other makes, see
 /// [`Wire::Raw`](crate::Wire::Raw).
 ///
+/// With `?zero-rtt=true` it sends and takes data before the handshake is over, see
+/// [`with_zero_rtt`](Self::with_zero_rtt) for what that risks.
+///
 /// Each dial has a UDP socket of its own; [`QuicListener::transport`] makes dials that share the
 /// listener's.
 ///
@@ -141,6 +144,10 @@ impl QuicTransport {
     /// [`Refused`](ErrorKind::Refused), since parts of what was sent may be forgotten by whoever wrote them;
     /// the session is forgotten, and the next dial is an ordinary one. Nothing is sent again behind the
     /// back of the application.
+    ///
+    /// A dial that resumes a session does not wait to see whether anybody is there. Where nobody
+    /// is, the connection fails with `Refused` if the network says so, or else as one that was lost:
+    /// [`Disconnected`](ErrorKind::Disconnected), then [`Failed`](ErrorKind::Failed).
     ///
     /// # The risk
     ///
