@@ -75,6 +75,31 @@ impl Report {
 
 /// Writes a line. When nobody reads any more, there is nobody to tell.
 fn print(mut to: impl Write, text: impl Display) {
-    let _ = to.write_all(format!("{text}\n").as_bytes());
+    let _ = to.write_all(format!("{}\n", harmless(&text.to_string())).as_bytes());
     let _ = to.flush();
+}
+
+/// A text without what a terminal may take for a command: names and reasons come from peers, too.
+fn harmless(text: &str) -> String {
+    let replace = |c: char| {
+        if c.is_control() && c != '\n' {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(replace).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_cannot_command_the_terminal() {
+        assert_eq!(
+            harmless("a\x1b[2Jb\r\u{9b}c\nd"),
+            "a\u{fffd}[2Jb\u{fffd}\u{fffd}c\nd"
+        );
+    }
 }

@@ -1,14 +1,14 @@
-use std::sync::Arc;
+use std::io::ErrorKind;
 
 use futures::future::{join_all, select_all, try_join_all};
-use pipewerks::{BoxRecvStream, BoxSendStream, BoxStream, Error, ErrorKind, RecvStream, Stream};
+use pipewerks::{BoxRecvStream, BoxSendStream, BoxStream, Error, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::pump::{CHUNK, PumpError, from_stream, unwanted};
+use crate::pump::{CHUNK, Ended, PumpError, from_stream, unwanted};
 use crate::stop::Stop;
 
 /// Joins streams to standard input and output.
@@ -29,7 +29,11 @@ pub(crate) async fn join(
         PumpError::Stream(error) => Failure::on_conn(addr, &error),
     };
     let both = async {
-        tokio::try_join!(send_all(&context.stop, &mut sends), receive_all(recvs)).map_err(failure)
+        match tokio::try_join!(send_all(&context.stop, &mut sends), receive_all(recvs)) {
+            // Nobody reads on, as after `| head`: that is no error.
+            Err(PumpError::Local(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            joined => joined.map(|_| ()).map_err(failure),
+        }
     };
     match context.stop.grace(both).await {
         Some(Ok(_)) if !context.stop.is_asked() => Ok(Exit::Done),
@@ -81,7 +85,7 @@ async fn send_all(stop: &Stop, sends: &mut Vec<BoxSendStream>) -> Result<(), Pum
 fn unless_unwanted(written: std::io::Result<()>) -> Result<bool, PumpError> {
     match written.map_err(Error::from) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::Stopped => Ok(false),
+        Err(error) if error.kind() == pipewerks::ErrorKind::Stopped => Ok(false),
         Err(error) => Err(PumpError::Stream(error)),
     }
 }
@@ -90,10 +94,12 @@ fn unless_unwanted(written: std::io::Result<()>) -> Result<bool, PumpError> {
 async fn receive_all(mut recvs: Vec<BoxRecvStream>) -> Result<(), PumpError> {
     let mut output = tokio::io::stdout();
     if let [recv] = recvs.as_mut_slice() {
-        from_stream(recv, &mut output).await?;
-        return Ok(());
+        return match from_stream(recv, &mut output).await? {
+            Ended::Clean => Ok(()),
+            Ended::Unwanted(_) => Err(PumpError::Local(ErrorKind::BrokenPipe.into())),
+        };
     }
-    let output = Arc::new(Mutex::new(output));
+    let output = Mutex::new(output);
     try_join_all(recvs.into_iter().map(|recv| lines(recv, &output))).await?;
     Ok(())
 }
@@ -115,12 +121,6 @@ async fn lines(recv: BoxRecvStream, output: &Mutex<tokio::io::Stdout>) -> Result
             output.write_all(&line).await?;
             output.flush().await
         };
-        match written.await {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
-                recv.get_mut().stop(0);
-                return Ok(());
-            }
-            written => written.map_err(PumpError::Local)?,
-        }
+        written.await.map_err(PumpError::Local)?;
     }
 }

@@ -43,12 +43,13 @@ pub(crate) async fn run(command: &str, addr: &str, stream: BoxStream) -> Result<
         ended.map_err(lost)
     };
     let outward = async {
-        let mut buffer = vec![0; CHUNK];
+        let (mut buffer, mut wanted) = (vec![0; CHUNK], true);
         loop {
             let read = tokio::select! {
                 read = output.read(&mut buffer) => read.map_err(PumpError::Local)?,
                 code = unwanted(&mut send) => {
                     code.map_err(PumpError::Stream)?;
+                    wanted = false;
                     break;
                 }
             };
@@ -58,13 +59,20 @@ pub(crate) async fn run(command: &str, addr: &str, stream: BoxStream) -> Result<
             let written = send.write_all(&buffer[..read]).await;
             match written.map_err(pipewerks::Error::from) {
                 Ok(()) => {}
-                Err(error) if error.kind() == pipewerks::ErrorKind::Stopped => break,
+                Err(error) if error.kind() == pipewerks::ErrorKind::Stopped => {
+                    wanted = false;
+                    break;
+                }
                 Err(error) => return Err(PumpError::Stream(error)),
             }
         }
         // Without a reader, the command has to find out itself.
         drop(output);
         let status = child.wait().await.map_err(PumpError::Local)?;
+        if !wanted {
+            // Whatever it makes of that, it was not cut short by its own doing.
+            return Ok(None);
+        }
         if status.success() {
             let shut = send.shutdown().await;
             shut.map_err(|error| PumpError::Stream(error.into()))?;

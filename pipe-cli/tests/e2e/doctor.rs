@@ -1,6 +1,6 @@
 //! `pipe doctor`, and what helps without a connection.
 
-use std::net::{TcpListener, UdpSocket};
+use std::net::UdpSocket;
 
 use serde_json::Value;
 
@@ -57,9 +57,6 @@ fn each_step_is_told_when_all_is_well(route: &Route) {
 
 #[test]
 fn what_is_wrong_is_said_with_what_to_do() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let nobody = format!("tcp://{}", free.local_addr().unwrap());
-    drop(free);
     let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
     let silent = format!(
         "quic://{}?cert-sha256={}",
@@ -90,7 +87,12 @@ fn what_is_wrong_is_said_with_what_to_do() {
             "FAIL  connection",
             "The address itself is wrong",
         ),
-        (&nobody, 3, "FAIL  socket", "nobody listens at this port"),
+        (
+            "tcp://127.0.0.1:1",
+            3,
+            "FAIL  socket",
+            "nobody listens at this port",
+        ),
         ("unix:///nowhere/socket", 3, "FAIL  file", ""),
         (
             &pinned,

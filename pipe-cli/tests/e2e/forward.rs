@@ -94,10 +94,8 @@ fn connections_are_carried_at_once_and_end_as_they_would(route: &Route) {
 
 #[test]
 fn a_target_that_is_not_there_resets_the_client_and_is_named() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = free.local_addr().unwrap().to_string();
-    drop(free);
-    let exposer = Pipe::start(&["expose", "tcp://127.0.0.1:0", "--to", &target]);
+    let target = "127.0.0.1:1";
+    let exposer = Pipe::start(&["expose", "tcp://127.0.0.1:0", "--to", target]);
     let (forwarder, local) = forwarder(&exposer.addr());
     let error = connect(&local).read(&mut [0]).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
@@ -108,7 +106,7 @@ fn a_target_that_is_not_there_resets_the_client_and_is_named() {
 #[test]
 fn a_lost_peer_is_dialed_again() {
     let (target, _ends) = target();
-    let exposer = Pipe::start(&["expose", "tcp://127.0.0.1:0", "--to", &target]);
+    let exposer = Pipe::start(&["expose", &Route::of("tcp").lasting(), "--to", &target]);
     let addr = exposer.addr();
     let (forwarder, local) = forwarder(&addr);
     converse(connect(&local), b"before");

@@ -1,7 +1,6 @@
 //! Wrong uses: one clear line each, and the exit code that fits.
 
 use std::fs;
-use std::net::TcpListener;
 
 use crate::pipe::Pipe;
 
@@ -41,6 +40,17 @@ fn arguments_that_make_no_sense_are_usage_errors() {
             &["/nowhere.pem", "No such file"],
         ),
         (&["dial", "tcp://a:1", "--key", "/nowhere.pem"], &["--cert"]),
+        (
+            &[
+                "dial",
+                "webrtc+tcp://a:1",
+                "--turn",
+                "turn:a:1",
+                "--turn-user",
+                "me",
+            ],
+            &["turn:a:1", "needs a user name and a credential"],
+        ),
         (&["fly"], &["fly"]),
     ] {
         Pipe::run(args, b"").fails(2, parts);
@@ -49,16 +59,12 @@ fn arguments_that_make_no_sense_are_usage_errors() {
 
 #[test]
 fn nobody_there_is_told_on_every_transport() {
-    // A port that was free a moment ago, and that nobody takes who asks for any.
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = free.local_addr().unwrap().port();
-    drop(free);
     let dir = tempfile::tempdir().unwrap();
     for addr in [
-        format!("tcp://127.0.0.1:{port}"),
-        format!("tls://127.0.0.1:{port}"),
-        format!("quic://127.0.0.1:{port}?cert-sha256={}", "00".repeat(32)),
-        format!("webrtc+tcp://127.0.0.1:{port}"),
+        "tcp://127.0.0.1:1".to_owned(),
+        "tls://127.0.0.1:1".to_owned(),
+        format!("quic://127.0.0.1:1?cert-sha256={}", "00".repeat(32)),
+        "webrtc+tcp://127.0.0.1:1".to_owned(),
         format!("unix://{}/socket", dir.path().display()),
     ] {
         let at = addr.trim_start_matches("webrtc+");

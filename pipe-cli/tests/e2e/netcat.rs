@@ -151,3 +151,25 @@ fn events_are_json_when_asked_for() {
         dialed.err
     );
 }
+
+#[test]
+fn output_that_nobody_reads_on_ends_it_without_a_word() {
+    let listener = Pipe::start(&["listen", "tcp://127.0.0.1:0", "--exec", "yes"]);
+    for streams in ["1", "2"] {
+        let mut command = std::process::Command::new("sh");
+        let script = "\"$0\" dial \"$1\" --stream \"$2\" | head -n 1; echo over";
+        command.args([
+            "-c",
+            script,
+            env!("CARGO_BIN_EXE_pipe"),
+            &listener.addr(),
+            streams,
+        ]);
+        // Its input stays open.
+        let mut dialer = Pipe::start_command(&mut command);
+        dialer.out_line("over");
+        let ended = dialer.wait_with_open_input();
+        assert_eq!(ended.text(), "y\nover\n");
+        assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    }
+}

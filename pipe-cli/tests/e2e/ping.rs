@@ -69,7 +69,7 @@ fn a_silent_peer_is_shown_as_disconnected_and_then_failed() {
         "--timeout",
         "300ms",
         "--failed-after",
-        "2s",
+        "5s",
         "--disconnected-after",
         "700ms",
     ]);

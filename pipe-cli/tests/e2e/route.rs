@@ -1,5 +1,8 @@
 //! Addresses to listen on, one for each transport.
 
+use std::net::{TcpListener, UdpSocket};
+use std::sync::atomic::{AtomicU16, Ordering};
+
 use tempfile::TempDir;
 
 /// An address to listen on.
@@ -18,6 +21,27 @@ impl Route {
             (name, None) => format!("{name}://127.0.0.1:0"),
         };
         Self { addr, _dir: dir }
+    }
+
+    /// The same with a port that can be listened on again, after whoever listened has gone.
+    pub(crate) fn lasting(&self) -> String {
+        match self.addr.strip_suffix(":0") {
+            Some(host) => format!("{host}:{}", lasting_port()),
+            None => self.addr.clone(),
+        }
+    }
+}
+
+/// A port that the system gives to nobody who asks for any: below those that it usually gives.
+fn lasting_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = (std::process::id() % 400) as u16 * 40;
+    loop {
+        let port = 10_000 + (own + NEXT.fetch_add(1, Ordering::Relaxed)) % 20_000;
+        let free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if free && UdpSocket::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

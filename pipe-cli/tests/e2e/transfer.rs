@@ -20,8 +20,6 @@ on_every_transport! {
     a_receiver_that_was_killed_goes_on_where_it_was
 }
 
-const SIZE: usize = 4_000_000;
-
 /// Bytes that differ from place to place.
 fn bytes(size: usize, seed: u32) -> Vec<u8> {
     (0..size as u32)
@@ -159,7 +157,7 @@ fn files_and_folders_arrive_as_they_were(route: &Route) {
 
 fn a_sender_that_was_killed_goes_on_where_it_was(route: &Route) {
     let folders = Folders::new();
-    let bytes = bytes(SIZE, 1);
+    let bytes = bytes(12_000_000, 1);
     let file = folders.file("file", &bytes);
     let receiver = Pipe::start(&["receive", &route.addr, text(&folders.to())]);
     let addr = receiver.addr();
@@ -176,18 +174,18 @@ fn a_sender_that_was_killed_goes_on_where_it_was(route: &Route) {
 
 fn a_receiver_that_was_killed_goes_on_where_it_was(route: &Route) {
     let folders = Folders::new();
-    let bytes = bytes(SIZE, 2);
+    let bytes = bytes(4_000_000, 2);
     let file = folders.file("file", &bytes);
     let certificate = folders.certificate();
     let to = folders.to();
     let receive = |addr: &str| Pipe::start(&["receive", addr, text(&to), "--cert", &certificate]);
-    let receiver = receive(&route.addr);
+    let receiver = receive(&route.lasting());
     let addr = receiver.addr();
     let sender = Pipe::start(&[
         "--json",
         "send",
         "--limit",
-        "2M",
+        "1M",
         "--failed-after",
         "3s",
         text(&file),
