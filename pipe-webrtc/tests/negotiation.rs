@@ -130,25 +130,33 @@ async fn giving_up_at_any_time_leaves_nothing_behind() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn closing_the_listener_ends_its_negotiations_and_wakes_its_waiters() {
-    let transport = transport();
-    let listener = transport
-        .listen(&"webrtc+inproc://".parse().unwrap())
-        .await
-        .unwrap();
-    let addr = listener.local_addr();
-    let (dialed, accepted, ()) = soon("the end", async {
-        tokio::join!(transport.dial(&addr), listener.accept(), async {
-            sleep(Duration::from_millis(3)).await;
-            listener.close();
+    // From the beginning of a negotiation to its end.
+    for delay in 0..8 {
+        let transport = transport();
+        let listener = transport
+            .listen(&"webrtc+inproc://".parse().unwrap())
+            .await
+            .unwrap();
+        let addr = listener.local_addr();
+        let (dialed, accepted, ()) = soon("the end", async {
+            tokio::join!(transport.dial(&addr), listener.accept(), async {
+                sleep(Duration::from_millis(delay)).await;
+                listener.close();
+            })
         })
-    })
-    .await;
-    if let Err(error) = accepted {
-        assert_eq!(error.kind(), ErrorKind::Closed);
-    }
-    if let Ok(conn) = dialed {
-        let reason = soon("the end", conn.closed()).await;
-        assert!(!matches!(reason, CloseReason::Local { .. }));
+        .await;
+        match (dialed, accepted) {
+            // Made before the close, and nobody's but theirs.
+            (Ok(here), Ok(_there)) => assert!(here.ping().await.is_ok()),
+            (dialed, Err(error)) => {
+                assert_eq!(error.kind(), ErrorKind::Closed);
+                if let Ok(conn) = dialed {
+                    let reason = soon("the end", conn.closed()).await;
+                    assert!(!matches!(reason, CloseReason::Local { .. }));
+                }
+            }
+            (Err(error), Ok(_)) => panic!("accepted, but not dialed: {error}"),
+        }
     }
 }
 

@@ -37,6 +37,8 @@ const RELAY_TURNS: u8 = 2;
 pub(crate) struct Vitals {
     /// Datagrams and TCP reads that have arrived, ever.
     heard: AtomicU64,
+    /// The same when a timer was last cut short because of them.
+    answered: AtomicU64,
     /// How often the engine has sent what it was given, and went to wait for more.
     turns: AtomicU64,
     turned: Notify,
@@ -60,6 +62,7 @@ impl Vitals {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
             turns: AtomicU64::new(0),
             turned: Notify::new(),
             connecting: AtomicBool::new(true),
@@ -105,6 +108,15 @@ impl Vitals {
     pub(crate) fn set_connecting(&self, connecting: bool) {
         *self.since.lock() = Instant::now();
         self.connecting.store(connecting, Ordering::Relaxed);
+    }
+
+    /// Whether a timer is to fire at once. What a datagram makes possible, such as the handshake after
+    /// the path was found, the engine begins at its next timer only, and even a short one takes 2 ms.
+    fn is_urgent(&self) -> bool {
+        let heard = self.heard();
+        self.connecting.load(Ordering::Relaxed)
+            && self.answered.swap(heard, Ordering::Relaxed) != heard
+            && self.since.lock().elapsed() < EAGER_TIME
     }
 
     fn step(&self, asked: Duration) -> Duration {
@@ -242,6 +254,9 @@ impl Runtime for PipeRuntime {
         // The engine's loop sleeps once each time that it has sent all it can.
         self.vitals.turns.fetch_add(1, Ordering::SeqCst);
         self.vitals.turned.notify_waiters();
+        if self.vitals.is_urgent() {
+            return self.inner.yield_now();
+        }
         let sleep = self.inner.sleep(self.vitals.step(duration));
         if !self.vitals.relayed.load(Ordering::Relaxed) {
             return sleep;
