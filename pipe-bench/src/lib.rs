@@ -4,6 +4,7 @@
 //! cargo run --release -p pipe-bench -- inproc
 //! cargo run --release -p pipe-bench -- tcp
 //! cargo run --release -p pipe-bench -- quic
+//! cargo run --release -p pipe-bench -- webrtc
 //! ```
 //!
 //! # How it measures
@@ -38,6 +39,7 @@ mod scenario;
 mod streams;
 mod summary;
 pub mod tcp;
+pub mod webrtc;
 
 pub use alignment::{Extremes, extremes};
 pub use copies::copies;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pipe_bench::{
-    Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, quic, tcp,
+    Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, quic, tcp, webrtc,
 };
 
 /// Measure pipewerks side by side with what a user would pick instead
@@ -28,6 +28,8 @@ enum Subject {
     Tcp,
     /// `quic://` against quinn with the same settings, and with its defaults
     Quic,
+    /// `webrtc+tcp://` against the webrtc crate used by hand
+    Webrtc,
 }
 
 #[derive(Args)]
@@ -93,6 +95,7 @@ fn run(cli: &Cli) -> io::Result<Report> {
             Subject::Inproc => "inproc",
             Subject::Tcp => "tcp",
             Subject::Quic => "quic",
+            Subject::Webrtc => "webrtc",
         };
         let measured = memory::measure(subject, report.rounds);
         // What was measured before is shown in any case.
@@ -128,6 +131,7 @@ fn scenarios(cli: &Cli, environment: &Environment) -> Vec<Scenario> {
             Subject::Inproc => inproc::speed(flavor, environment),
             Subject::Tcp => tcp::speed(flavor),
             Subject::Quic => quic::speed(flavor),
+            Subject::Webrtc => webrtc::speed(flavor),
         });
     let wanted = all.filter(|scenario| cli.options.wants(scenario.name(), scenario.flavor()));
     match &cli.options.contender {

@@ -15,7 +15,9 @@ use pipe_quic::{Identity, Profile, QuicConn, QuicTransport, TlsOptions};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, join};
 
-use crate::tcp::{LoadedMessages, Measure, Messages, Pair, Streams, Transfers};
+use crate::tcp::{
+    LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair, ROUND_TRIPS, Streams, Transfers,
+};
 use crate::{
     Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, idle_conns, idle_streams,
 };
@@ -57,14 +59,18 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         ),
         contenders(
             scenario("64 B messages", Figure::lower("round trip", "µs")),
-            Messages,
+            Messages {
+                round_trips: ROUND_TRIPS,
+            },
         ),
         contenders(
             scenario(
                 "64 B messages beside a saturated stream",
                 Figure::lower("round trip", "µs"),
             ),
-            LoadedMessages,
+            LoadedMessages {
+                round_trips: LOADED_ROUND_TRIPS,
+            },
         ),
         contenders(
             scenario(
@@ -371,7 +377,8 @@ mod tests {
             write_len: LARGE,
         };
         assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
-        assert!(LoadedMessages.run::<P>().await.unwrap()[0] > 0.0);
+        let loaded = LoadedMessages { round_trips: 100 };
+        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
         assert!(Streams { at_once: 10 }.run::<P>().await.unwrap()[0] > 0.0);
     }
 

@@ -39,10 +39,10 @@ const SMALL: usize = 64;
 const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 
 /// How often a message goes to and fro.
-const ROUND_TRIPS: u32 = 20_000;
+pub(crate) const ROUND_TRIPS: u32 = 20_000;
 
 /// How often beside a saturated stream.
-const LOADED_ROUND_TRIPS: u32 = 1_000;
+pub(crate) const LOADED_ROUND_TRIPS: u32 = 1_000;
 
 /// How many streams are opened altogether.
 const STREAMS: usize = 10_000;
@@ -92,14 +92,18 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
                 "64 B messages",
                 Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(0.75)),
             ),
-            Messages,
+            Messages {
+                round_trips: ROUND_TRIPS,
+            },
         ),
         contenders(
             scenario(
                 "64 B messages beside a saturated stream",
                 Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(1.0)),
             ),
-            LoadedMessages,
+            LoadedMessages {
+                round_trips: LOADED_ROUND_TRIPS,
+            },
         ),
         contenders(
             scenario(
@@ -133,11 +137,14 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
     vec![
         contenders(
             Scenario::new("idle stream", Flavor::Current, streams),
-            IdleStreams(heap),
+            IdleStreams { heap, count: IDLE },
         ),
         contenders(
             Scenario::new("idle connection", Flavor::Current, conns),
-            IdleConns(heap),
+            IdleConns {
+                heap,
+                count: IDLE_CONNS,
+            },
         ),
     ]
 }
@@ -164,7 +171,7 @@ fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
 }
 
 /// Both ends of so many streams.
-async fn stream_pairs<O: Opener, A: Acceptor>(
+pub(crate) async fn stream_pairs<O: Opener, A: Acceptor>(
     opener: &O,
     acceptor: &mut A,
     count: usize,
@@ -218,27 +225,31 @@ impl Measure for Transfers {
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct Messages;
+pub(crate) struct Messages {
+    pub(crate) round_trips: u32,
+}
 
 impl Measure for Messages {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
         let (opener, mut acceptor) = P::connect().await?;
         let mut pairs = stream_pairs(&opener, &mut acceptor, 1).await?;
         let (near, far) = pairs.remove(0);
-        let time = round_trip(near, far, SMALL, ROUND_TRIPS).await?;
+        let time = round_trip(near, far, SMALL, self.round_trips).await?;
         Ok(vec![time.as_secs_f64() * 1e6])
     }
 }
 
 #[derive(Clone, Copy)]
-pub(crate) struct LoadedMessages;
+pub(crate) struct LoadedMessages {
+    pub(crate) round_trips: u32,
+}
 
 impl Measure for LoadedMessages {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
         let (opener, mut acceptor) = P::connect().await?;
         let mut pairs = stream_pairs(&opener, &mut acceptor, 2).await?;
         let (messages, load) = (pairs.remove(0), pairs.remove(0));
-        let time = round_trip_beside(messages, load, SMALL, LOADED_ROUND_TRIPS).await?;
+        let time = round_trip_beside(messages, load, SMALL, self.round_trips).await?;
         Ok(vec![time.as_secs_f64() * 1e6])
     }
 }
@@ -259,7 +270,10 @@ impl Measure for Streams {
 }
 
 #[derive(Clone, Copy)]
-struct IdleStreams(Heap);
+pub(crate) struct IdleStreams {
+    pub(crate) heap: Heap,
+    pub(crate) count: usize,
+}
 
 impl Measure for IdleStreams {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
@@ -267,7 +281,9 @@ impl Measure for IdleStreams {
         // The first stream pays for what is shared by all.
         let _first = stream_pairs(&opener, &mut acceptor, 1).await?;
         let opener = Announced(opener);
-        Ok(idle_streams(opener, acceptor, IDLE, self.0).await?.to_vec())
+        Ok(idle_streams(opener, acceptor, self.count, self.heap)
+            .await?
+            .to_vec())
     }
 }
 
@@ -286,11 +302,14 @@ impl<O: Opener + Sync> Opener for Announced<O> {
 }
 
 #[derive(Clone, Copy)]
-struct IdleConns(Heap);
+pub(crate) struct IdleConns {
+    pub(crate) heap: Heap,
+    pub(crate) count: usize,
+}
 
 impl Measure for IdleConns {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let idle = idle_conns(P::connect, IDLE_CONNS, self.0).await?;
+        let idle = idle_conns(P::connect, self.count, self.heap).await?;
         Ok(idle.to_vec())
     }
 }
@@ -460,7 +479,8 @@ mod tests {
             write_len: LARGE,
         };
         assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
-        assert!(LoadedMessages.run::<P>().await.unwrap()[0] > 0.0);
+        let loaded = LoadedMessages { round_trips: 100 };
+        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
         let (opener, acceptor) = P::connect().await.unwrap();
         assert!(echo_streams(opener, acceptor, 10, 5).await.unwrap() > 0.0);
     }

@@ -26,6 +26,7 @@ enum Subject {
     Inproc,
     Tcp,
     Quic,
+    Webrtc,
 }
 
 fn main() -> io::Result<()> {
@@ -34,6 +35,7 @@ fn main() -> io::Result<()> {
         Subject::Inproc => vec![pipe_bench::inproc::memory(heap)],
         Subject::Tcp => pipe_bench::tcp::memory(heap),
         Subject::Quic => pipe_bench::quic::memory(heap),
+        Subject::Webrtc => pipe_bench::webrtc::memory(heap),
     };
     let mut comparisons = Vec::new();
     for scenario in scenarios {

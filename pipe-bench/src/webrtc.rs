@@ -1,0 +1,257 @@
+//! `webrtc+tcp://` against the `webrtc` crate used by hand, with the same care: large socket buffers,
+//! timers that hurry while a connection is made, one data channel a stream, and as much on its way as is
+//! best for the size of the messages.
+
+mod by_hand;
+mod calls;
+
+use std::io;
+
+use pipe_core::{Addr, Listener, Transport};
+use pipe_tcp::TcpTransport;
+use pipe_webrtc::{Faults, WebRtcConn, WebRtcTransport};
+
+use crate::tcp::{IdleConns, IdleStreams, LoadedMessages, Measure, Messages, Pair, Transfers};
+use crate::{ConnStreams, Figure, Flavor, Goal, Heap, Scenario};
+use by_hand::{ByHand, DEEP};
+use calls::{Calls, Connect, Crowded};
+
+/// The name of ours.
+const OURS: &str = "pipewerks webrtc";
+const BY_HAND: &str = "webrtc crate, by hand";
+
+/// What a transfer moves altogether, in bytes.
+const BYTES: u64 = 32 * 1024 * 1024;
+
+/// The same in small writes, and with losses, where SCTP waits for its timers.
+const SMALL_BYTES: u64 = 16 * 1024 * 1024;
+const LOSSY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How often a message goes to and fro.
+const ROUND_TRIPS: u32 = 2_000;
+
+/// How often beside a saturated stream.
+const LOADED_ROUND_TRIPS: u32 = 200;
+
+/// How many streams are opened altogether.
+const STREAMS: usize = 1_000;
+
+/// How many connections are made in a round, of which the median counts.
+const CONNECTIONS: usize = 20;
+
+/// How many streams and connections are kept to count their memory.
+const IDLE: usize = 200;
+const IDLE_CONNS: usize = 20;
+
+/// How fast it is, on one flavor of runtime.
+pub fn speed(flavor: Flavor) -> Vec<Scenario> {
+    let scenario = |name: &str, figure| Scenario::new(name, flavor, vec![figure]);
+    let rate = || Figure::higher("rate", "MB/s");
+    let transfers = |streams, write_len, bytes| Transfers {
+        streams,
+        bytes,
+        write_len,
+    };
+    let mut all = vec![
+        contenders(
+            scenario(
+                "connect, open a stream and hear its echo",
+                Figure::lower("time", "ms").goal(Goal::AtMost(30.0)),
+            ),
+            Connect { times: CONNECTIONS },
+        ),
+        contenders(
+            scenario(
+                "64 B messages",
+                Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(1.3)),
+            ),
+            Messages {
+                round_trips: ROUND_TRIPS,
+            },
+        ),
+        contenders(
+            scenario(
+                "64 B messages beside a saturated stream",
+                Figure::lower("round trip", "µs"),
+            ),
+            LoadedMessages {
+                round_trips: LOADED_ROUND_TRIPS,
+            },
+        ),
+        large(
+            scenario(
+                "64 KiB writes, 1 stream",
+                rate().goal(Goal::RatioAtLeast(0.9)),
+            ),
+            transfers(1, 64 * 1024, BYTES),
+        ),
+        large(
+            scenario(
+                "16 KiB writes, 1 stream",
+                rate().goal(Goal::RatioAtLeast(1.0)),
+            ),
+            transfers(1, 16 * 1024, BYTES),
+        ),
+        contenders(
+            scenario(
+                "1 KiB writes, 1 stream",
+                rate().goal(Goal::RatioAtLeast(0.9)),
+            ),
+            transfers(1, 1024, SMALL_BYTES),
+        ),
+        eight_streams(flavor),
+        beside_stalled(flavor),
+        contenders(
+            scenario(
+                "1 KiB echo streams, one after another",
+                Figure::higher("streams", "1/s"),
+            ),
+            Calls {
+                at_once: 1,
+                streams: STREAMS,
+            },
+        ),
+        contenders(
+            scenario(
+                "1 KiB echo streams, 100 at once",
+                Figure::higher("streams", "1/s"),
+            ),
+            Calls {
+                at_once: 100,
+                streams: STREAMS,
+            },
+        ),
+    ];
+    if flavor == Flavor::Multi {
+        // They are about the timers of SCTP, whatever the runtime.
+        let lossy = transfers(1, 64 * 1024, LOSSY_BYTES);
+        all.push(
+            scenario("0.1 % loss", rate().goal(Goal::RatioAtLeast(1.0)))
+                .contender(OURS, move || lossy.run::<Ours<1>>())
+                .contender(BY_HAND, move || lossy.run::<ByHand<1>>()),
+        );
+        all.push(
+            scenario("1 % loss", rate().goal(Goal::RatioAtLeast(1.0)))
+                .contender(OURS, move || lossy.run::<Ours<10>>())
+                .contender(BY_HAND, move || lossy.run::<ByHand<10>>()),
+        );
+    }
+    all
+}
+
+/// How much memory idle streams and connections take, both ends together.
+///
+/// `heap` has to count all of the program's, and nothing else may run meanwhile.
+pub fn memory(heap: Heap) -> Vec<Scenario> {
+    let figures = |used: &str| vec![Figure::lower("never used", "B"), Figure::lower(used, "B")];
+    vec![
+        contenders(
+            Scenario::new(
+                "idle stream",
+                Flavor::Current,
+                figures("after a 1 KiB echo"),
+            ),
+            IdleStreams { heap, count: IDLE },
+        ),
+        contenders(
+            Scenario::new("idle connection", Flavor::Current, figures("after 1 MiB")),
+            IdleConns {
+                heap,
+                count: IDLE_CONNS,
+            },
+        ),
+    ]
+}
+
+fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
+    scenario
+        .contender(OURS, move || measure.run::<Ours>())
+        .contender(BY_HAND, move || measure.run::<ByHand>())
+}
+
+/// The same in large writes, for which the crate is the fastest with a deep queue.
+fn large(scenario: Scenario, measure: impl Measure) -> Scenario {
+    scenario
+        .contender(OURS, move || measure.run::<Ours>())
+        .contender(BY_HAND, move || measure.run::<ByHand<0, DEEP>>())
+}
+
+/// Eight streams are to be no slower than one.
+fn eight_streams(flavor: Flavor) -> Scenario {
+    let of = |streams| Transfers {
+        streams,
+        bytes: BYTES,
+        write_len: 64 * 1024,
+    };
+    let figure = Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(1.0));
+    Scenario::new("64 KiB writes, 8 streams", flavor, vec![figure])
+        .contender(OURS, move || of(8).run::<Ours>())
+        .contender("the same, 1 stream", move || of(1).run::<Ours>())
+        .contender(BY_HAND, move || of(8).run::<ByHand>())
+}
+
+/// Streams that nobody reads are to slow no other down much.
+fn beside_stalled(flavor: Flavor) -> Scenario {
+    let figure = Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(0.5));
+    Scenario::new("4 MiB beside 8 stalled streams", flavor, vec![figure])
+        .contender(OURS, || Crowded { stalled: 8 }.run::<Ours>())
+        .contender("the same, undisturbed", || {
+            Crowded { stalled: 0 }.run::<Ours>()
+        })
+}
+
+/// Ours, where so many of a thousand datagrams are lost.
+struct Ours<const LOSS: u16 = 0>;
+
+impl<const LOSS: u16> Pair for Ours<LOSS> {
+    type Opener = ConnStreams<WebRtcConn>;
+    type Acceptor = ConnStreams<WebRtcConn>;
+
+    async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
+        let faults = Faults::new();
+        let mut transport = WebRtcTransport::new(TcpTransport::new());
+        if LOSS > 0 {
+            transport = transport.with_faults(faults.clone());
+        }
+        let listener = transport
+            .listen(&Addr::parse("webrtc+tcp://127.0.0.1:0")?)
+            .await?;
+        let addr = listener.local_addr();
+        let (near, far) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
+        faults.set_loss(f64::from(LOSS) / 1000.0)?;
+        Ok((ConnStreams(near), ConnStreams(far)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn works<P: Pair>() {
+        let transfers = Transfers {
+            streams: 3,
+            bytes: 3 << 20,
+            write_len: 64 * 1024,
+        };
+        assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
+        let loaded = LoadedMessages { round_trips: 10 };
+        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
+        let calls = Calls {
+            at_once: 10,
+            streams: 50,
+        };
+        assert!(calls.run::<P>().await.unwrap()[0] > 0.0);
+        let connect = Connect { times: 2 };
+        assert!(connect.run::<P>().await.unwrap()[0] > 0.0);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn every_contender_does_the_work() {
+        works::<Ours>().await;
+        works::<ByHand>().await;
+        works::<Ours<1>>().await;
+        works::<ByHand<1, DEEP>>().await;
+        let crowded = Crowded { stalled: 8 };
+        assert!(crowded.run::<Ours>().await.unwrap()[0] > 0.0);
+    }
+}

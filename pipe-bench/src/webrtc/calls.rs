@@ -1,0 +1,112 @@
+//! What is measured of connections over WebRTC only.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::summary::Summary;
+use crate::tcp::{Measure, Pair, stream_pairs};
+use crate::{Acceptor, Lane, Opener, Transfer, echo_streams};
+
+/// How much goes over the stream beside others, in bytes.
+const BESIDE: u64 = 4 * 1024 * 1024;
+
+/// How much a stalled stream is written, in bytes: more than anybody's window.
+const STALLED: usize = 8 * 1024 * 1024;
+
+/// A stream is full when a write waits for so long.
+const FULL: Duration = Duration::from_millis(100);
+
+/// The median time to connect, open a stream and get a byte to and fro on it, in milliseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Connect {
+    pub(super) times: usize,
+}
+
+impl Measure for Connect {
+    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
+        let mut times = Vec::with_capacity(self.times);
+        for _ in 0..self.times {
+            let start = Instant::now();
+            let (opener, mut acceptor) = P::connect().await?;
+            let near = async {
+                let mut near = opener.open().await?;
+                near.write_u8(7).await?;
+                near.read_u8().await
+            };
+            let far = async {
+                let far = acceptor.accept().await;
+                let mut far = far.ok_or(io::ErrorKind::UnexpectedEof)?;
+                let byte = far.read_u8().await?;
+                far.write_u8(byte).await?;
+                Ok(far)
+            };
+            tokio::try_join!(near, far)?;
+            times.push(start.elapsed().as_secs_f64() * 1e3);
+        }
+        Ok(vec![Summary::of(times).median])
+    }
+}
+
+/// Streams a second, each with 1 KiB to and fro.
+#[derive(Clone, Copy)]
+pub(super) struct Calls {
+    pub(super) at_once: usize,
+    pub(super) streams: usize,
+}
+
+impl Measure for Calls {
+    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
+        let (opener, acceptor) = P::connect().await?;
+        let each = self.streams / self.at_once;
+        Ok(vec![
+            echo_streams(opener, acceptor, self.at_once, each).await?,
+        ])
+    }
+}
+
+/// How fast a new stream is while others are full and unread.
+#[derive(Clone, Copy)]
+pub(super) struct Crowded {
+    pub(super) stalled: usize,
+}
+
+impl Measure for Crowded {
+    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
+        let (opener, mut acceptor) = P::connect().await?;
+        let pairs = stream_pairs(&opener, &mut acceptor, self.stalled).await?;
+        let mut unread = Vec::new();
+        let mut writers = JoinSet::new();
+        for (mut near, far) in pairs {
+            let mut written = 0;
+            let block = vec![7; 64 * 1024];
+            while let Ok(count) = timeout(FULL, near.write(&block)).await {
+                written += count?;
+            }
+            unread.push(far);
+            writers.spawn(async move {
+                near.write_all(&vec![7; STALLED - written]).await?;
+                near.shutdown().await
+            });
+        }
+        let start = Instant::now();
+        let mut pairs = stream_pairs(&opener, &mut acceptor, 1).await?;
+        let (near, far) = pairs.remove(0);
+        Lane::new(near, far)
+            .run(Transfer::new(BESIDE, 64 * 1024))
+            .await?;
+        let rate = BESIDE as f64 / start.elapsed().as_secs_f64() / 1e6;
+        // The others go on where they stopped.
+        for mut far in unread {
+            let mut rest = vec![0; STALLED];
+            far.read_exact(&mut rest).await?;
+        }
+        while let Some(writer) = writers.join_next().await {
+            writer??;
+        }
+        Ok(vec![rate])
+    }
+}
