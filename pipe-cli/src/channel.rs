@@ -235,3 +235,94 @@ impl fmt::Display for Broken {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pipewerks::Listener;
+    use serde::Deserialize;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const PROTOCOL: Protocol = Protocol {
+        name: "test/1",
+        server: "a test",
+    };
+
+    #[derive(Debug, Serialize, Deserialize, PartialEq)]
+    #[serde(tag = "request")]
+    enum Request {
+        Add { number: u32 },
+    }
+
+    async fn conns() -> (BoxConn, BoxConn) {
+        let listener = pipewerks::listen("inproc://").await.unwrap();
+        let dialed = pipewerks::dial(listener.local_addr()).await.unwrap();
+        (dialed, listener.accept().await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn messages_and_bytes_take_turns() {
+        let (client, server) = conns().await;
+        let request = Request::Add { number: 7 };
+        let mut here = Channel::open(&client, PROTOCOL, &request).await.unwrap();
+        let stream = server.accept_stream().await.unwrap();
+        let (mut there, asked) = Channel::accept::<Request>(stream, PROTOCOL).await.unwrap();
+        assert_eq!(asked, request);
+        // More than a window: it goes as it is read.
+        let send = async {
+            here.feed_bytes(Bytes::from(vec![1; MAX_FRAME])).await?;
+            here.send(&request).await
+        };
+        let receive = async {
+            let bytes = there.receive_bytes().await?;
+            Ok::<_, Broken>((bytes.len(), there.receive::<Request>().await?))
+        };
+        let (_, (bytes, message)) = tokio::try_join!(send, receive).unwrap();
+        assert_eq!((bytes, message), (MAX_FRAME, Request::Add { number: 7 }));
+        there.send(&"done").await.unwrap();
+        assert_eq!(here.receive_first::<String>().await.unwrap(), "done");
+        here.finish().await.unwrap();
+        let ended = there.receive::<Request>().await.unwrap_err();
+        assert!(ended.to_string().contains("ended early"), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn whatever_comes_instead_is_refused_with_a_reason() {
+        let (client, server) = conns().await;
+        let frame = |text: &str| [&(text.len() as u32).to_be_bytes(), text.as_bytes()].concat();
+        let long = frame(&"x".repeat(MAX_MESSAGE + 1));
+        for (sent, why) in [
+            (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "frame size too big"),
+            (vec![0xff; 100], "frame size too big"),
+            (vec![0, 0, 1, 0, b'x'], "bytes remaining on stream"),
+            (Vec::new(), "ended early"),
+            (frame("no json"), "cannot be understood"),
+            (frame("{}"), "names no protocol"),
+            (frame("[1]"), "names no protocol"),
+            (frame(r#"{"protocol": "else/2"}"#), "it speaks else/2"),
+            (
+                frame(r#"{"protocol": "test/1", "request": "Fly"}"#),
+                "unknown variant",
+            ),
+            (long, "of 65536 allowed"),
+        ] {
+            let mut stream = client.open_stream().await.unwrap();
+            stream.write_all(&sent).await.unwrap();
+            stream.shutdown().await.unwrap();
+            let accepted = server.accept_stream().await.unwrap();
+            let refused = Channel::accept::<Request>(accepted, PROTOCOL)
+                .await
+                .unwrap_err();
+            assert!(refused.to_string().contains(why), "{refused}");
+            assert!(!refused.is_lost());
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[4..]).into_owned();
+            assert!(
+                answer.contains("this is `a test`, which speaks test/1"),
+                "{answer}"
+            );
+        }
+    }
+}

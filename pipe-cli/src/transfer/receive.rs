@@ -15,7 +15,7 @@ use super::folder::Folder;
 use super::message::{Answer, FileMessage, FileRequest, PROTOCOL, Request};
 use super::part::{Found, Part};
 use super::rel_path::RelPath;
-use super::summary::{Summary, bar};
+use super::summary::{Summary, bar, count};
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -190,7 +190,7 @@ impl Receiver {
         transfer.began.get_or_insert_with(Instant::now);
         self.bar.reset();
         self.bar.set_length(bytes);
-        self.bar.set_message(format!("{files} files"));
+        self.bar.set_message(count(files));
     }
 
     async fn make_folder(&self, path: RelPath) -> Result<Answer, FileError> {

@@ -42,8 +42,8 @@ impl Summary {
         let seconds = took.as_secs_f64();
         let rate = DecimalBytes((self.bytes as f64 / seconds.max(1e-9)) as u64);
         let text = format_args!(
-            "{done} {} files, {} in {seconds:.1} s ({rate}/s)",
-            self.files,
+            "{done} {}, {} in {seconds:.1} s ({rate}/s)",
+            count(self.files),
             DecimalBytes(self.bytes)
         );
         let event = json!({
@@ -66,6 +66,14 @@ impl Summary {
                 )))
             }
         }
+    }
+}
+
+/// So many files, in words.
+pub(crate) fn count(files: u64) -> String {
+    match files {
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
     }
 }
 

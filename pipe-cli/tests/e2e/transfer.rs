@@ -226,7 +226,7 @@ fn what_is_there_already_is_kept_or_replaced_but_never_mixed() {
             text(&folders.to()),
         ]);
         let sent = Pipe::run(&["send", text(&file), &receiver.addr()], b"").ok();
-        assert!(sent.text().starts_with("sent 1 files"), "{}", sent.text());
+        assert!(sent.text().starts_with("sent 1 file, "), "{}", sent.text());
         receiver.wait().ok();
         assert_eq!(fs::read(&there).unwrap(), b"new content");
     }
