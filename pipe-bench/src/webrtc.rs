@@ -28,7 +28,7 @@ const SMALL_BYTES: u64 = 16 * 1024 * 1024;
 const LOSSY_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How often a message goes to and fro.
-const ROUND_TRIPS: u32 = 2_000;
+const ROUND_TRIPS: u32 = 500;
 
 /// How often beside a saturated stream.
 const LOADED_ROUND_TRIPS: u32 = 200;
