@@ -3,6 +3,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, FormatSetting, Trial};
 use pipe_core::BoxTransport;
@@ -90,7 +91,10 @@ impl Suite {
             };
         }
 
-        let args = Arguments::from_args();
+        let mut args = Arguments::from_args();
+        // Many trials wait for a time to pass: more of them run at once than there are processors.
+        args.test_threads
+            .get_or_insert_with(|| 2 * thread::available_parallelism().map_or(1, usize::from));
         let matrix = Arc::new(Mutex::new(self.matrix()));
         let tests = trials.into_iter().map(|trial| {
             let matrix = matrix.clone();
