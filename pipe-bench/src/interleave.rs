@@ -8,7 +8,7 @@ use crate::scenario::{Contender, Figure, Scenario};
 use crate::summary::Summary;
 
 /// How long one run may take. One that hangs is an error rather than a program that never ends.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the contenders of a scenario in turn: one round to warm up, then `rounds` that count.
 ///
@@ -19,8 +19,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 ///
-/// When a run fails, panics, takes longer than two minutes or does not give as many values as the
-/// scenario has figures, named in the error; or when there is no contender or no round.
+/// When a run of ours fails, panics, takes longer than a minute or does not give as many values as the
+/// scenario has figures, named in the error; or when there is no contender or no round. An alternative
+/// that does so is left out from then on, and the comparison says why.
 pub fn interleave(
     scenario: &Scenario,
     rounds: usize,
@@ -33,16 +34,27 @@ pub fn interleave(
     }
     let runtime = scenario.flavor.runtime()?;
     let mut values = vec![vec![Vec::new(); count]; scenario.figures.len()];
+    let mut failures = vec![None; count];
     for round in 0..=rounds {
         on_round(round);
         for turn in 0..count {
             let index = (turn + round) % count;
             let contender = &scenario.contenders[index];
-            let run = runtime.block_on(run(contender, scenario.figures.len()));
-            let run = run.map_err(|error| {
-                let (scenario, contender) = (&scenario.name, &contender.name);
-                io::Error::new(error.kind(), format!("{scenario}: {contender}: {error}"))
-            })?;
+            if failures[index].is_some() {
+                continue;
+            }
+            let run = match runtime.block_on(run(contender, scenario.figures.len())) {
+                Ok(run) => run,
+                Err(error) if index > 0 => {
+                    failures[index] = Some(error.to_string());
+                    continue;
+                }
+                Err(error) => {
+                    let (scenario, contender) = (&scenario.name, &contender.name);
+                    let message = format!("{scenario}: {contender}: {error}");
+                    return Err(io::Error::new(error.kind(), message));
+                }
+            };
             if round > 0 {
                 for (values, value) in values.iter_mut().zip(run) {
                     values[index].push(value);
@@ -55,21 +67,29 @@ pub fn interleave(
         scenario: scenario.name.clone(),
         runtime: scenario.flavor,
         figure: figure.clone(),
-        rows: rows(&scenario.contenders, values),
+        rows: rows(&scenario.contenders, values, &failures),
     };
     Ok(figures.map(compare).collect())
 }
 
 /// The values of each contender, summed up.
-fn rows(contenders: &[Contender], values: Vec<Vec<f64>>) -> Vec<Row> {
+fn rows(contenders: &[Contender], values: Vec<Vec<f64>>, failures: &[Option<String>]) -> Vec<Row> {
     let ours = values.first().cloned().unwrap_or_default();
-    let rows = contenders.iter().zip(values).map(|(contender, values)| {
+    let all = contenders.iter().zip(values).zip(failures);
+    let rows = all.map(|((contender, values), failure)| {
+        if let Some(why) = failure {
+            return Row {
+                contender: contender.name.clone(),
+                ours: None,
+                outcome: Err(why.clone()),
+            };
+        }
         let ratios = ours.iter().zip(&values).map(|(ours, value)| ours / value);
         let ratio = Summary::of(ratios.collect()).median;
         Row {
             contender: contender.name.clone(),
             ours: ratio.is_finite().then_some(ratio),
-            summary: Summary::of(values),
+            outcome: Ok(Summary::of(values)),
         }
     });
     rows.collect()
@@ -137,8 +157,9 @@ mod tests {
         let [first, second] = &comparisons[..] else {
             panic!("{comparisons:?}");
         };
-        assert_eq!(first.rows[0].summary.values, [20.0, 30.0, 40.0]);
-        assert_eq!(first.rows[1].summary.median, 300.0);
+        let summary = |row: &Row| row.outcome.clone().unwrap();
+        assert_eq!(summary(&first.rows[0]).values, [20.0, 30.0, 40.0]);
+        assert_eq!(summary(&first.rows[1]).median, 300.0);
         assert_eq!(first.rows[1].ours, Some(0.1));
         assert_eq!(first.rows[0].ours, Some(1.0));
         assert_eq!(second.rows[1].ours, Some(1.0));
@@ -159,6 +180,17 @@ mod tests {
             error.to_string(),
             "test: ours: it gave 2 values for 1 figures"
         );
+
+        let half = Scenario::new("test", Flavor::Multi, figures.clone())
+            .contender("ours", || async { Ok(vec![1.0]) })
+            .contender("theirs", || async { Err(io::Error::other("broken")) });
+        let comparisons = interleave(&half, 1, |_| {}).unwrap();
+        let [ours, theirs] = &comparisons[0].rows[..] else {
+            panic!("{comparisons:?}");
+        };
+        assert!(ours.outcome.is_ok());
+        assert_eq!(theirs.outcome.as_ref().unwrap_err(), "broken");
+        assert_eq!(theirs.ours, None);
 
         let nobody = Scenario::new("test", Flavor::Multi, figures);
         assert!(interleave(&nobody, 1, |_| {}).is_err());

@@ -54,8 +54,8 @@ pub struct Comparison {
 pub struct Row {
     /// The name of the contender.
     pub contender: String,
-    /// Its values.
-    pub summary: Summary,
+    /// Its values, or why an alternative has none. Ours always has some.
+    pub outcome: Result<Summary, String>,
     /// The median, over the rounds, of our value divided by this contender's in the same round: what
     /// slows a whole round down leaves it as it is. 1 for ours; none where a value of this contender was zero,
     /// to which nothing has a ratio.
@@ -115,16 +115,22 @@ impl Report {
                     (_, None) => "—".to_owned(),
                 };
                 let [scenario, runtime, figure] = head;
-                let Summary {
-                    median, min, max, ..
-                } = row.summary;
+                let (median, spread) = match &row.outcome {
+                    Ok(Summary {
+                        median, min, max, ..
+                    }) => (
+                        number(*median),
+                        format!("{} … {}", number(*min), number(*max)),
+                    ),
+                    Err(why) => ("failed".to_owned(), why.clone()),
+                };
                 table.add_row([
                     scenario,
                     runtime,
                     figure,
                     row.contender.clone(),
-                    number(median),
-                    format!("{} … {}", number(min), number(max)),
+                    median,
+                    spread,
                     ours,
                     goal,
                 ]);
@@ -148,7 +154,8 @@ impl Comparison {
             .and_then(|row| row.ours)
             .unwrap_or(f64::NAN);
         self.figure.goals.iter().map(move |&goal| {
-            let met = ours.is_some_and(|row| goal.is_met(row.summary.median, ratio));
+            let values = ours.and_then(|row| row.outcome.as_ref().ok());
+            let met = values.is_some_and(|values| goal.is_met(values.median, ratio));
             (goal, met)
         })
     }
@@ -222,7 +229,7 @@ mod tests {
     fn report() -> Report {
         let row = |contender: &str, value: f64, ours| Row {
             contender: contender.to_owned(),
-            summary: Summary::of(vec![value, 2.0 * value, 3.0 * value]),
+            outcome: Ok(Summary::of(vec![value, 2.0 * value, 3.0 * value])),
             ours,
         };
         let mut report = Report::new(3);
@@ -271,8 +278,14 @@ mod tests {
         let mut report = report();
         let mut none = report.comparisons[0].rows[1].clone();
         none.ours = None;
+        report.comparisons[0].rows.push(none.clone());
+        none.outcome = Err("it did not end".to_owned());
         report.comparisons[0].rows.push(none);
-        assert!(report.table().to_string().contains('—'));
+        let table = report.table().to_string();
+        assert!(
+            table.contains('—') && table.contains("it did not end"),
+            "{table}"
+        );
         let json = serde_json::to_string(&report).unwrap();
         let back: Report = serde_json::from_str(&json).unwrap();
         assert_eq!(back.comparisons, report.comparisons);
