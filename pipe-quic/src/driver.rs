@@ -20,6 +20,9 @@ use crate::socket::Socket;
 /// How long the last words of a connection may take.
 const LINGER: Duration = Duration::from_secs(3);
 
+/// How long the words wait that can.
+const GATHER: Duration = Duration::from_millis(1);
+
 /// The task of a connection: its control streams, and its clock.
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
@@ -72,7 +75,7 @@ impl Driver {
         }
         let (send, output) = {
             let mut inner = self.shared.inner.lock();
-            (inner.control.take(), inner.output.split())
+            (inner.control.take(), inner.output.take())
         };
         let Some(mut send) = send else { return };
         let say = async {
@@ -116,7 +119,13 @@ impl Driver {
         let mut early = OptionFuture::from(early.map(|early| Box::pin(early.finish(&shared))));
         let mut under_way = shared.early() == EarlyData::Pending;
         let mut buf = [0; 1024];
+        let mut gathered = pin!(sleep(GATHER));
+        let mut gathers = false;
         loop {
+            if !gathers && shared.gathers() {
+                gathers = true;
+                gathered.as_mut().reset(Instant::now() + GATHER);
+            }
             let recv = self.control.as_mut().map(|control| &mut control.recv);
             tokio::select! {
                 _ = ended.as_mut() => return Ok(()),
@@ -146,6 +155,10 @@ impl Driver {
                 }
                 error = send(&shared) => return Err(broken(&error)),
                 () = shared.news.notified() => {}
+                () = gathered.as_mut(), if gathers => {
+                    gathers = false;
+                    shared.stop_gathering();
+                }
                 () = wake.as_mut() => {
                     if clock.strike(&shared) {
                         return Ok(());

@@ -1,18 +1,16 @@
 mod drain;
+mod output;
 mod pings;
 mod room;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use futures::FutureExt;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use pipe_core::wire::{Hello, Message, PING_LEN};
 use pipe_core::{
     Addr, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, OnDisconnect,
@@ -27,6 +25,7 @@ use crate::addr::{AddrForm, Wire};
 use crate::early::{self, EarlyData};
 use crate::error::{Condition, reason_of};
 use crate::stream_core::StreamCore;
+use output::Output;
 use pings::{MAX_PINGS, Ping};
 
 /// A connection: what its handles, its streams and its driver share.
@@ -93,7 +92,7 @@ pub(crate) struct Inner {
     /// This side's control stream, until the connection has ended; none where the wire is raw.
     pub(crate) control: Option<quinn::SendStream>,
     /// What is to be sent over it.
-    pub(crate) output: BytesMut,
+    pub(crate) output: Output,
     /// Streams that this side opened and that are in use at either side, and accepted ones that are in
     /// use here.
     streams: FxHashMap<u64, Arc<StreamCore>>,
@@ -307,27 +306,19 @@ impl Shared {
             state.done = true;
             inner.in_use -= 1;
             if !core.ours && self.wire == Wire::Pipe {
-                inner.say(&Message::Done { stream: core.id });
+                // It gives the peer room for another stream, of which it has plenty.
+                let done = Message::Done { stream: core.id };
+                let limit = if inner.drain_by_peer {
+                    1
+                } else {
+                    self.config.max_streams / 4
+                };
+                inner.output.gather(&done, limit);
             }
         }
         drop(state);
         self.settle(&mut inner, core);
         self.send(inner);
-    }
-
-    /// Sends what there is to say at once, together with what the streams have. The driver sends what
-    /// does not go now.
-    fn send(&self, mut inner: MutexGuard<'_, Inner>) {
-        if inner.output.is_empty() {
-            return;
-        }
-        let cx = &mut Context::from_waker(Waker::noop());
-        let _ = inner.poll_send(cx);
-        let left = !inner.output.is_empty();
-        drop(inner);
-        if left {
-            self.news.notify_one();
-        }
     }
 
     /// Forgets a stream that is not needed any more.
@@ -574,22 +565,8 @@ impl Shared {
 }
 
 impl Inner {
-    /// Sends of what there is to say. Ready when the control stream is cut.
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<quinn::WriteError> {
-        let Some(control) = &mut self.control else {
-            return Poll::Pending;
-        };
-        while !self.output.is_empty() {
-            match ready!(Pin::new(&mut *control).poll_write(cx, &self.output)) {
-                Ok(count) => self.output.advance(count),
-                Err(error) => return Poll::Ready(error),
-            }
-        }
-        Poll::Pending
-    }
-
     fn say(&mut self, message: &Message) {
-        message.encode(&mut self.output);
+        self.output.say(message);
     }
 
     fn check_open(&self) -> Result<()> {
