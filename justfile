@@ -29,6 +29,10 @@ conformance *ARGS:
 soak RUNS="50":
     ci/soak {{RUNS}}
 
+# What WebRTC promises to do every time, a thousand times.
+soak-webrtc *TESTS:
+    ci/soak-webrtc {{TESTS}}
+
 # Ours and the alternatives, in turn.
 bench *ARGS:
     cargo run --release -p pipe-bench -- {{ARGS}}
