@@ -57,11 +57,30 @@ fn build(cargo: &Path) -> io::Result<()> {
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }
+    // What `cargo run` has told this program of its package is no news for others: build scripts that look
+    // at it, as that of ring does, would build their crates anew, and once more at the next run.
+    for (name, _) in std::env::vars_os() {
+        if is_of_package(&name.to_string_lossy()) {
+            build.env_remove(name);
+        }
+    }
     let status = build.status()?;
     if !status.success() {
         return Err(failure(&format!("building {PROGRAM}: {status}")));
     }
     Ok(())
+}
+
+/// Whether cargo sets this variable for the programs that it runs, from their packages.
+fn is_of_package(variable: &str) -> bool {
+    [
+        "CARGO_PKG_",
+        "CARGO_MANIFEST_",
+        "CARGO_BIN_",
+        "CARGO_CRATE_",
+    ]
+    .iter()
+    .any(|prefix| variable.starts_with(prefix))
 }
 
 fn failure(message: &str) -> io::Error {
