@@ -3,16 +3,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ::yamux::Mode;
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::coalesce::Coalesce;
 use crate::conn::MuxConn;
 use crate::driver::Driver;
+use crate::muxer::Muxer;
 use crate::shared::{NewConn, Shared};
+use crate::turns::DriverWaker;
 use crate::yamux::Yamux;
 
 /// Turns byte streams into connections.
@@ -170,7 +170,7 @@ impl MuxBuilder {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.connect(io, Mode::Client).await
+        self.connect(io, true).await
     }
 
     /// Makes the connection as the side that accepted; see [`Mux::server`].
@@ -182,10 +182,10 @@ impl MuxBuilder {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.connect(io, Mode::Server).await
+        self.connect(io, false).await
     }
 
-    async fn connect<T>(self, io: T, mode: Mode) -> Result<MuxConn>
+    async fn connect<T>(self, io: T, client: bool) -> Result<MuxConn>
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -205,6 +205,11 @@ impl MuxBuilder {
         let limit = config.handshake_timeout;
         // Streams of both sides, the control stream, and those on their way out.
         let max_streams = 4 * config.max_streams as usize + 64;
+        let waker = DriverWaker::new();
+        let (reader, writer) = split(io);
+        let window = config.stream_window;
+        let writer = Box::new(writer);
+        let muxer = Yamux::new(reader, writer, client, window, max_streams, waker.clone());
         let shared = Shared::new(NewConn {
             config,
             wire,
@@ -212,14 +217,13 @@ impl MuxBuilder {
             remote_addr,
             identity,
             inner,
+            mux: muxer.handle(),
+            driver: waker,
         });
         let conn = MuxConn::new(shared.clone());
 
-        let heard = Arc::new(AtomicU64::new(0));
-        let io = Coalesce::new(io, heard.clone());
-        let muxer = Yamux::new(io, mode, max_streams);
         let (ready, hello) = oneshot::channel();
-        let driver = Driver::new(muxer, shared.clone(), mode == Mode::Client, heard, ready);
+        let driver = Driver::new(muxer, shared.clone(), client, ready);
         tokio::spawn(driver.run());
 
         let greeted = match timeout(limit, hello).await {

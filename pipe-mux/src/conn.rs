@@ -7,7 +7,10 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
-use crate::shared::{Opening, Shared};
+use crate::Wire;
+use crate::opening::Opening;
+use crate::pings::{self, random};
+use crate::shared::Shared;
 use crate::stream::MuxStream;
 
 /// A connection over one byte stream.
@@ -71,7 +74,19 @@ impl Conn for MuxConn {
     }
 
     async fn ping(&self) -> Result<Duration> {
-        self.shared().ping().await
+        let shared = self.shared();
+        shared.status.check()?;
+        let mut bytes = random()?;
+        if shared.wire == Wire::Raw {
+            // The ping of yamux carries less.
+            let value = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+            bytes = pings::from_value(value);
+        }
+        let measured = shared.pings.measure(bytes, |bytes| shared.send_ping(bytes));
+        measured.await.ok_or_else(|| {
+            let ended = shared.status.error();
+            ended.unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
+        })
     }
 
     fn state(&self) -> watch::Receiver<ConnState> {

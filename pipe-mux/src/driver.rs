@@ -1,23 +1,21 @@
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
 use pipe_core::wire::{ControlEvent, Hello};
-use pipe_core::{CloseReason, Config, Error, ErrorKind, Liveness, LivenessEvent, Result};
+use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
-use crate::Wire;
-use crate::muxer::{Muxer, MuxerStream};
-use crate::shared::{Chores, Shared, random, wake};
-use crate::stream_core::StreamCore;
+use crate::muxer::{Muxer, MuxerEvent, MuxerHandle, MuxerStream};
+use crate::pings::{self, random};
+use crate::shared::{Chores, Shared};
+use crate::stream_core::{StreamCore, wake};
 use crate::turns::Turns;
-use crate::yamux::YamuxStream;
+use crate::{InnerStream, Wire};
 
 /// How long the last messages of a connection may take to get out, and the peer to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -25,19 +23,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How many streams of the peer may go without an answer. Some implementations stop opening at 256.
 const UNANSWERED: usize = 64;
 
-/// How many streams are kept ready to be opened, at most.
-const MAX_SPARES: usize = 8;
-
 /// How long a stream that was opened may wait to be shown to the peer by its own first bytes.
 const ANNOUNCE_AFTER: Duration = Duration::from_millis(1);
 
 /// How many events of one kind are handled before the others get their turn.
 const BATCH: usize = 64;
-
-/// How long a plain connection may be silent before its driver is woken. The yamux crate sends its own
-/// pings, which are all that a plain peer answers, only when it is polled, and the next one not before
-/// 10 s after an answer.
-const PLAIN_KEEP_ALIVE: Duration = Duration::from_secs(11);
 
 /// Owns a multiplexer and drives the connection over it until it has ended.
 pub(crate) struct Driver<M> {
@@ -45,26 +35,19 @@ pub(crate) struct Driver<M> {
     shared: Arc<Shared>,
     client: bool,
     /// The stream that the control channel runs over.
-    control: Option<YamuxStream>,
+    control: Option<InnerStream>,
     /// Told of the peer's hello.
     ready: Option<oneshot::Sender<Result<Hello>>>,
-    /// Bytes that have arrived, ever.
-    heard: Arc<AtomicU64>,
-    heard_before: u64,
+    /// Bytes that have arrived when it was last looked.
+    heard: u64,
     chores: Chores,
     /// Streams to be brought to their ends.
     lingering: Vec<Arc<StreamCore>>,
-    /// Opens wait.
+    /// Opens may wait that can be served, and streams to be shown to the peer.
     opens: bool,
-    /// How many were asked for since there were spares last.
-    wanted: usize,
     clock: Liveness,
     alarm: Pin<Box<Sleep>>,
-    /// Streams that are to be shown to the peer, or that they were taken, in their order.
-    announcing: VecDeque<Arc<StreamCore>>,
-    /// They have waited long enough for the application to do it by writing.
-    due: bool,
-    /// Runs while they may.
+    /// Runs while opened streams may wait to be shown.
     patience: Option<Pin<Box<Sleep>>>,
     /// Streams of the peer that it may not know to have come.
     unanswered: Vec<u64>,
@@ -73,16 +56,15 @@ pub(crate) struct Driver<M> {
     newest: u64,
 }
 
-impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
+impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     pub(crate) fn new(
         muxer: M,
         shared: Arc<Shared>,
         client: bool,
-        heard: Arc<AtomicU64>,
         ready: oneshot::Sender<Result<Hello>>,
     ) -> Self {
         let now = Instant::now();
-        let clock = Liveness::new(&patience(&shared.config, shared.wire), now);
+        let clock = Liveness::new(&shared.config, now);
         let alarm = Box::pin(sleep_until(clock.deadline()));
         let mut driver = Self {
             muxer,
@@ -90,16 +72,12 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             client,
             control: None,
             ready: Some(ready),
-            heard,
-            heard_before: 0,
+            heard: 0,
             chores: Chores::default(),
             lingering: Vec::new(),
             opens: false,
-            wanted: 0,
             clock,
             alarm,
-            announcing: VecDeque::new(),
-            due: false,
             patience: None,
             unanswered: Vec::new(),
             early: Vec::new(),
@@ -127,29 +105,24 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             self.shared.reset_plain_streams();
         }
         // The last messages get out, unless the peer does not take them.
-        let closing = poll_fn(|cx| turns.poll(cx, |cx| self.poll_close(cx, plain)));
+        let closing = poll_fn(|cx| turns.poll(cx, |cx| self.poll_close(cx)));
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 
-    fn poll_close(&mut self, cx: &mut Context<'_>, plain: bool) -> Poll<()> {
-        // The resets leave while the multiplexer runs; streams of the peer that come now are reset.
-        for _ in 0..if plain { BATCH } else { 0 } {
-            if !matches!(self.muxer.poll_accept(cx), Poll::Ready(Ok(Some(_)))) {
-                break;
-            }
-        }
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
             return Poll::Ready(());
         }
         if self.control.is_none() || self.output_is_empty() {
             return self.muxer.poll_close(cx).map(|_| ());
         }
-        while let Poll::Ready(next) = self.muxer.poll_accept(cx) {
+        // Streams of the peer that come now are dropped, which resets them.
+        while let Poll::Ready(next) = self.muxer.poll_next(cx) {
             if !matches!(next, Ok(Some(_))) {
                 return Poll::Ready(());
             }
         }
-        Poll::Pending
+        self.muxer.poll_flush(cx).map(|_| ())
     }
 
     /// Ready when the connection has ended, with the error if it was lost.
@@ -159,18 +132,17 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                 return Poll::Ready(Ok(()));
             }
             let mut progress = false;
-            progress |= self.poll_handshake(cx)?;
-            self.take_chores()?;
+            progress |= self.start_control()?;
+            self.take_chores();
             self.poll_opens(cx)?;
-            self.poll_announcing(cx);
             self.poll_lingering(cx)?;
             if let Poll::Ready(sent) = self.poll_control_output(cx) {
                 sent?;
             }
             for _ in 0..BATCH {
-                match self.muxer.poll_accept(cx) {
-                    Poll::Ready(Ok(Some(stream))) => {
-                        self.take(stream)?;
+                match self.muxer.poll_next(cx) {
+                    Poll::Ready(Ok(Some(event))) => {
+                        self.take(event)?;
                         progress = true;
                     }
                     Poll::Ready(ended) => return Poll::Ready(self.last_words(cx, ended.err())),
@@ -180,116 +152,62 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             progress |= self.poll_control_input(cx)?;
             self.poll_clock(cx);
             if !progress && !self.shared.has_chores() {
+                if let Poll::Ready(sent) = self.muxer.poll_flush(cx) {
+                    sent?;
+                }
                 return Poll::Pending;
             }
         }
     }
 
     /// The client opens the control stream; the server takes the first stream for it.
-    fn poll_handshake(&mut self, cx: &mut Context<'_>) -> Result<bool> {
+    fn start_control(&mut self) -> Result<bool> {
         if !self.client || self.shared.wire == Wire::Raw || self.control.is_some() {
             return Ok(false);
         }
-        match self.muxer.poll_open(cx) {
-            Poll::Ready(stream) => {
-                self.control = Some(stream?);
-                Ok(true)
-            }
-            Poll::Pending => Ok(false),
-        }
+        self.control = self.shared.mux.open()?;
+        Ok(self.control.is_some())
     }
 
     /// Takes over what handles and streams have left to do.
-    fn take_chores(&mut self) -> Result<()> {
-        if !self.shared.take_chores(&mut self.chores) {
-            return Ok(());
+    fn take_chores(&mut self) {
+        if self.shared.take_chores(&mut self.chores) {
+            self.opens |= std::mem::take(&mut self.chores.opens);
+            self.lingering.append(&mut self.chores.lingering);
         }
-        self.opens |= std::mem::take(&mut self.chores.opens);
-        self.due |= std::mem::take(&mut self.chores.show);
-        self.wanted += self.chores.opened.len();
-        self.announcing.extend(self.chores.opened.drain(..));
-        self.lingering.append(&mut self.chores.lingering);
-        // Ends that were read before the muxer's next turn were no loss of the connection.
-        for stream in self.chores.doubtful.drain(..) {
-            let waker = stream.state.lock().confirm_end()?;
-            if waker.is_some() {
-                self.shared.settle(&stream);
-                wake(waker);
-            }
-        }
-        Ok(())
     }
 
-    /// Opens the streams that are waited for, and as many to spare as were opened lately.
+    /// Opens the streams that wait, and shows those to the peer that the application has not shown soon by
+    /// using them.
     fn poll_opens(&mut self, cx: &mut Context<'_>) -> Result<()> {
         if self.ready.is_some() {
             return Ok(());
         }
-        while self.opens
-            && let Poll::Ready(io) = self.muxer.poll_open(cx)
-        {
-            self.opens = self.shared.stock(io?);
+        if std::mem::take(&mut self.opens) && self.shared.open_waiting()? {
+            self.patience
+                .get_or_insert_with(|| Box::pin(sleep(ANNOUNCE_AFTER)));
         }
-        // Those that wait may wait for the peer's answer to the ones before.
-        self.due |= self.opens;
-        // A plain peer would hear of those that are never used.
-        if self.wanted > 0 && !self.opens && self.shared.wire == Wire::Pipe {
-            let wanted = std::mem::take(&mut self.wanted).min(MAX_SPARES);
-            for _ in self.shared.spares()..wanted {
-                let Poll::Ready(io) = self.muxer.poll_open(cx) else {
-                    break;
-                };
-                self.shared.stock(io?);
-            }
+        if let Some(patience) = &mut self.patience
+            && patience.as_mut().poll(cx).is_ready()
+        {
+            self.patience = None;
+            self.shared.show_opened();
         }
         Ok(())
     }
 
-    /// Shows opened streams to the peer and accepted ones that they were taken, in their order, unless
-    /// the application does it soon by writing.
-    fn poll_announcing(&mut self, cx: &mut Context<'_>) {
-        let known = |stream: &Arc<StreamCore>| stream.state.lock().is_known();
-        while self.announcing.front().is_some_and(known) {
-            self.announcing.pop_front();
-        }
-        if self.announcing.is_empty() {
-            self.due = false;
-            return;
-        }
-        if !self.due {
-            let patience = self
-                .patience
-                .get_or_insert_with(|| Box::pin(sleep(ANNOUNCE_AFTER)));
-            if patience.as_mut().poll(cx).is_pending() {
-                return;
-            }
-            self.due = true;
-        }
-        self.patience = None;
-        while let Some(stream) = self.announcing.front() {
-            if self.shared.poll_show(stream, cx).is_pending() {
-                return;
-            }
-            self.announcing.pop_front();
-        }
-        self.due = false;
-    }
-
-    /// Lets the peer know that its stream has come: soon, or together with others.
+    /// Lets the peer know that its stream has come: at once, or together with others.
     fn answer(&mut self, stream: &Arc<StreamCore>) {
         if self.shared.wire == Wire::Raw {
-            return self.announcing.push_back(stream.clone());
+            return stream.state.lock().show();
         }
         self.unanswered.push(stream.id);
         if self.unanswered.len() < UNANSWERED {
             return;
         }
         for id in std::mem::take(&mut self.unanswered) {
-            if let Some(stream) = self.shared.stream(id)
-                && !stream.state.lock().acked
-            {
-                self.announcing.push_back(stream);
-                self.due = true;
+            if let Some(stream) = self.shared.stream(id) {
+                stream.state.lock().show();
             }
         }
     }
@@ -313,8 +231,36 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         broken
     }
 
+    fn take(&mut self, event: MuxerEvent<InnerStream>) -> Result<()> {
+        match event {
+            MuxerEvent::Stream(io) => self.take_stream(io),
+            MuxerEvent::Reset(id) => {
+                if let Some(stream) = self.shared.stream(id) {
+                    let wakers = stream.state.lock().cut_by_peer()?;
+                    self.shared.settle_in_turn(&stream);
+                    wakers.into_iter().for_each(wake);
+                }
+                Ok(())
+            }
+            MuxerEvent::Pong(value) => {
+                self.shared.pings.answer(&pings::from_value(value));
+                Ok(())
+            }
+            MuxerEvent::GoAway => {
+                if self.shared.wire == Wire::Raw {
+                    self.shared.drain_by_peer();
+                }
+                Ok(())
+            }
+            MuxerEvent::Room => {
+                self.opens = true;
+                Ok(())
+            }
+        }
+    }
+
     /// A stream of the peer.
-    fn take(&mut self, io: YamuxStream) -> Result<()> {
+    fn take_stream(&mut self, io: InnerStream) -> Result<()> {
         if self.shared.wire == Wire::Pipe && self.control.is_none() {
             self.control = Some(io);
             return Ok(());
@@ -423,7 +369,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
                 shared.greet(&hello);
                 self.greet(Ok(hello));
             }
-            ControlEvent::Pong(bytes) => shared.pong(&bytes),
+            ControlEvent::Pong(bytes) => shared.pings.answer(&bytes),
             ControlEvent::End { stream, bytes } => {
                 if let Some(stream) = self.known(stream, event)? {
                     let waker = stream.state.lock().announce_end(bytes)?;
@@ -508,9 +454,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
     }
 
     fn poll_clock(&mut self, cx: &mut Context<'_>) {
-        let heard = self.heard.load(Ordering::Relaxed);
-        if heard != self.heard_before {
-            self.heard_before = heard;
+        let heard = self.muxer.heard();
+        if heard != self.heard {
+            self.heard = heard;
             if self.clock.heard(Instant::now()) {
                 self.shared.status.set_connected(true);
             }
@@ -533,6 +479,9 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
 
     /// Asks the peer for a sign of life that nobody waits for.
     fn ask(&self) {
+        if self.shared.wire == Wire::Raw {
+            return self.shared.mux.ping(0);
+        }
         if let (Ok(bytes), Some(control)) = (random(), &mut self.shared.inner.lock().control)
             && control.pings_under_way() < 128
         {
@@ -548,17 +497,4 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
             let _ = ready.send(hello);
         }
     }
-}
-
-/// How silence is judged: on a plain connection later, by as much as its pings come later.
-fn patience(config: &Config, wire: Wire) -> Config {
-    let late = match wire {
-        Wire::Pipe => Duration::ZERO,
-        Wire::Raw => PLAIN_KEEP_ALIVE.saturating_sub(config.keep_alive),
-    };
-    config
-        .clone()
-        .with_keep_alive(config.keep_alive + late)
-        .with_disconnected_after(config.disconnected_after + late)
-        .with_failed_after(config.failed_after + late)
 }

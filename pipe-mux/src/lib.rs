@@ -10,12 +10,12 @@
 //! peer cannot do.
 
 mod builder;
-mod coalesce;
 mod conn;
 mod driver;
-mod go_away;
 mod listener;
 mod muxer;
+mod opening;
+mod pings;
 mod shared;
 mod shared_socket;
 mod stream;
@@ -29,5 +29,6 @@ pub use listener::{Acceptor, MuxListener};
 pub use shared_socket::{FirstByte, SharedSocket};
 pub use stream::{MuxRecvStream, MuxSendStream, MuxStream};
 
-/// The streams of the multiplexer in use.
+/// The multiplexer in use.
 type InnerStream = yamux::YamuxStream;
+type MuxHandle = yamux::YamuxHandle;

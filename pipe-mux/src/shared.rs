@@ -1,29 +1,25 @@
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::Waker;
 
 use parking_lot::Mutex;
-use pipe_core::wire::{Control, Hello, PING_LEN};
+use pipe_core::wire::{Control, Hello};
 use pipe_core::{
     Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
-    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlot, StreamSlots,
+    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
 };
 use rustc_hash::FxBuildHasher;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::sync::Notify;
 
-use crate::conn::Handle;
-use crate::stream::MuxStream;
-use crate::stream_core::{PeerWindows, StreamCore, StreamState};
+use crate::opening::Opens;
+use crate::muxer::MuxerHandle;
+use crate::pings::{PingBytes, Pings};
+use crate::stream_core::{PeerWindows, StreamCore, StreamState, wake};
 use crate::turns::DriverWaker;
 use crate::yamux::WINDOW;
-use crate::{InnerStream, Wire};
-
-/// How many pings may be under way. Further ones wait.
-const MAX_PINGS: usize = 64;
+use crate::{MuxHandle, Wire};
 
 /// A connection: what its handles, its streams and its driver share.
 ///
@@ -48,8 +44,9 @@ pub(crate) struct Shared {
     /// There are chores.
     busy: AtomicBool,
     pub(crate) driver: Arc<DriverWaker>,
-    ping_places: Arc<Semaphore>,
-    opened: AtomicU64,
+    pub(crate) mux: MuxHandle,
+    pub(crate) pings: Pings,
+    pub(crate) opened: AtomicU64,
     accepted: AtomicU64,
 }
 
@@ -57,20 +54,13 @@ pub(crate) struct Inner {
     /// None where the wire is raw.
     pub(crate) control: Option<Control>,
     pub(crate) streams: HashMap<u64, Arc<StreamCore>, FxBuildHasher>,
-    /// Opens that the driver has to do; bounded by the slots.
-    opens: VecDeque<Open>,
-    /// Streams of the multiplexer that the peer does not see, ready to be opened; a few.
-    spares: VecDeque<InnerStream>,
-    /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
-    unshown: VecDeque<u64>,
+    pub(crate) opens: Opens,
     /// What the driver has to do next.
-    chores: Chores,
+    pub(crate) chores: Chores,
     /// How many of the streams the peer opened.
     pub(crate) theirs: usize,
     /// Streams that owe the peer a word; bounded by the streams.
     owing: Vec<Arc<StreamCore>>,
-    pings: HashMap<[u8; PING_LEN], Ping>,
-    last_round_trip: Option<Duration>,
     carried: Carried,
     drain_announced: bool,
     drain_by_peer: bool,
@@ -83,34 +73,8 @@ pub(crate) struct Inner {
 pub(crate) struct Chores {
     /// Streams that it has to look at or bring to their ends; bounded by the streams.
     pub(crate) lingering: Vec<Arc<StreamCore>>,
-    /// Streams whose end has to be confirmed; bounded by the streams.
-    pub(crate) doubtful: Vec<Arc<StreamCore>>,
-    /// Streams that were opened, in their order; bounded by the slots.
-    pub(crate) opened: Vec<Arc<StreamCore>>,
-    /// The opened streams have to be shown to the peer at once.
-    pub(crate) show: bool,
-    /// Opens wait.
+    /// Streams can be opened that wait, or have to be shown to the peer soon.
     pub(crate) opens: bool,
-}
-
-/// An open that the driver has to do.
-struct Open {
-    slot: StreamSlot,
-    handle: Arc<Handle>,
-    done: oneshot::Sender<MuxStream>,
-}
-
-/// What comes of opening a stream.
-pub(crate) enum Opening {
-    Done(MuxStream),
-    /// The driver does it.
-    UnderWay(oneshot::Receiver<MuxStream>),
-}
-
-struct Ping {
-    answer: oneshot::Sender<()>,
-    started: Instant,
-    _place: OwnedSemaphorePermit,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -127,6 +91,8 @@ pub(crate) struct NewConn {
     pub(crate) remote_addr: Addr,
     pub(crate) identity: Option<PeerIdentity>,
     pub(crate) inner: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) mux: MuxHandle,
+    pub(crate) driver: Arc<DriverWaker>,
 }
 
 impl Shared {
@@ -138,6 +104,8 @@ impl Shared {
             remote_addr,
             identity,
             inner,
+            mux,
+            driver,
         } = new;
         let control = (wire == Wire::Pipe).then(|| {
             Control::new(Hello {
@@ -171,14 +139,10 @@ impl Shared {
             inner: Mutex::new(Inner {
                 control,
                 streams: HashMap::default(),
-                opens: VecDeque::new(),
-                spares: VecDeque::new(),
-                unshown: VecDeque::new(),
+                opens: Opens::default(),
                 chores: Chores::default(),
                 theirs: 0,
                 owing: Vec::new(),
-                pings: HashMap::new(),
-                last_round_trip: None,
                 carried: Carried::default(),
                 drain_announced: false,
                 drain_by_peer: false,
@@ -186,8 +150,9 @@ impl Shared {
                 ended_idle: false,
             }),
             busy: AtomicBool::new(false),
-            driver: DriverWaker::new(),
-            ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
+            driver,
+            mux,
+            pings: Pings::new(),
             opened: AtomicU64::new(0),
             accepted: AtomicU64::new(0),
         })
@@ -224,75 +189,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Opens a stream: at once where the multiplexer has one to spare, by the driver otherwise. After the
-    /// end of the connection nothing comes of it.
-    pub(crate) fn open(&self, slot: StreamSlot, handle: &Arc<Handle>) -> Opening {
-        let mut inner = self.inner.lock();
-        if self.status.reason().is_some() {
-            drop(inner);
-            return Opening::UnderWay(oneshot::channel().1);
-        }
-        let spare = if inner.opens.is_empty() {
-            inner.spares.pop_front()
-        } else {
-            None
-        };
-        let handle = handle.clone();
-        let opening = if let Some(io) = spare {
-            let stream = self.adopt(&mut inner, io, slot);
-            Opening::Done(MuxStream::new(stream, handle))
-        } else {
-            let (done, opened) = oneshot::channel();
-            inner.opens.push_back(Open { slot, handle, done });
-            inner.chores.opens = true;
-            Opening::UnderWay(opened)
-        };
-        drop(inner);
-        self.call_driver();
-        opening
-    }
-
-    /// Takes in a stream of the multiplexer for the next open. Returns whether there was one that waits.
-    pub(crate) fn stock(&self, io: InnerStream) -> bool {
-        let mut inner = self.inner.lock();
-        inner.spares.push_back(io);
-        loop {
-            let Some(Open { slot, handle, done }) = inner.opens.pop_front() else {
-                return false;
-            };
-            // The oldest first: numbers go by the order of the opens.
-            if !done.is_closed()
-                && let Some(io) = inner.spares.pop_front()
-            {
-                let stream = self.adopt(&mut inner, io, slot);
-                drop(inner);
-                // Whoever asked may have given up; then the stream is dropped here, which resets it.
-                let _ = done.send(MuxStream::new(stream, handle));
-                return true;
-            }
-            // An open that was given up while it waited; its handle may have been the last one.
-            drop(inner);
-            drop((slot, handle));
-            inner = self.inner.lock();
-        }
-    }
-
-    /// How many streams are ready to be opened.
-    pub(crate) fn spares(&self) -> usize {
-        self.inner.lock().spares.len()
-    }
-
-    /// Makes a stream of the multiplexer one that this side has opened.
-    fn adopt(&self, inner: &mut Inner, io: InnerStream, slot: StreamSlot) -> Arc<StreamCore> {
-        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
-        self.insert_into(inner, &stream);
-        inner.unshown.push_back(stream.id);
-        inner.chores.opened.push(stream.clone());
-        self.busy.store(true, Ordering::Release);
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        stream
-    }
-
     /// Takes the chores of the driver, and tells the peer what is owed to it. Returns whether there were
     /// any. `chores` has to be empty.
     pub(crate) fn take_chores(&self, chores: &mut Chores) -> bool {
@@ -310,15 +206,9 @@ impl Shared {
     }
 
     /// Has the driver do its chores.
-    fn call_driver(&self) {
+    pub(crate) fn call_driver(&self) {
         self.busy.store(true, Ordering::Release);
         self.wake_driver();
-    }
-
-    /// Has the streams that were opened shown to the peer now: somebody waits for its answer.
-    pub(crate) fn show_opened(&self) {
-        self.inner.lock().chores.show = true;
-        self.call_driver();
     }
 
     /// What the peer has said of itself.
@@ -349,12 +239,6 @@ impl Shared {
     /// Puts a stream on the list of those that owe the peer a word.
     pub(crate) fn owe(&self, stream: &Arc<StreamCore>) {
         self.inner.lock().owing.push(stream.clone());
-        self.call_driver();
-    }
-
-    /// Has the driver look whether the end of a stream was that of the connection.
-    pub(crate) fn doubt(&self, stream: &Arc<StreamCore>) {
-        self.inner.lock().chores.doubtful.push(stream.clone());
         self.call_driver();
     }
 
@@ -394,53 +278,13 @@ impl Shared {
         self.insert_into(&mut self.inner.lock(), stream);
     }
 
-    fn insert_into(&self, inner: &mut Inner, stream: &Arc<StreamCore>) {
+    pub(crate) fn insert_into(&self, inner: &mut Inner, stream: &Arc<StreamCore>) {
         if self.status.reason().is_some() {
             stream.state.lock().end();
         } else {
             inner.streams.insert(stream.id, stream.clone());
             inner.theirs += usize::from(!stream.ours);
         }
-    }
-
-    /// Does something with a stream that this side opened that may show it to the peer. Streams are
-    /// shown in the order in which they were opened: one whose turn has not come waits for the driver,
-    /// which shows all of them now.
-    pub(crate) fn poll_first<R>(
-        &self,
-        stream: &StreamCore,
-        cx: &mut Context<'_>,
-        act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
-    ) -> Poll<R> {
-        let mut inner = self.inner.lock();
-        let mut state = stream.state.lock();
-        let turn = inner.unshown.front() == Some(&stream.id);
-        if !state.shown && !turn && self.status.reason().is_none() {
-            state.writer = Some(cx.waker().clone());
-            inner.chores.show = true;
-            drop((state, inner));
-            self.call_driver();
-            return Poll::Pending;
-        }
-        let done = act(&mut state, cx);
-        if turn && state.shown {
-            inner.unshown.pop_front();
-        }
-        done
-    }
-
-    /// Shows a stream to the peer, or that it was taken.
-    pub(crate) fn poll_show(&self, stream: &StreamCore, cx: &mut Context<'_>) -> Poll<()> {
-        let mut inner = self.inner.lock();
-        let mut state = stream.state.lock();
-        ready!(state.poll_show(cx));
-        let writer = state.writer.take();
-        if inner.unshown.front() == Some(&stream.id) {
-            inner.unshown.pop_front();
-        }
-        drop((state, inner));
-        wake(writer);
-        Poll::Ready(())
     }
 
     /// The application has taken a stream of the peer.
@@ -530,10 +374,8 @@ impl Shared {
             control.close(*code, reason);
         }
         self.slots.close();
-        self.ping_places.close();
         let mut wakers = Vec::new();
         inner.ended_idle = inner.streams.is_empty();
-        let pings = std::mem::take(&mut inner.pings);
         let opens = std::mem::take(&mut inner.opens);
         for stream in inner.streams.values() {
             let mut state = stream.state.lock();
@@ -543,7 +385,7 @@ impl Shared {
         }
         drop(inner);
         drop(self.backlog.close());
-        drop(pings);
+        self.pings.end();
         drop(opens);
         wakers.into_iter().for_each(Waker::wake);
         self.idle.notify_waiters();
@@ -641,55 +483,12 @@ impl Shared {
         self.inner.lock().ended_idle
     }
 
-    /// Measures a round trip.
-    pub(crate) async fn ping(&self) -> Result<Duration> {
-        self.status.check()?;
+    pub(crate) fn send_ping(&self, bytes: PingBytes) {
         if self.wire == Wire::Raw {
-            let why = "a peer of plain yamux cannot be pinged through this connection";
-            return Err(Error::new(ErrorKind::Unsupported, why));
-        }
-        let ended = || {
-            self.status
-                .error()
-                .unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
-        };
-        let place = self
-            .ping_places
-            .clone()
-            .acquire_owned()
-            .await
-            .map_err(|_| ended())?;
-        let (answer, answered) = oneshot::channel();
-        let started = Instant::now();
-        let bytes = random()?;
-        {
-            let mut inner = self.inner.lock();
-            self.status.check()?;
-            inner.pings.insert(
-                bytes,
-                Ping {
-                    answer,
-                    started,
-                    _place: place,
-                },
-            );
-            if let Some(control) = &mut inner.control {
-                control.ping(bytes);
-            }
-        }
-        self.wake_driver();
-        answered.await.map_err(|_| ended())?;
-        Ok(started.elapsed().max(Duration::from_nanos(1)))
-    }
-
-    /// The answer to a ping has come.
-    pub(crate) fn pong(&self, bytes: &[u8; PING_LEN]) {
-        let mut inner = self.inner.lock();
-        if let Some(ping) = inner.pings.remove(bytes) {
-            inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
-            drop(inner);
-            // Whoever asked may have given up.
-            let _ = ping.answer.send(());
+            let [a, b, c, d, ..] = bytes;
+            self.mux.ping(u32::from_be_bytes([a, b, c, d]));
+        } else {
+            self.tell(|control| control.ping(bytes));
         }
     }
 
@@ -705,7 +504,7 @@ impl Shared {
         stats.streams_opened = self.opened.load(Ordering::Relaxed);
         stats.streams_accepted = self.accepted.load(Ordering::Relaxed);
         stats.streams_open = inner.streams.len() as u64;
-        stats.last_round_trip = inner.last_round_trip;
+        stats.last_round_trip = self.pings.last_round_trip();
         stats
     }
 }
@@ -716,19 +515,4 @@ impl Carried {
         self.sent += state.sent;
         self.received += state.received;
     }
-}
-
-pub(crate) fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// The bytes of a ping.
-pub(crate) fn random() -> Result<[u8; PING_LEN]> {
-    let mut bytes = [0; PING_LEN];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
-    })?;
-    Ok(bytes)
 }

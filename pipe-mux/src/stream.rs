@@ -124,8 +124,8 @@ impl AsyncWrite for MuxSendStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let End { stream, .. } = &self.0;
         let shared = self.0.shared();
-        let shut = ready!(self.0.poll_send(cx, |state, cx| {
-            state.poll_shutdown(cx, || shared.status.error())
+        let shut = ready!(self.0.poll_send(cx, |state, _| {
+            Poll::Ready(state.shut(|| shared.status.error()))
         }));
         if let Some(bytes) = shut? {
             shared.tell(|control| control.end(stream.id, bytes));
@@ -161,7 +161,7 @@ impl SendStream for MuxSendStream {
             state.writer = Some(cx.waker().clone());
             if !state.shown {
                 drop(state);
-                self.0.shared().show_opened();
+                self.0.shared().show(&self.0.stream);
             }
             Poll::Pending
         })
@@ -188,18 +188,13 @@ impl AsyncRead for MuxRecvStream {
         let end = &self.0;
         let shared = end.shared();
         let mut state = end.stream.state.lock();
-        let doubted = state.doubtful_end;
         let read = state.poll_read(cx, buf.initialize_unfilled(), || shared.status.error());
         let done = !state.done && state.is_done();
-        let doubtful = state.doubtful_end && !doubted;
         let owes = shared.has_read(&mut state);
         let waits_unshown = read.is_pending() && !state.shown;
         drop(state);
         if waits_unshown {
-            shared.show_opened();
-        }
-        if doubtful {
-            shared.doubt(&end.stream);
+            shared.show(&end.stream);
         }
         if owes {
             shared.owe(&end.stream);

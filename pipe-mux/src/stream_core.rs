@@ -48,8 +48,6 @@ pub(crate) struct StreamState {
     /// The multiplexer's stream has ended: it gives no more bytes, or takes none.
     read_ended: bool,
     write_ended: bool,
-    /// An end was read that may also be that of the connection. The driver finds out.
-    pub(crate) doubtful_end: bool,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
     /// This side's application has it.
@@ -119,7 +117,6 @@ impl StreamCore {
                 announced: None,
                 read_ended: false,
                 write_ended: false,
-                doubtful_end: false,
                 reader: None,
                 writer: None,
                 accepted: slot.is_some(),
@@ -162,52 +159,37 @@ impl StreamState {
                     return Poll::Ready(Ok(Read::Bytes(count)));
                 }
                 Poll::Ready(Ok(_)) => self.read_ended = true,
-                // An error means that the connection has ended: the driver says how.
+                // The driver says what became of the stream or the connection.
                 Poll::Ready(Err(_)) | Poll::Pending => {}
             }
         }
-        if self.read_ended {
-            if self.announced.is_some() {
-                return Poll::Ready(Err(protocol("fewer bytes than announced in a stream")));
-            }
-            if self.wire == Wire::Raw {
-                return self.raw_end(cx);
-            }
-            // Not the end of a direction, which END announces. It may still come, unless the whole
-            // stream was cut, which the peer must not do.
-            self.doubtful_end = self.is_cut() && !self.write_ended;
+        if self.read_ended && self.announced.is_some() {
+            return Poll::Ready(Err(protocol("fewer bytes than announced in a stream")));
         }
+        if self.read_ended && self.wire == Wire::Raw {
+            self.recv = RecvState::Ended;
+            return Poll::Ready(Ok(Read::End));
+        }
+        // The end of the multiplexer's stream is not that of a direction, which END announces.
         self.reader = Some(cx.waker().clone());
         Poll::Pending
     }
 
-    /// The end of a plain stream: a FIN, unless the whole stream was cut. Then the driver finds out what
-    /// it was.
-    fn raw_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<Read>> {
-        if self.is_cut() {
-            self.doubtful_end = true;
-            self.reader = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        self.recv = RecvState::Ended;
-        Poll::Ready(Ok(Read::End))
-    }
-
-    /// The connection was alive after the doubtful end.
-    pub(crate) fn confirm_end(&mut self) -> Result<Option<Waker>> {
-        if !std::mem::take(&mut self.doubtful_end) || self.recv != RecvState::Open {
-            return Ok(None);
-        }
+    /// The peer has cut the multiplexer's stream. Returns who waits for news of it.
+    pub(crate) fn cut_by_peer(&mut self) -> Result<[Option<Waker>; 2]> {
         if self.wire == Wire::Pipe {
             return Err(protocol("a stream was reset without a message"));
         }
-        // After both directions have ended, a reset leaves no trace.
-        self.recv = if self.write_ended {
-            RecvState::Ended
-        } else {
-            RecvState::Reset(0)
-        };
-        Ok(self.reader.take())
+        self.write_ended = true;
+        if let Some(next) = self.send.stop(0) {
+            self.send = next;
+        }
+        if self.io.as_ref().is_none_or(MuxerStream::is_reset) {
+            self.cut_recv(RecvState::Reset(0));
+            self.read_ended = true;
+            self.io = None;
+        }
+        Ok([self.reader.take(), self.writer.take()])
     }
 
     /// Writes for the application, within the peer's windows.
@@ -248,14 +230,7 @@ impl StreamState {
                 (self.shown, self.acked) = (true, true);
                 return Poll::Ready(Ok(count));
             }
-            Poll::Ready(Err(_)) if self.wire == Wire::Raw && io.is_cut() => {
-                // The peer has dropped a plain stream, which says nothing of a code.
-                if let Some(next) = self.send.stop(0) {
-                    self.send = next;
-                }
-                return Poll::Ready(Err(self.send.write_error(conn())));
-            }
-            // An error means that the connection has ended: the driver says how.
+            // The driver says what became of the stream or the connection.
             Poll::Ready(Err(_)) | Poll::Pending => {}
         }
         self.writer = Some(cx.waker().clone());
@@ -264,35 +239,20 @@ impl StreamState {
 
     /// Ends the sending direction for the application. `Some` with the number of bytes when the end
     /// is to be announced.
-    pub(crate) fn poll_shutdown(
-        &mut self,
-        cx: &mut Context<'_>,
-        conn: impl Fn() -> Option<Error>,
-    ) -> Poll<Result<Option<u64>>> {
+    pub(crate) fn shut(&mut self, conn: impl Fn() -> Option<Error>) -> Result<Option<u64>> {
         if let Some(error) = self.send.shutdown_error(conn()) {
-            return Poll::Ready(Err(error));
+            return Err(error);
         }
         if self.send != SendState::Open {
-            return Poll::Ready(Ok(None));
-        }
-        if !self.shown && self.poll_show(cx).is_pending() {
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+            return Ok(None);
         }
         let Some(io) = &mut self.io else {
-            return Poll::Ready(Ok(None));
+            return Ok(None);
         };
-        match io.poll_finish(cx) {
-            Poll::Ready(Ok(())) => {
-                (self.write_ended, self.acked) = (true, true);
-                self.send = SendState::Shut;
-                Poll::Ready(Ok(Some(self.sent)))
-            }
-            Poll::Ready(Err(_)) | Poll::Pending => {
-                self.writer = Some(cx.waker().clone());
-                Poll::Pending
-            }
-        }
+        io.finish();
+        (self.shown, self.acked, self.write_ended) = (true, true, true);
+        self.send = SendState::Shut;
+        Ok(Some(self.sent))
     }
 
     /// The peer announced the end of its direction.
@@ -372,11 +332,8 @@ impl StreamState {
             return Poll::Ready(Ok(()));
         };
         // The end of a plain direction would say that all of it has come.
-        if self.wire == Wire::Pipe
-            && self.send != SendState::Open
-            && !self.write_ended
-            && io.poll_finish(cx).is_ready()
-        {
+        if self.wire == Wire::Pipe && self.send != SendState::Open && !self.write_ended {
+            io.finish();
             (self.write_ended, self.acked) = (true, true);
         }
         if whole || self.recv != RecvState::Open {
@@ -404,14 +361,7 @@ impl StreamState {
             return;
         }
         (self.read_ended, self.write_ended) = (true, true);
-        if let Some(io) = self.io.take() {
-            io.reset();
-        }
-    }
-
-    /// Whether the multiplexer's stream was cut in both directions.
-    fn is_cut(&self) -> bool {
-        self.io.as_ref().is_none_or(MuxerStream::is_cut)
+        self.io = None;
     }
 
     /// Whether the peer can see the stream, and that it was taken.
@@ -420,15 +370,19 @@ impl StreamState {
     }
 
     /// Shows the stream to the peer, or that it was taken, unless something else of it has done so.
-    pub(crate) fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn show(&mut self) {
         if !self.is_known() {
             if let Some(io) = &mut self.io {
-                // An error means that the connection has ended.
-                let _ = ready!(io.poll_announce(cx));
+                io.announce();
             }
             (self.shown, self.acked) = (true, true);
         }
-        Poll::Ready(())
+    }
+}
+
+pub(crate) fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 

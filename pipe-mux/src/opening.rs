@@ -1,0 +1,159 @@
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+
+use pipe_core::{Result, StreamSlot};
+use tokio::sync::oneshot;
+
+use crate::InnerStream;
+use crate::conn::Handle;
+use crate::muxer::MuxerHandle;
+use crate::shared::{Inner, Shared};
+use crate::stream::MuxStream;
+use crate::stream_core::{StreamCore, StreamState};
+
+/// The streams of this side that are being opened.
+#[derive(Default)]
+pub(crate) struct Opens {
+    /// Opens that wait for the peer's answer to those before them; bounded by the slots.
+    waiting: VecDeque<Open>,
+    /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
+    unshown: VecDeque<Arc<StreamCore>>,
+    /// The driver knows of them and will show them soon.
+    soon: bool,
+}
+
+struct Open {
+    slot: StreamSlot,
+    handle: Arc<Handle>,
+    done: oneshot::Sender<MuxStream>,
+}
+
+/// What comes of opening a stream.
+pub(crate) enum Opening {
+    Done(MuxStream),
+    /// The driver does it.
+    UnderWay(oneshot::Receiver<MuxStream>),
+}
+
+impl Opens {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Shows to the peer what was opened, up to `last` where it is given. Streams are shown in the order
+    /// in which they were opened.
+    fn show(&mut self, last: Option<u64>) {
+        while let Some(stream) = self.unshown.front() {
+            if last.is_some_and(|last| stream.id > last) {
+                return;
+            }
+            stream.state.lock().show();
+            self.unshown.pop_front();
+        }
+    }
+}
+
+impl Shared {
+    /// Opens a stream: at once, unless too many wait for the peer's answer. After the end of the
+    /// connection nothing comes of it.
+    pub(crate) fn open(&self, slot: StreamSlot, handle: &Arc<Handle>) -> Opening {
+        let mut inner = self.inner.lock();
+        if self.status.reason().is_some() {
+            drop(inner);
+            return Opening::UnderWay(oneshot::channel().1);
+        }
+        let handle = handle.clone();
+        // What comes of an error is the driver's business.
+        let opened = if inner.opens.waiting.is_empty() {
+            self.mux.open().ok().flatten()
+        } else {
+            None
+        };
+        let opening = if let Some(io) = opened {
+            let stream = self.adopt(&mut inner, io, slot);
+            let opened = MuxStream::new(stream, handle);
+            if std::mem::replace(&mut inner.opens.soon, true) {
+                return Opening::Done(opened);
+            }
+            Opening::Done(opened)
+        } else {
+            let (done, opened) = oneshot::channel();
+            inner.opens.waiting.push_back(Open { slot, handle, done });
+            // The peer answers nothing that it does not see.
+            inner.opens.show(None);
+            Opening::UnderWay(opened)
+        };
+        inner.chores.opens = true;
+        drop(inner);
+        self.call_driver();
+        opening
+    }
+
+    /// Opens the streams that wait, as far as they can be opened. Returns whether streams are to be shown
+    /// soon.
+    pub(crate) fn open_waiting(&self) -> Result<bool> {
+        loop {
+            let mut inner = self.inner.lock();
+            let Some(open) = inner.opens.waiting.pop_front() else {
+                return Ok(!inner.opens.unshown.is_empty());
+            };
+            // Given up while it waited; its handle may have been the last one, which locks.
+            if open.done.is_closed() {
+                drop(inner);
+                drop(open);
+                continue;
+            }
+            let Some(io) = self.mux.open()? else {
+                inner.opens.waiting.push_front(open);
+                inner.opens.show(None);
+                return Ok(false);
+            };
+            let Open { slot, handle, done } = open;
+            let stream = self.adopt(&mut inner, io, slot);
+            drop(inner);
+            // Whoever asked may have given up; then the stream is dropped here, which resets it.
+            let _ = done.send(MuxStream::new(stream, handle));
+        }
+    }
+
+    /// Makes a stream of the multiplexer one that this side has opened.
+    fn adopt(&self, inner: &mut Inner, io: InnerStream, slot: StreamSlot) -> Arc<StreamCore> {
+        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
+        self.insert_into(inner, &stream);
+        inner.opens.unshown.push_back(stream.clone());
+        self.opened.fetch_add(1, Ordering::Relaxed);
+        stream
+    }
+
+    /// Shows all streams to the peer that were opened.
+    pub(crate) fn show_opened(&self) {
+        let mut inner = self.inner.lock();
+        inner.opens.soon = false;
+        inner.opens.show(None);
+    }
+
+    /// Shows a stream to the peer, and those opened before it.
+    pub(crate) fn show(&self, stream: &StreamCore) {
+        self.inner.lock().opens.show(Some(stream.id));
+    }
+
+    /// Does something with a stream that this side opened that may show it to the peer, after those
+    /// opened before it.
+    pub(crate) fn poll_first<R>(
+        &self,
+        stream: &StreamCore,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
+    ) -> Poll<R> {
+        let mut inner = self.inner.lock();
+        inner.opens.show(Some(stream.id - 1));
+        let mut state = stream.state.lock();
+        let done = act(&mut state, cx);
+        if state.shown && inner.opens.unshown.front().is_some_and(|s| s.id == stream.id) {
+            inner.opens.unshown.pop_front();
+        }
+        done
+    }
+}

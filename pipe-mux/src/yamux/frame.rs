@@ -1,0 +1,121 @@
+use pipe_core::{Error, ErrorKind, Result};
+
+/// The length of a header in bytes. Only data frames have a body behind it.
+pub(super) const HEADER: usize = 12;
+
+/// Bytes of a stream; the length counts them.
+pub(super) const DATA: u8 = 0;
+/// Room for as many more bytes of a stream as the length says.
+pub(super) const WINDOW_UPDATE: u8 = 1;
+/// A ping, with SYN, or its answer, with ACK; the length is any value, which the answer repeats.
+pub(super) const PING: u8 = 2;
+/// The end of the connection; the length is a code.
+pub(super) const GO_AWAY: u8 = 3;
+
+/// Opens a stream, or asks for the answer to a ping.
+pub(super) const SYN: u16 = 1;
+/// Says that a stream has come, or answers a ping.
+pub(super) const ACK: u16 = 2;
+/// Ends the sender's direction of a stream.
+pub(super) const FIN: u16 = 4;
+/// Cuts a stream in both directions.
+pub(super) const RST: u16 = 8;
+
+/// The codes of a GoAway: an end as it should be, a broken rule, and trouble of the sender's own.
+pub(super) const NORMAL: u32 = 0;
+pub(super) const PROTOCOL_ERROR: u32 = 1;
+pub(super) const INTERNAL_ERROR: u32 = 2;
+
+/// The header of a frame, as in the
+/// [specification](https://github.com/hashicorp/yamux/blob/master/spec.md#framing).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) kind: u8,
+    pub(super) flags: u16,
+    /// The number of the stream; 0 in frames about the connection.
+    pub(super) stream: u32,
+    pub(super) length: u32,
+}
+
+impl Header {
+    pub(super) fn encode(self) -> [u8; HEADER] {
+        let mut bytes = [0; HEADER];
+        bytes[1] = self.kind;
+        bytes[2..4].copy_from_slice(&self.flags.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.stream.to_be_bytes());
+        bytes[8..].copy_from_slice(&self.length.to_be_bytes());
+        bytes
+    }
+
+    /// Flags that nobody knows are left alone.
+    pub(super) fn decode(bytes: [u8; HEADER]) -> Result<Self> {
+        let [version, kind, f, g, s, t, u, v, a, b, c, d] = bytes;
+        let header = Self {
+            kind,
+            flags: u16::from_be_bytes([f, g]),
+            stream: u32::from_be_bytes([s, t, u, v]),
+            length: u32::from_be_bytes([a, b, c, d]),
+        };
+        if version != 0 {
+            return Err(broken(&format!("version {version} is unknown")));
+        }
+        match kind {
+            DATA | WINDOW_UPDATE if header.stream == 0 => Err(broken("a frame of stream 0")),
+            PING | GO_AWAY if header.stream != 0 => Err(broken(&format!(
+                "a frame about the connection that names stream {}",
+                header.stream
+            ))),
+            DATA | WINDOW_UPDATE | PING | GO_AWAY => Ok(header),
+            _ => Err(broken(&format!("a frame of the unknown type {kind}"))),
+        }
+    }
+
+    pub(super) fn has(self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+}
+
+/// The error of a peer that broke the rules.
+pub(super) fn broken(what: &str) -> Error {
+    Error::new(
+        ErrorKind::Protocol,
+        format!("the peer broke the yamux protocol: {what}"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_header_is_twelve_bytes_in_network_order() {
+        let header = Header {
+            kind: WINDOW_UPDATE,
+            flags: SYN | FIN,
+            stream: 0x0102_0304,
+            length: 0x0506_0708,
+        };
+        assert_eq!(header.encode(), [0, 1, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+
+    #[test]
+    fn what_is_no_header_is_named() {
+        let error = |bytes| Header::decode(bytes).unwrap_err().to_string();
+        assert!(error([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).contains("version 1"));
+        assert!(error([0, 4, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).contains("type 4"));
+        assert!(error([0; HEADER]).contains("stream 0"));
+        assert!(error([0, 2, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0]).contains("stream 9"));
+    }
+
+    proptest! {
+        #[test]
+        fn headers_survive_the_wire(kind in 0_u8..4, flags: u16, stream: u32, length: u32) {
+            let about_a_stream = kind == DATA || kind == WINDOW_UPDATE;
+            let stream = if about_a_stream { stream.max(1) } else { 0 };
+            let header = Header { kind, flags, stream, length };
+            prop_assert_eq!(Header::decode(header.encode()).unwrap(), header);
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! yamux, the multiplexer of pipewerks: many streams over one byte stream, each with its own window, as the
+//! [specification](https://github.com/hashicorp/yamux/blob/master/spec.md) has it.
+
+mod core;
+mod frame;
+mod output;
+mod received;
+mod session;
+mod stream;
+
+pub(crate) use self::core::YamuxHandle;
+pub(crate) use session::Yamux;
+pub(crate) use stream::YamuxStream;
+
+/// The window that every stream has from its start, in bytes.
+pub(crate) const WINDOW: u32 = 256 * 1024;
+
+/// How much one frame carries at most, in bytes: a longer one delays other streams.
+const FRAME: usize = 64 * 1024;

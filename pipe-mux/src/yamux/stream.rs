@@ -1,0 +1,285 @@
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use pipe_core::Result;
+
+use super::core::Core;
+use super::frame::{DATA, FIN, Header, RST, SYN, WINDOW_UPDATE, broken};
+use super::received::{MIN_SLICE, Received};
+use super::{FRAME, WINDOW};
+use crate::muxer::MuxerStream;
+
+/// A yamux stream.
+pub(crate) struct YamuxStream {
+    remote: Arc<Remote>,
+    core: Arc<Core>,
+    /// What the next frame has to say: SYN, ACK, or nothing.
+    flag: u16,
+    /// Bytes that were read and that the peer was not told of.
+    unreturned: u32,
+}
+
+/// What the peer does to a stream.
+pub(super) struct Remote {
+    pub(super) id: u32,
+    /// How many more bytes the peer takes. Only the stream takes away of it, only the session adds.
+    credit: AtomicU32,
+    /// Waits for credit.
+    writer: Mutex<Option<Waker>>,
+    /// The peer has cut the stream.
+    reset: AtomicBool,
+    incoming: Mutex<Incoming>,
+}
+
+struct Incoming {
+    received: Received,
+    /// How many more bytes the peer may send.
+    window: u32,
+    /// The peer's direction has ended.
+    fin: bool,
+    /// This side's direction has ended.
+    finished: bool,
+    reader: Option<Waker>,
+}
+
+impl YamuxStream {
+    pub(super) fn new(remote: Arc<Remote>, core: Arc<Core>, flag: u16) -> Self {
+        Self {
+            remote,
+            core,
+            flag,
+            unreturned: 0,
+        }
+    }
+
+    fn frame(&mut self, kind: u8, flags: u16, length: u32) -> Header {
+        Header {
+            kind,
+            flags: std::mem::take(&mut self.flag) | flags,
+            stream: self.remote.id,
+            length,
+        }
+    }
+
+    fn is_cut(&self) -> bool {
+        self.remote.reset.load(Ordering::Acquire)
+    }
+
+    /// Shows the stream together with the room beyond what every stream has.
+    fn announce(&mut self) {
+        let header = self.frame(WINDOW_UPDATE, 0, self.core.window - WINDOW);
+        self.core.output.push(header);
+    }
+}
+
+impl MuxerStream for YamuxStream {
+    fn id(&self) -> u64 {
+        u64::from(self.remote.id)
+    }
+
+    fn announce(&mut self) {
+        if self.flag != 0 {
+            self.announce();
+        }
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut incoming = self.remote.incoming.lock();
+        let count = incoming.received.read(buf);
+        if count == 0 {
+            if incoming.fin || buf.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            if self.is_cut() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            incoming.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.unreturned += count as u32;
+        if self.unreturned < self.core.window / 2 || incoming.fin {
+            return Poll::Ready(Ok(count));
+        }
+        let room = std::mem::take(&mut self.unreturned);
+        incoming.window += room;
+        drop(incoming);
+        let header = self.frame(WINDOW_UPDATE, 0, room);
+        self.core.output.push(header);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let credit = ready!(self.remote.poll_credit(cx))?;
+        if self.flag != 0 && self.core.window > WINDOW {
+            self.announce();
+        }
+        let count = buf.len().min(credit as usize).min(FRAME);
+        let header = Header {
+            kind: DATA,
+            flags: self.flag,
+            stream: self.remote.id,
+            length: count as u32,
+        };
+        ready!(self.core.output.poll_data(header, &buf[..count], cx))?;
+        self.flag = 0;
+        self.remote.credit.fetch_sub(count as u32, Ordering::AcqRel);
+        Poll::Ready(Ok(count))
+    }
+
+    fn finish(&mut self) {
+        let mut incoming = self.remote.incoming.lock();
+        if std::mem::replace(&mut incoming.finished, true) {
+            return;
+        }
+        let over = incoming.fin;
+        drop(incoming);
+        let header = self.frame(DATA, FIN, 0);
+        self.core.output.push(header);
+        if over {
+            self.core.forget(self.remote.id);
+        }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.is_cut() && !self.remote.incoming.lock().fin
+    }
+}
+
+impl Drop for YamuxStream {
+    fn drop(&mut self) {
+        let incoming = self.remote.incoming.lock();
+        if incoming.fin && incoming.finished {
+            return;
+        }
+        drop(incoming);
+        self.core.forget(self.remote.id);
+        // What was never shown needs no end.
+        if self.flag != SYN && !self.is_cut() {
+            let header = self.frame(DATA, RST, 0);
+            self.core.output.push(header);
+        }
+    }
+}
+
+impl Remote {
+    /// A stream of this number. Its peer may send `window` bytes.
+    pub(super) fn new(id: u32, window: u32) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            credit: AtomicU32::new(WINDOW),
+            writer: Mutex::new(None),
+            reset: AtomicBool::new(false),
+            incoming: Mutex::new(Incoming {
+                received: Received::default(),
+                window,
+                fin: false,
+                finished: false,
+                reader: None,
+            }),
+        })
+    }
+
+    /// How much may be sent, which is something.
+    fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
+        let look = || {
+            if self.reset.load(Ordering::Acquire) {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+            }
+            match self.credit.load(Ordering::Acquire) {
+                0 => Poll::Pending,
+                credit => Poll::Ready(Ok(credit)),
+            }
+        };
+        if let Poll::Ready(seen) = look() {
+            return Poll::Ready(seen);
+        }
+        *self.writer.lock() = Some(cx.waker().clone());
+        // What came before the waker was there. The lock orders the two.
+        look()
+    }
+
+    /// The peer takes more.
+    pub(super) fn add_credit(&self, room: u32) -> Result<()> {
+        let added = self
+            .credit
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |credit| {
+                credit.checked_add(room)
+            });
+        if added.is_err() {
+            return Err(broken(&format!(
+                "a window of more than {} bytes of stream {}",
+                u32::MAX,
+                self.id
+            )));
+        }
+        wake(self.writer.lock().take());
+        Ok(())
+    }
+
+    /// A frame of so many bytes begins.
+    pub(super) fn announce(&self, length: u32) -> Result<()> {
+        let mut incoming = self.incoming.lock();
+        if incoming.fin {
+            return Err(broken(&format!(
+                "bytes behind the end of stream {}",
+                self.id
+            )));
+        }
+        match incoming.window.checked_sub(length) {
+            Some(window) => incoming.window = window,
+            None => {
+                return Err(broken(&format!(
+                    "{length} bytes of stream {}, which has room for {}",
+                    self.id, incoming.window
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes `count` bytes of its frame from the input.
+    pub(super) fn take(&self, input: &mut BytesMut, count: usize) {
+        let mut incoming = self.incoming.lock();
+        if count >= MIN_SLICE {
+            let slice = input.split_to(count).freeze();
+            incoming.received.push_slice(slice);
+        } else {
+            incoming.received.push_copy(&input[..count]);
+            input.advance(count);
+        }
+        let reader = incoming.reader.take();
+        drop(incoming);
+        wake(reader);
+    }
+
+    /// The peer's direction has ended. Returns whether both have.
+    pub(super) fn end(&self) -> bool {
+        let mut incoming = self.incoming.lock();
+        incoming.fin = true;
+        let reader = incoming.reader.take();
+        let over = incoming.finished;
+        drop(incoming);
+        wake(reader);
+        over
+    }
+
+    /// The peer has cut the stream.
+    pub(super) fn cut(&self) {
+        let mut incoming = self.incoming.lock();
+        self.reset.store(true, Ordering::Release);
+        let reader = incoming.reader.take();
+        drop(incoming);
+        wake(reader);
+        wake(self.writer.lock().take());
+    }
+}
+
+fn wake(waker: Option<Waker>) {
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+}
