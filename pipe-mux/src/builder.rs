@@ -170,7 +170,8 @@ impl MuxBuilder {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.connect(io, true).await
+        let (reader, writer) = split(io);
+        self.client_split(reader, writer).await
     }
 
     /// Makes the connection as the side that accepted; see [`Mux::server`].
@@ -182,12 +183,44 @@ impl MuxBuilder {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.connect(io, false).await
+        let (reader, writer) = split(io);
+        self.server_split(reader, writer).await
     }
 
-    async fn connect<T>(self, io: T, client: bool) -> Result<MuxConn>
+    /// As [`client`](Self::client), over two directions that come apart: a pair of pipes, or a socket of
+    /// which both can be used at once, such as the halves of [`SharedSocket::into_split`].
+    ///
+    /// # Errors
+    ///
+    /// As in [`Mux::client`].
+    ///
+    /// [`SharedSocket::into_split`]: crate::SharedSocket::into_split
+    pub async fn client_split<R, W>(self, reader: R, writer: W) -> Result<MuxConn>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connect(reader, writer, true).await
+    }
+
+    /// As [`server`](Self::server), over two directions that come apart; see
+    /// [`client_split`](Self::client_split).
+    ///
+    /// # Errors
+    ///
+    /// As in [`Mux::client`].
+    pub async fn server_split<R, W>(self, reader: R, writer: W) -> Result<MuxConn>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
+    {
+        self.connect(reader, writer, false).await
+    }
+
+    async fn connect<R, W>(self, reader: R, writer: W, client: bool) -> Result<MuxConn>
+    where
+        R: AsyncRead + Unpin + Send + 'static,
+        W: AsyncWrite + Unpin + Send + 'static,
     {
         let Self {
             config,
@@ -206,7 +239,6 @@ impl MuxBuilder {
         // Streams of both sides, the control stream, and those on their way out.
         let max_streams = 4 * config.max_streams as usize + 64;
         let waker = DriverWaker::new();
-        let (reader, writer) = split(io);
         let window = config.stream_window;
         let writer = Box::new(writer);
         let muxer = Yamux::new(reader, writer, client, window, max_streams, waker.clone());

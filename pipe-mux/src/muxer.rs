@@ -16,7 +16,8 @@ pub(crate) trait Muxer: Send + Unpin + 'static {
 
     /// What happens next, or `None` once the peer has ended the connection. Everything else that
     /// arrives is taken in while this is polled.
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<MuxerEvent<Self::Stream>>>>;
+    fn poll_next(&mut self, cx: &mut Context<'_>)
+    -> Poll<Result<Option<MuxerEvent<Self::Stream>>>>;
 
     /// Sends what is under way. It has to be polled before the task waits.
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>>;

@@ -151,7 +151,13 @@ impl Shared {
         inner.opens.show(Some(stream.id - 1));
         let mut state = stream.state.lock();
         let done = act(&mut state, cx);
-        if state.shown && inner.opens.unshown.front().is_some_and(|s| s.id == stream.id) {
+        if state.shown
+            && inner
+                .opens
+                .unshown
+                .front()
+                .is_some_and(|s| s.id == stream.id)
+        {
             inner.opens.unshown.pop_front();
         }
         done

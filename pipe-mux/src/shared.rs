@@ -13,8 +13,8 @@ use pipe_core::{
 use rustc_hash::FxBuildHasher;
 use tokio::sync::Notify;
 
-use crate::opening::Opens;
 use crate::muxer::MuxerHandle;
+use crate::opening::Opens;
 use crate::pings::{PingBytes, Pings};
 use crate::stream_core::{PeerWindows, StreamCore, StreamState, wake};
 use crate::turns::DriverWaker;

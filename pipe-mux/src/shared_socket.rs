@@ -53,6 +53,15 @@ impl<S> SharedSocket<S> {
         }
     }
 
+    /// One to read from and one to write to, which do not wait for each other.
+    pub fn into_split(self) -> (Self, Self) {
+        let writer = Self {
+            socket: self.socket.clone(),
+            first_byte: self.first_byte.clone(),
+        };
+        (self, writer)
+    }
+
     /// The first byte of the peer, to be looked at later.
     pub fn first_byte(&self) -> FirstByte {
         self.first_byte.clone()

@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
 use futures::task::AtomicWaker;
@@ -23,6 +23,8 @@ const MAX_TURNS: usize = 8;
 /// threads.
 pub(crate) struct DriverWaker {
     state: AtomicU8,
+    /// The driver has done so much that others come first.
+    rests: AtomicBool,
     task: AtomicWaker,
 }
 
@@ -30,8 +32,16 @@ impl DriverWaker {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(WAITING),
+            rests: AtomicBool::new(false),
             task: AtomicWaker::new(),
         })
+    }
+
+    /// Gives the driver another turn after this one, but other tasks run before it: those that the turn
+    /// has given much to read, above all.
+    pub(crate) fn rest(&self) {
+        self.rests.store(true, Ordering::Relaxed);
+        self.notify();
     }
 
     pub(crate) fn notify(&self) {
@@ -69,7 +79,7 @@ impl Turns {
         cx: &mut Context<'_>,
         mut turn: impl FnMut(&mut Context<'_>) -> Poll<R>,
     ) -> Poll<R> {
-        let DriverWaker { state, task } = &*self.driver;
+        let DriverWaker { state, rests, task } = &*self.driver;
         task.register(cx.waker());
         for _ in 0..MAX_TURNS {
             // Takes in what was prepared before the wake-up.
@@ -82,6 +92,9 @@ impl Turns {
                 state.compare_exchange(RUNNING, WAITING, Ordering::AcqRel, Ordering::Relaxed);
             if quiet.is_ok() {
                 return Poll::Pending;
+            }
+            if rests.swap(false, Ordering::Relaxed) {
+                break;
             }
         }
         cx.waker().wake_by_ref();
@@ -161,6 +174,17 @@ mod tests {
         assert_eq!((turns, f.woken()), (3, 0));
         f.driver.notify();
         assert_eq!(f.woken(), 1);
+    }
+
+    #[test]
+    fn a_driver_that_rests_goes_on_after_the_others() {
+        let f = Fixture::new();
+        let turns = f.poll(|_, _| {
+            f.driver.rest();
+            Poll::Pending
+        });
+        assert_eq!((turns, f.woken()), (1, 1));
+        assert_eq!((f.poll(|_, _| Poll::Pending), f.woken()), (1, 0));
     }
 
     #[test]

@@ -68,7 +68,8 @@ impl Transport for TcpTransport {
             let remote = to_addr(SCHEME, socket.peer_addr()?, to.wire)?;
             let (io, mux) = self.setup.share(socket, to.wire)?;
             let first = io.first_byte();
-            let made = mux.addrs(local, remote).client(io).await;
+            let (reader, writer) = io.into_split();
+            let made = mux.addrs(local, remote).client_split(reader, writer).await;
             made.map_err(|error| blame_tls(error, &first, "the listener", addr))
         };
         self.setup.in_time(addr, connect).await
@@ -98,7 +99,11 @@ impl Upgrade for TcpUpgrade {
         let remote = to_addr(SCHEME, peer, self.wire)?;
         let (io, mux) = self.setup.share(socket, self.wire)?;
         let first = io.first_byte();
-        let made = mux.addrs(self.local.clone(), remote).server(io).await;
+        let (reader, writer) = io.into_split();
+        let made = mux
+            .addrs(self.local.clone(), remote)
+            .server_split(reader, writer)
+            .await;
         made.map_err(|error| blame_tls(error, &first, "the dialer", &self.local))
     }
 }

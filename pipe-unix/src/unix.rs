@@ -114,7 +114,8 @@ impl Transport for UnixTransport {
             // What the listener calls itself may be another name for the same file.
             let remote = to.to_addr().unwrap_or_else(|| addr.clone());
             let (io, mux) = set_up(socket, &self.config, to.wire)?;
-            mux.addrs(local, remote).client(io).await
+            let (reader, writer) = io.into_split();
+            mux.addrs(local, remote).client_split(reader, writer).await
         };
         timeout(limit, connect)
             .await
@@ -164,7 +165,10 @@ impl Acceptor for UnixDoor {
         // What the accept tells lacks abstract names.
         let remote = Place::addr_of(&socket.peer_addr()?, *wire)?;
         let (io, mux) = set_up(socket, config, *wire)?;
-        mux.addrs(local.clone(), remote).server(io).await
+        let (reader, writer) = io.into_split();
+        mux.addrs(local.clone(), remote)
+            .server_split(reader, writer)
+            .await
     }
 }
 
