@@ -56,14 +56,13 @@ pub enum Wire {
     ///
     /// - a reset or stop carries no code (0 is reported), and ends both directions of the stream, once
     ///   this side is done with both;
-    /// - after this side's own shutdown, a reset by the peer reads as a clean end, and a stop is not told:
-    ///   what still comes is thrown away;
-    /// - a close carries no code and no reason: the peer's is reported as a failure, and its streams are
-    ///   reset by this side's;
-    /// - [`ping`](pipe_core::Conn::ping) is [`Unsupported`](ErrorKind::Unsupported), and
-    ///   [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams;
-    /// - a GoAway of the peer ends the connection at once, with the streams that are open;
-    /// - silence is told up to 11 s later than [`Config`] says, as yamux's own pings come seldom.
+    /// - after this side's own shutdown, a stop is not told: what still comes is thrown away;
+    /// - a close carries no code and no reason: the peer's streams are reset by this side's, and the
+    ///   peer's own is told with code 0, or as a failure if it ends the byte stream without a GoAway;
+    /// - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams.
+    ///
+    /// After a GoAway of the peer no more streams can be opened; those that are open go on, and the
+    /// connection closes with the last one.
     Raw,
 }
 

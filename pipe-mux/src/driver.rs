@@ -45,6 +45,8 @@ pub(crate) struct Driver<M> {
     lingering: Vec<Arc<StreamCore>>,
     /// Opens may wait that can be served, and streams to be shown to the peer.
     opens: bool,
+    /// A plain peer takes no more streams, and ends the connection with the last one.
+    leaving: bool,
     clock: Liveness,
     alarm: Pin<Box<Sleep>>,
     /// Runs while opened streams may wait to be shown.
@@ -76,6 +78,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             chores: Chores::default(),
             lingering: Vec::new(),
             opens: false,
+            leaving: false,
             clock,
             alarm,
             patience: None,
@@ -141,6 +144,10 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             }
             for _ in 0..BATCH {
                 match self.muxer.poll_next(cx) {
+                    // Nothing comes behind it but the end of the byte stream.
+                    Poll::Ready(Ok(Some(MuxerEvent::GoAway))) if self.shared.wire == Wire::Pipe => {
+                        return Poll::Ready(self.last_words(cx, None));
+                    }
                     Poll::Ready(Ok(Some(event))) => {
                         self.take(event)?;
                         progress = true;
@@ -151,6 +158,10 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             }
             progress |= self.poll_control_input(cx)?;
             self.poll_clock(cx);
+            if self.leaving && self.shared.inner.lock().streams.is_empty() {
+                self.shared.end(&CloseReason::remote(0, ""));
+                continue;
+            }
             if !progress && !self.shared.has_chores() {
                 if let Poll::Ready(sent) = self.muxer.poll_flush(cx) {
                     sent?;
@@ -247,9 +258,8 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                 Ok(())
             }
             MuxerEvent::GoAway => {
-                if self.shared.wire == Wire::Raw {
-                    self.shared.drain_by_peer();
-                }
+                self.leaving = true;
+                self.shared.drain_by_peer();
                 Ok(())
             }
             MuxerEvent::Room => {
@@ -287,6 +297,9 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     /// all.
     fn last_words(&mut self, cx: &mut Context<'_>, error: Option<Error>) -> Result<()> {
         let heard = self.poll_control_input(cx);
+        if self.leaving && error.is_none() {
+            self.shared.end(&CloseReason::remote(0, ""));
+        }
         if self.shared.status.reason().is_some() {
             return Ok(());
         }

@@ -28,7 +28,7 @@ struct Table {
 }
 
 struct Waiting {
-    answer: oneshot::Sender<()>,
+    answer: oneshot::Sender<Duration>,
     started: Instant,
     _place: OwnedSemaphorePermit,
 }
@@ -63,18 +63,19 @@ impl Pings {
             table.waiting.insert(bytes, waiting);
         }
         send(bytes);
-        answered.await.ok()?;
-        Some(round_trip(started))
+        answered.await.ok()
     }
 
     /// An answer has come.
     pub(crate) fn answer(&self, bytes: &PingBytes) {
         let mut table = self.table.lock();
         if let Some(ping) = table.waiting.remove(bytes) {
-            table.last_round_trip = Some(round_trip(ping.started));
+            // Never none, however coarse the clock.
+            let took = ping.started.elapsed().max(Duration::from_nanos(1));
+            table.last_round_trip = Some(took);
             drop(table);
             // Whoever asked may have given up.
-            let _ = ping.answer.send(());
+            let _ = ping.answer.send(took);
         }
     }
 
@@ -92,11 +93,6 @@ impl Pings {
         };
         drop(waiting);
     }
-}
-
-/// The time since then, which is never none.
-fn round_trip(started: Instant) -> Duration {
-    started.elapsed().max(Duration::from_nanos(1))
 }
 
 /// The bytes of a new ping.

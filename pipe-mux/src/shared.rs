@@ -348,6 +348,9 @@ impl Shared {
             inner.carried.add(stream);
             if inner.streams.is_empty() {
                 self.idle.notify_waiters();
+                if inner.drain_by_peer {
+                    self.wake_driver();
+                }
             }
         }
         work

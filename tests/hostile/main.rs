@@ -232,12 +232,12 @@ async fn case_105_data_behind_the_end_is_an_error() {
             control(&[end]),
         ];
         peer.send(&frames.concat()).await;
-        let mut stream = conn.accept_stream().await.unwrap();
-        let mut bytes = Vec::new();
-        let read = in_time("the read", stream.read_to_end(&mut bytes)).await;
-        // What is behind the end may come up before or after the end is read.
-        assert!(read.is_err() || bytes == b"four", "{bytes:?}");
-        drop(stream);
+        // What is behind the end may come up before the stream is taken, or before the end is read.
+        if let Ok(mut stream) = conn.accept_stream().await {
+            let mut bytes = Vec::new();
+            let read = in_time("the read", stream.read_to_end(&mut bytes)).await;
+            assert!(read.is_err() || bytes == b"four", "{bytes:?}");
+        }
         let error = failure(&conn).await;
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
     }
