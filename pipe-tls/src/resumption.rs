@@ -57,13 +57,16 @@ impl TlsOptions {
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(judge);
         let mut full = self.client_config_with(verifier.clone(), alpn)?;
         let tickets = Arc::new(Tickets::default());
-        let store = Resumption::store(Arc::new(Keep(tickets.clone())));
+        let resumption = |resumes| {
+            let tickets = tickets.clone();
+            let store = Resumption::store(Arc::new(Store { tickets, resumes }));
+            store.tls12_resumption(Tls12Resumption::Disabled)
+        };
         // A session is resumed by the very verifier and key that it was made with, which both have.
         let config = Arc::make_mut(&mut full);
-        config.resumption = store.tls12_resumption(Tls12Resumption::Disabled);
+        config.resumption = resumption(false);
         let mut resuming = config.clone();
-        let store = Resumption::store(tickets.clone());
-        resuming.resumption = store.tls12_resumption(Tls12Resumption::Disabled);
+        resuming.resumption = resumption(true);
         resuming.enable_early_data = true;
         Ok(ClientSessions {
             verifier,
@@ -160,6 +163,11 @@ impl Tickets {
         }
         tickets.push_back(ticket);
     }
+
+    /// The latest.
+    fn take(&self) -> Option<Tls13ClientSessionValue> {
+        self.0.lock().pop_back()
+    }
 }
 
 impl fmt::Debug for Tickets {
@@ -170,35 +178,15 @@ impl fmt::Debug for Tickets {
     }
 }
 
-/// Keeps tickets for others, and gives none: for connections with a full handshake.
+/// Keeps the tickets that a connection is given, and gives it some only if it may resume a session: one with
+/// a full handshake may not. Of TLS 1.3 alone.
 #[derive(Debug)]
-struct Keep(Arc<Tickets>);
-
-impl ClientSessionStore for Tickets {
-    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
-
-    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
-        None
-    }
-
-    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
-
-    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        None
-    }
-
-    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
-
-    fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.put(ticket);
-    }
-
-    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        self.0.lock().pop_back()
-    }
+struct Store {
+    tickets: Arc<Tickets>,
+    resumes: bool,
 }
 
-impl ClientSessionStore for Keep {
+impl ClientSessionStore for Store {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
@@ -214,11 +202,15 @@ impl ClientSessionStore for Keep {
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, ticket: Tls13ClientSessionValue) {
-        self.0.put(ticket);
+        self.tickets.put(ticket);
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        None
+        if self.resumes {
+            self.tickets.take()
+        } else {
+            None
+        }
     }
 }
 
