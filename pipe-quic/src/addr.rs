@@ -41,6 +41,7 @@ pub enum Wire {
 /// What a `quic://` address says.
 #[derive(Debug)]
 pub(crate) struct QuicAddr {
+    given: Addr,
     /// A name or an IP address, without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
@@ -115,6 +116,7 @@ impl QuicAddr {
             }
         };
         Ok(Self {
+            given: addr.clone(),
             host: host
                 .trim_start_matches('[')
                 .trim_end_matches(']')
@@ -145,6 +147,7 @@ impl QuicAddr {
     /// How the ends of a connection like this one are written.
     pub(crate) fn form(&self) -> AddrForm {
         AddrForm {
+            given: self.given.clone(),
             wire: self.wire,
             alpn: self.alpn.clone(),
         }
@@ -154,6 +157,8 @@ impl QuicAddr {
 /// How the addresses of the ends of connections of one address are written.
 #[derive(Clone, Debug)]
 pub(crate) struct AddrForm {
+    /// The address that was dialed or listened on.
+    given: Addr,
     wire: Wire,
     alpn: Option<String>,
 }
@@ -168,8 +173,10 @@ impl AddrForm {
             ip => ip,
         };
         let socket = SocketAddr::new(ip, socket.port());
-        let text = format!("{SCHEME}://{socket}");
-        let mut addr = Addr::parse(&text).expect("a socket's address makes a URL");
+        // A socket's address makes a URL. Did it not, the one that was given would be as near as can be.
+        let Ok(mut addr) = Addr::parse(&format!("{SCHEME}://{socket}")) else {
+            return self.given.clone();
+        };
         if self.wire == Wire::Raw {
             addr = addr.with_param("wire", "raw");
             if let Some(alpn) = &self.alpn {

@@ -9,7 +9,7 @@ use pipe_core::{
 use tokio::sync::watch;
 
 use crate::early::EarlyData;
-use crate::shared::{Half, Shared};
+use crate::shared::Shared;
 use crate::stream::QuicStream;
 
 /// A connection over QUIC.
@@ -79,7 +79,6 @@ impl Conn for QuicConn {
 
     async fn open_stream(&self) -> Result<QuicStream> {
         let shared = self.shared();
-        shared.check_open()?;
         let Some(slot) = shared.slots.acquire().await else {
             shared.check_open()?;
             return Err(Error::new(ErrorKind::Closed, "no more streams"));
@@ -92,29 +91,14 @@ impl Conn for QuicConn {
                 opened = shared.quinn.open_bi() => opened,
             },
         };
-        let (send, recv) = opened.map_err(|error| shared.lost(&error))?;
-        let core = match shared.insert_opened(send.id().into(), slot) {
-            Ok(core) => core,
-            Err(error) => {
-                let mut send = send;
-                if shared.status.reason().is_none() {
-                    let _ = send.reset(0_u32.into());
-                }
-                shared.drop_half(Half::Send(send));
-                shared.drop_half(Half::Recv(recv));
-                return Err(error);
-            }
-        };
-        let mut stream = QuicStream::new(send, recv, &core, &self.0);
-        if shared.wire == crate::Wire::Pipe {
-            stream.announce().await?;
-        }
-        Ok(stream)
+        let pair = opened.map_err(|error| shared.lost(&error))?;
+        let (core, recv) = shared.insert_opened(pair, slot)?;
+        Ok(QuicStream::opened(core, recv, self.0.clone()))
     }
 
     async fn accept_stream(&self) -> Result<QuicStream> {
-        let (send, recv, core) = self.shared().accept().await?;
-        Ok(QuicStream::new(send, recv, &core, &self.0))
+        let (pair, core) = self.shared().accept().await?;
+        Ok(QuicStream::accepted(pair, core, self.0.clone()))
     }
 
     async fn ping(&self) -> Result<Duration> {

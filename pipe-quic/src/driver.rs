@@ -1,3 +1,4 @@
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
@@ -16,11 +17,12 @@ use crate::early::{Early, EarlyData};
 use crate::error::Condition;
 use crate::shared::{Shared, protocol};
 use crate::socket::Socket;
+use crate::stream_core::StreamCore;
 
 /// How long the last words of a connection may take.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// How long the words wait that can.
+/// How long words wait that can, and a stream for being shown to the peer by what is written to it.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// The task of a connection: its control streams, and its clock.
@@ -91,9 +93,12 @@ impl Driver {
             let mut buf = [0; 1024];
             while let Ok(Some(count)) = control.recv.read(&mut buf).await {
                 control.input.extend_from_slice(&buf[..count]);
-                while let Ok(Some(message)) = Message::decode(&mut control.input) {
-                    if matches!(message, Message::Close { .. }) {
-                        return;
+                loop {
+                    match Message::decode(&mut control.input) {
+                        Ok(None) => break,
+                        // Whoever talks nonsense will not listen.
+                        Ok(Some(Message::Close { .. })) | Err(_) => return,
+                        Ok(Some(_)) => {}
                     }
                 }
             }
@@ -121,6 +126,7 @@ impl Driver {
         let mut buf = [0; 1024];
         let mut gathered = pin!(sleep(GATHER));
         let mut gathers = false;
+        let mut unshown = Vec::new();
         loop {
             if !gathers && shared.gathers() {
                 gathers = true;
@@ -154,10 +160,11 @@ impl Driver {
                     }
                 }
                 error = send(&shared) => return Err(broken(&error)),
+                never = show(&shared, &mut unshown) => match never {},
                 () = shared.news.notified() => {}
                 () = gathered.as_mut(), if gathers => {
                     gathers = false;
-                    shared.stop_gathering();
+                    shared.stop_gathering(&mut unshown);
                 }
                 () = wake.as_mut() => {
                     if clock.strike(&shared) {
@@ -189,6 +196,15 @@ async fn send(shared: &Shared) -> quinn::WriteError {
         // The end of the connection is told by others.
         Poll::Ready(quinn::WriteError::ConnectionLost(_)) => Poll::Pending,
         sent => sent,
+    })
+    .await
+}
+
+/// Shows streams to the peer, as long as there are some to show.
+async fn show(shared: &Shared, unshown: &mut Vec<Arc<StreamCore>>) -> Infallible {
+    poll_fn(|cx| {
+        shared.show(unshown, cx);
+        Poll::Pending
     })
     .await
 }

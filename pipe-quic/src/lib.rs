@@ -81,10 +81,13 @@
 //! - Each side opens one stream in one direction, its **control stream**, which lasts as long as the
 //!   connection, and sends HELLO first. Until the peer's HELLO has come, no streams are opened. A
 //!   control stream that ends, and a second stream of this kind, are against the rules.
-//! - Streams of the application are bidirectional. The opener sends the byte 0x01 at once, which makes
-//!   the stream visible; what follows is the application's. Numbers of streams are QUIC's.
+//! - Streams of the application are bidirectional. The opener sends the byte 0x01 first, which makes the
+//!   stream visible; what follows is the application's. The byte goes with what is written first, or by itself
+//!   when the stream is read first or a millisecond has passed. Numbers of streams are QUIC's.
 //! - The end, reset and stop of a direction are QUIC's own (FIN, RESET_STREAM, STOP_SENDING), and their
 //!   codes are the application's 32 bits.
+//! - A peer that does not take what is said over the control stream breaks the rules: 64 KiB are kept for it
+//!   and 64 bytes for each stream that may be open.
 //! - PING, PONG, DONE and CREDIT are as over yamux, except that windows of streams are QUIC's own: CREDIT
 //!   counts for the connection window alone, is sent only by a side whose HELLO has one, and says
 //!   4,294,967,295 when the rest of a direction will not be read.

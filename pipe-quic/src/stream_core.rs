@@ -1,6 +1,13 @@
+use std::mem;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::{Context, Poll};
+
+use futures::FutureExt;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use pipe_core::StreamSlot;
+use quinn::WriteError;
+
+use crate::stream::ANNOUNCEMENT;
 
 /// What a connection knows of a stream. Its bytes go between its halves and quinn.
 #[derive(Debug)]
@@ -8,58 +15,127 @@ pub(crate) struct StreamCore {
     pub(crate) id: u64,
     /// Whether this side opened it.
     pub(crate) ours: bool,
-    pub(crate) state: Mutex<CoreState>,
+    /// How often the connection had ended its streams when this one came.
+    pub(crate) disconnects: u64,
+    /// How many directions this side's application is done with.
+    over: AtomicU8,
+    pub(crate) room: Mutex<Room>,
+    start: Mutex<Start>,
     /// Who waits in a half, to be woken when the connection ends or a disconnect ends the stream.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
 }
 
-#[derive(Debug)]
-pub(crate) struct CoreState {
-    /// This side's application is done with the direction: shut down, reset, stopped or dropped.
-    pub(crate) send_over: bool,
-    /// The same of the other direction: read to its end, reset, stopped or dropped.
-    pub(crate) recv_over: bool,
-    /// The peer's application is done with it. Never told of streams of the peer.
-    pub(crate) peer_done: bool,
-    /// Both directions were found to be over.
-    pub(crate) done: bool,
-    /// Held as long as a stream that this side opened is in use at either side.
-    pub(crate) slot: Option<StreamSlot>,
-    /// What was written and the peer has not read; only where the peer counts its connection window.
+/// A direction of a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// Over when it is shut down, reset, stopped or dropped.
+    Send,
+    /// Over when it is read to its end, reset, stopped or dropped.
+    Recv,
+}
+
+/// What a stream has of the peer's connection window; only where the peer counts that.
+#[derive(Debug, Default)]
+pub(crate) struct Room {
+    /// What was written and the peer has not read.
     pub(crate) used: u32,
     /// The peer needs no more room for this stream: what comes, it throws away.
     pub(crate) free: bool,
 }
 
+/// The sending direction until its half takes it, so that others can show the stream meanwhile.
+#[derive(Debug, Default)]
+enum Start {
+    /// The peer has not seen the stream.
+    Unshown(quinn::SendStream),
+    Shown(quinn::SendStream),
+    #[default]
+    Taken,
+}
+
 impl StreamCore {
-    pub(crate) fn new(id: u64, slot: Option<StreamSlot>) -> Self {
+    /// A stream that this side opened. If it is not `shown` to the peer, somebody will have to.
+    pub(crate) fn opened(id: u64, disconnects: u64, send: quinn::SendStream, shown: bool) -> Self {
+        let start = if shown {
+            Start::Shown(send)
+        } else {
+            Start::Unshown(send)
+        };
+        Self {
+            ours: true,
+            start: Mutex::new(start),
+            ..Self::accepted(id, disconnects)
+        }
+    }
+
+    /// A stream of the peer.
+    pub(crate) fn accepted(id: u64, disconnects: u64) -> Self {
         Self {
             id,
-            ours: slot.is_some(),
-            state: Mutex::new(CoreState {
-                send_over: false,
-                recv_over: false,
-                peer_done: false,
-                done: false,
-                slot,
-                used: 0,
-                free: false,
-            }),
+            ours: false,
+            disconnects,
+            over: AtomicU8::new(0),
+            room: Mutex::default(),
+            start: Mutex::default(),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
         }
     }
-}
 
-impl CoreState {
-    /// Notes that this side is done with directions. Returns whether it is with both.
-    pub(crate) fn note(&mut self, send: bool, recv: bool) -> bool {
-        self.send_over |= send;
-        self.recv_over |= recv;
-        self.send_over && self.recv_over
+    /// Gives the sending direction to its half, and whether the peer has to be shown the stream.
+    pub(crate) fn take(&self) -> Option<(quinn::SendStream, bool)> {
+        match mem::take(&mut *self.start.lock()) {
+            Start::Unshown(send) => Some((send, true)),
+            Start::Shown(send) => Some((send, false)),
+            Start::Taken => None,
+        }
     }
 
+    /// Whether nobody has shown the stream to the peer, or has taken it to do so.
+    pub(crate) fn is_unshown(&self) -> bool {
+        matches!(*self.start.lock(), Start::Unshown(_))
+    }
+
+    /// Shows the stream to the peer, if it is still to be shown. Whoever finds no room is woken when there
+    /// is some.
+    pub(crate) fn poll_show(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let mut start = self.start.lock();
+        let Start::Unshown(send) = &mut *start else {
+            return Poll::Ready(Ok(()));
+        };
+        let written = poll_announce(send, cx);
+        if written.is_ready()
+            && let Start::Unshown(send) = mem::take(&mut *start)
+        {
+            *start = Start::Shown(send);
+        }
+        written
+    }
+
+    /// Notes that this side is done with a direction, once for each. Returns whether it is with both.
+    pub(crate) fn note_over(&self) -> bool {
+        self.over.fetch_add(1, Ordering::AcqRel) == 1
+    }
+
+    /// Wakes whoever waits in a half.
+    pub(crate) fn wake(&self) {
+        self.reader.wake();
+        self.writer.wake();
+    }
+}
+
+/// Sends the opener's first byte.
+pub(crate) fn poll_announce(
+    send: &mut quinn::SendStream,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), WriteError>> {
+    let bufs = &mut [ANNOUNCEMENT];
+    let mut write = std::pin::pin!(send.write_chunks(bufs));
+    write.poll_unpin(cx).map_ok(drop)
+}
+
+impl Room {
     /// The peer has read so many more bytes. Returns how many were counted.
     pub(crate) fn credit(&mut self, bytes: u32) -> u32 {
         let freed = bytes.min(self.used);
@@ -70,6 +146,29 @@ impl CoreState {
     /// What is in use will not be read. Returns how much it was.
     pub(crate) fn free(&mut self) -> u32 {
         self.free = true;
-        std::mem::take(&mut self.used)
+        mem::take(&mut self.used)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_over_with_its_second_direction() {
+        let core = StreamCore::accepted(0, 0);
+        assert!(!core.note_over());
+        assert!(core.note_over());
+    }
+
+    #[test]
+    fn credit_frees_no_more_than_is_used() {
+        let mut room = Room {
+            used: 10,
+            ..Room::default()
+        };
+        assert_eq!((room.credit(4), room.credit(u32::MAX)), (4, 6));
+        room.used = 3;
+        assert_eq!((room.free(), room.free()), (3, 0));
     }
 }

@@ -33,13 +33,26 @@ struct Client {
 
 impl Client {
     fn of(listener: &QuicListener) -> Self {
+        Self::with(listener, quinn::TransportConfig::default())
+    }
+
+    /// One that lets the listener send so many bytes over each stream, and no more.
+    fn that_takes(listener: &QuicListener, bytes: usize) -> Self {
+        let mut transport = quinn::TransportConfig::default();
+        transport.stream_receive_window(u32::try_from(bytes).unwrap().into());
+        Self::with(listener, transport)
+    }
+
+    fn with(listener: &QuicListener, transport: quinn::TransportConfig) -> Self {
         let pin = listener.local_addr().param("cert-sha256").unwrap();
         let tls = TlsOptions::new()
             .client_config(Some(pin.parse().unwrap()), &[b"pipe/1"])
             .unwrap();
         let tls = QuicClientConfig::try_from(tls).unwrap();
+        let mut config = quinn::ClientConfig::new(Arc::new(tls));
+        config.transport_config(Arc::new(transport));
         let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into()).unwrap();
-        endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(tls)));
+        endpoint.set_default_client_config(config);
         Self {
             endpoint,
             to: socket_of(listener),
@@ -362,6 +375,58 @@ async fn pings_whose_answers_are_not_taken_end_the_connection() {
     let error = failure(&accepted).await;
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(error.to_string().contains("a flood of pings"), "{error}");
+    soon(echo(&here, &there)).await.unwrap();
+}
+
+#[tokio::test]
+async fn words_about_streams_that_are_not_taken_end_the_connection() {
+    let transport = with(Config::default().with_max_streams(16));
+    let listener = listen(&transport).await;
+    let (here, there) = expect_service(&transport, &listener, &listener.local_addr()).await;
+    // Room for a hello, and nothing after it.
+    let client = Client::that_takes(&listener, encode(&HELLO).len());
+    let (peer, accepted) = client.greet(&listener).await;
+    let open = async {
+        while let Ok((mut send, _recv)) = peer.conn.open_bi().await {
+            if send.write_all(&[0x01]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let accept = async { while accepted.accept_stream().await.is_ok() {} };
+    soon(async { tokio::join!(open, accept) }).await;
+    let error = failure(&accepted).await;
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(
+        error
+            .to_string()
+            .contains("does not read its control stream"),
+        "{error}"
+    );
+    assert_eq!(code_at_peer(&peer.conn).await, PROTOCOL);
+    soon(echo(&here, &there)).await.unwrap();
+}
+
+#[tokio::test]
+async fn nonsense_in_answer_to_a_close_is_not_collected() {
+    let (transport, listener) = strict().await;
+    let (here, there) = expect_service(&transport, &listener, &listener.local_addr()).await;
+    // The close does not get through.
+    let client = Client::that_takes(&listener, encode(&HELLO).len());
+    let (mut peer, accepted) = client.greet(&listener).await;
+    accepted.close(7, "enough");
+    let flood = async {
+        let nonsense = [0xff; 16 * 1024];
+        let mut written = 0;
+        while let Ok(count) = peer.send.write(&nonsense).await {
+            written += count;
+        }
+        written
+    };
+    // The stream's window, and a little more that is looked at before the end is heard of.
+    let written = soon(flood).await;
+    assert!(written < 1 << 20, "{written} bytes were taken in");
+    assert_eq!(code_at_peer(&peer.conn).await, 7);
     soon(echo(&here, &there)).await.unwrap();
 }
 

@@ -39,7 +39,7 @@ impl Shared {
         if std::mem::replace(&mut inner.drain_by_peer, true) {
             return Err(protocol("a second drain"));
         }
-        if inner.ours == 0 {
+        if inner.table.ours() == 0 {
             inner.tell_drained();
         }
         drop(inner);
@@ -64,14 +64,12 @@ impl Shared {
         Ok(())
     }
 
-    /// A direction was shut down: a drain waits until its bytes are at the peer.
+    /// A direction was shut down: a drain waits until its bytes are at the peer. Where the wire is not raw,
+    /// the peer says what it has read.
     pub(crate) fn await_delivery(
         self: &Arc<Self>,
         delivered: impl Future<Output = Result<Option<VarInt>, StoppedError>> + Send + 'static,
     ) {
-        if self.wire == Wire::Pipe {
-            return;
-        }
         self.unacknowledged.fetch_add(1, Ordering::Relaxed);
         let shared = self.clone();
         tokio::spawn(async move {
@@ -86,7 +84,10 @@ impl Shared {
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner.lock();
         let acknowledged = self.unacknowledged.load(Ordering::Acquire) == 0;
-        inner.drained_by_peer && inner.ours == 0 && inner.in_use == 0 && acknowledged
+        inner.drained_by_peer
+            && inner.table.ours() == 0
+            && inner.table.in_use() == 0
+            && acknowledged
     }
 }
 

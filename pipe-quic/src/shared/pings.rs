@@ -16,10 +16,6 @@ pub(super) const MAX_PINGS: usize = 64;
 /// How many pings of its own the connection may have under way.
 const MAX_ASKED: usize = 128;
 
-/// How much output may wait while the peer goes on asking for answers, in bytes. Beyond it, the peer
-/// is flooding.
-const MAX_OUTPUT: usize = 64 * 1024;
-
 /// A ping that somebody waits for.
 pub(super) struct Ping {
     answer: oneshot::Sender<()>,
@@ -94,7 +90,7 @@ impl Shared {
     /// [`Protocol`](ErrorKind::Protocol) if it takes no answers.
     pub(crate) fn answer(&self, bytes: [u8; PING_LEN]) -> Result<()> {
         let mut inner = self.inner.lock();
-        if inner.output.len() > MAX_OUTPUT {
+        if inner.output.is_flooded(self.config.max_streams) {
             return Err(protocol("a flood of pings"));
         }
         inner.say(&Message::Pong(bytes));

@@ -2,8 +2,6 @@
 
 use std::task::Context;
 
-use pipe_core::wire::Message;
-
 use super::Shared;
 use crate::stream_core::StreamCore;
 
@@ -11,52 +9,61 @@ impl Shared {
     /// The peer has read of a stream.
     pub(crate) fn credit(&self, id: u64, bytes: u32) {
         let mut inner = self.inner.lock();
-        let Some(core) = inner.streams.get(&id).cloned() else {
+        let Some(core) = inner.table.get(id) else {
             return;
         };
-        let mut state = core.state.lock();
+        let mut room = core.room.lock();
         let freed = if bytes == u32::MAX {
-            state.free()
+            room.free()
         } else {
-            state.credit(bytes)
+            room.credit(bytes)
         };
-        drop(state);
-        self.settle(&mut inner, &core);
+        drop(room);
+        let settled = self.settle(&mut inner, id);
         drop(inner);
+        self.let_go(settled);
         self.give(freed);
     }
 
     /// Takes room for up to `want` bytes of a stream at the peer.
     pub(crate) fn take_room(&self, core: &StreamCore, want: usize, cx: &Context<'_>) -> usize {
-        match self.peer_window.get() {
-            Some(Some(window)) if !core.state.lock().free => window.take(want, cx),
+        match &self.peer_window {
+            Some(window) if !core.room.lock().free => window.take(want, cx),
             _ => want,
         }
     }
 
     /// Notes how many of the bytes that there was room for were written.
-    pub(crate) fn used_room(&self, core: &StreamCore, room: usize, written: usize) {
-        if let Some(Some(window)) = self.peer_window.get() {
-            let mut state = core.state.lock();
-            if state.free {
+    pub(crate) fn used_room(&self, core: &StreamCore, taken: usize, written: usize) {
+        if let Some(window) = &self.peer_window {
+            let mut room = core.room.lock();
+            if room.free {
                 return;
             }
-            state.used += written as u32;
-            drop(state);
-            window.give((room - written) as u32);
+            room.used += written as u32;
+            drop(room);
+            window.give((taken - written) as u32);
         }
     }
 
     /// What was written to a stream will not be read.
     pub(crate) fn free_room(&self, core: &StreamCore) {
-        if let Some(Some(_)) = self.peer_window.get() {
-            let unread = core.state.lock().free();
+        if self.peer_window.is_some() {
+            let unread = core.room.lock().free();
             self.give(unread);
         }
     }
 
-    pub(super) fn give(&self, bytes: u32) {
-        if let Some(Some(window)) = self.peer_window.get() {
+    /// Whether the peer still has to say what it has read of a stream.
+    pub(super) fn awaits_credit(&self, core: &StreamCore) -> bool {
+        self.peer_window.is_some() && {
+            let room = core.room.lock();
+            room.used > 0 && !room.free
+        }
+    }
+
+    fn give(&self, bytes: u32) {
+        if let Some(window) = &self.peer_window {
             window.give(bytes);
         }
     }
@@ -64,12 +71,8 @@ impl Shared {
     /// Tells the peer that so much of its direction of a stream was read.
     pub(crate) fn has_read(&self, core: &StreamCore, bytes: usize) {
         if self.tight && bytes > 0 {
-            let message = Message::Credit {
-                stream: core.id,
-                bytes: bytes as u32,
-            };
             let mut inner = self.inner.lock();
-            inner.say(&message);
+            inner.output.credit(core.id, bytes as u32);
             self.send(inner);
         }
     }

@@ -7,8 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use futures::task::AtomicWaker;
-use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
+use pipe_core::{Error, RecvStream, SendStream, Stream};
 use quinn::ConnectionError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -22,6 +23,9 @@ use crate::stream_core::StreamCore;
 /// The first byte of each stream of the application, from its opener: it makes the stream visible.
 pub(crate) const PREAMBLE: u8 = 0x01;
 
+/// The same, for a stream that is shown without anything else. It takes no memory.
+pub(crate) const ANNOUNCEMENT: Bytes = Bytes::from_static(&[PREAMBLE]);
+
 /// A stream of a [`QuicConn`](crate::QuicConn).
 pub struct QuicStream {
     // Dropped in this order: the peer hears of the reset before the stop.
@@ -30,34 +34,37 @@ pub struct QuicStream {
 }
 
 /// What both halves have.
+#[derive(Clone)]
 struct End {
     core: Arc<StreamCore>,
     handle: Arc<Handle>,
-    /// How often the connection had ended its streams when this one came.
-    disconnects: Option<u64>,
 }
 
 impl QuicStream {
-    pub(crate) fn new(
-        send: quinn::SendStream,
+    /// One that this side opened: its core has the sending direction.
+    pub(crate) fn opened(
+        core: Arc<StreamCore>,
         recv: quinn::RecvStream,
-        core: &Arc<StreamCore>,
-        handle: &Arc<Handle>,
+        handle: Arc<Handle>,
     ) -> Self {
-        let end = || End {
-            core: core.clone(),
-            handle: handle.clone(),
-            disconnects: handle.0.disconnects(),
-        };
+        let end = End { core, handle };
         Self {
-            send: QuicSendStream::new(send, end()),
-            recv: QuicRecvStream::new(recv, end()),
+            send: QuicSendStream::new(None, end.clone()),
+            recv: QuicRecvStream::new(recv, end),
         }
     }
 
-    /// Shows the stream to the peer.
-    pub(crate) async fn announce(&mut self) -> Result<()> {
-        self.send.announce().await
+    /// One of the peer.
+    pub(crate) fn accepted(
+        (send, recv): (quinn::SendStream, quinn::RecvStream),
+        core: Arc<StreamCore>,
+        handle: Arc<Handle>,
+    ) -> Self {
+        let end = End { core, handle };
+        Self {
+            send: QuicSendStream::new(Some(send), end.clone()),
+            recv: QuicRecvStream::new(recv, end),
+        }
     }
 }
 
@@ -68,7 +75,7 @@ impl End {
 
     /// Whether a disconnect has ended the streams of the connection since this one came.
     fn is_disconnected(&self) -> bool {
-        self.disconnects.is_some() && self.disconnects != self.shared().disconnects()
+        self.core.disconnects != self.shared().disconnects()
     }
 
     /// Wakes the task when the connection ends, or ends its streams. Returns whether that has happened.

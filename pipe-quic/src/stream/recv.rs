@@ -2,10 +2,10 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use pipe_core::{CloseReason, Error, ErrorKind, RecvState, RecvStream, Result};
-use quinn::{ReadError, VarInt};
+use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -13,6 +13,7 @@ use super::{End, PREAMBLE};
 use crate::addr::Wire;
 use crate::error::{Condition, code_of};
 use crate::shared::{Half, protocol};
+use crate::stream_core::Direction;
 
 /// How much is read at once together with the opener's first byte, in bytes. The rest of it is copied once
 /// more, which costs less than a read of its own.
@@ -25,6 +26,8 @@ pub struct QuicRecvStream {
     state: RecvState,
     /// The opener's first byte has not come yet.
     awaits_preamble: bool,
+    /// The opener is this side, and may not have shown the stream to the peer.
+    may_be_unshown: bool,
     end: End,
 }
 
@@ -34,6 +37,7 @@ impl QuicRecvStream {
             quinn: Some(quinn),
             state: RecvState::Open,
             awaits_preamble: !end.core.ours && end.shared().wire == Wire::Pipe,
+            may_be_unshown: end.core.ours,
             end,
         }
     }
@@ -45,7 +49,7 @@ impl QuicRecvStream {
     /// Leaves the open state, and notes that the application is done with the direction.
     fn finish_as(&mut self, state: RecvState) {
         self.state = state;
-        self.end.shared().over(&self.end.core, false, true);
+        self.end.shared().over(&self.end.core, Direction::Recv);
     }
 
     /// Gives an open direction up.
@@ -104,12 +108,33 @@ impl QuicRecvStream {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
             Poll::Pending => match self.end.conn_error() {
-                None => Poll::Pending,
+                None => {
+                    self.show();
+                    Poll::Pending
+                }
                 Some(error) => {
                     self.state = RecvState::ConnEnded;
                     Poll::Ready(Err(error))
                 }
             },
+        }
+    }
+
+    /// Shows the stream to the peer, who may have to speak first.
+    fn show(&mut self) {
+        if !std::mem::take(&mut self.may_be_unshown) {
+            return;
+        }
+        let shown = self
+            .end
+            .core
+            .poll_show(&mut Context::from_waker(Waker::noop()));
+        match shown {
+            // The driver waits for room: from now on not in vain.
+            Poll::Pending => self.end.shared().news.notify_one(),
+            Poll::Ready(Err(WriteError::ZeroRttRejected)) => drop(self.end.shared().refuse_early()),
+            // Any other error is told by whoever writes.
+            Poll::Ready(_) => {}
         }
     }
 
@@ -177,7 +202,8 @@ impl AsyncRead for QuicRecvStream {
         } else {
             let shared = this.end.shared();
             shared
-                .bytes_received
+                .bytes
+                .received
                 .fetch_add(count as u64, Ordering::Relaxed);
             shared.has_read(&this.end.core, count);
         }

@@ -11,47 +11,55 @@ use tokio::io::AsyncWrite;
 use tokio::task::coop::poll_proceed;
 
 use super::{End, PREAMBLE};
+use crate::addr::Wire;
 use crate::error::code_of;
 use crate::shared::Half;
+use crate::stream_core::{Direction, poll_announce};
 
 /// The sending direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicSendStream {
-    /// There until the half is dropped.
+    /// There until the half is dropped. While it is not in use, the core has that of a stream that this
+    /// side opened.
     quinn: Option<quinn::SendStream>,
+    /// The peer has to be shown the stream.
+    is_unshown: bool,
     state: SendState,
     /// Waits for the peer's stop while there is no room in its connection window.
     until_stopped: Option<UntilStopped>,
     end: End,
 }
 
-/// The opener's first byte, which takes no memory.
-const ANNOUNCEMENT: Bytes = Bytes::from_static(&[PREAMBLE]);
+/// How much of the first write goes together with the opener's first byte, in bytes.
+const FIRST_WRITE: usize = 16 * 1024;
 
 type UntilStopped =
     Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
 impl QuicSendStream {
-    pub(super) fn new(quinn: quinn::SendStream, end: End) -> Self {
+    /// Without a direction of quinn, the core has it.
+    pub(super) fn new(quinn: Option<quinn::SendStream>, end: End) -> Self {
         Self {
-            quinn: Some(quinn),
+            quinn,
+            is_unshown: false,
             state: SendState::Open,
             until_stopped: None,
             end,
         }
     }
 
-    /// Shows the stream to the peer.
-    pub(super) async fn announce(&mut self) -> Result<()> {
-        let written = self.quinn().write_chunks(&mut [ANNOUNCEMENT]).await;
-        match written.map_err(|error| self.write_failed(error)) {
-            // A stream of a higher number shows this one as well, and the peer may be done with it.
-            Err(error) if error.kind() != ErrorKind::Stopped => Err(error),
-            _ => Ok(()),
-        }
+    fn quinn(&mut self) -> &mut quinn::SendStream {
+        self.take_up();
+        self.quinn.as_mut().expect("a half that is in use")
     }
 
-    fn quinn(&mut self) -> &mut quinn::SendStream {
-        self.quinn.as_mut().expect("a half that is in use")
+    /// Takes the direction from the core, if it is there.
+    fn take_up(&mut self) {
+        if self.quinn.is_none()
+            && let Some((quinn, is_unshown)) = self.end.core.take()
+        {
+            self.quinn = Some(quinn);
+            self.is_unshown = is_unshown;
+        }
     }
 
     /// Leaves the open state, and notes that the application is done with the direction.
@@ -60,7 +68,7 @@ impl QuicSendStream {
         if state != SendState::Shut {
             self.end.shared().free_room(&self.end.core);
         }
-        self.end.shared().over(&self.end.core, true, false);
+        self.end.shared().over(&self.end.core, Direction::Send);
     }
 
     /// Abandons an open direction.
@@ -105,7 +113,7 @@ impl QuicSendStream {
             return Poll::Ready(Err(error));
         }
         self.until_stopped = None;
-        let written = Pin::new(self.quinn()).poll_write(cx, &buf[..room]);
+        let written = self.poll_write_quinn(cx, &buf[..room]);
         let count = match written {
             Poll::Ready(Ok(count)) => count,
             _ => 0,
@@ -116,8 +124,41 @@ impl QuicSendStream {
             Ok(count) => count,
             Err(error) => return Poll::Ready(Err(self.write_failed(error))),
         };
-        shared.bytes_sent.fetch_add(count as u64, Ordering::Relaxed);
+        shared.bytes.sent.fetch_add(count as u64, Ordering::Relaxed);
         Poll::Ready(Ok(count))
+    }
+
+    /// Writes, and shows the stream to the peer with the first bytes.
+    fn poll_write_quinn(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::result::Result<usize, WriteError>> {
+        self.take_up();
+        if self.is_unshown {
+            let first = &buf[..buf.len().min(FIRST_WRITE)];
+            let mut bytes = Vec::with_capacity(1 + first.len());
+            bytes.push(PREAMBLE);
+            bytes.extend_from_slice(first);
+            let bufs = &mut [Bytes::from(bytes)];
+            let written = ready!(pin!(self.quinn().write_chunks(bufs)).poll(cx))?;
+            self.is_unshown = false;
+            if written.bytes > 1 {
+                return Poll::Ready(Ok(written.bytes - 1));
+            }
+        }
+        Pin::new(self.quinn()).poll_write(cx, buf)
+    }
+
+    /// Shows the stream to the peer, if nobody has.
+    fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.take_up();
+        if self.is_unshown {
+            let shown = ready!(poll_announce(self.quinn(), cx));
+            self.is_unshown = false;
+            shown.map_err(|error| self.write_failed(error))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Waits until the direction is of no use any more. Returns the error of a write.
@@ -193,7 +234,7 @@ impl AsyncWrite for QuicSendStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.check_disconnect();
         if let Some(error) = this.state.shutdown_error(this.end.conn_error()) {
@@ -204,10 +245,22 @@ impl AsyncWrite for QuicSendStream {
                 this.state = SendState::ConnEnded;
                 return Poll::Ready(Err(error.into()));
             }
+            let shown = this.poll_show(cx);
+            if shown.is_pending() && this.end.watch(&this.end.core.writer, cx) {
+                // It has ended meanwhile.
+                cx.waker().wake_by_ref();
+            }
+            ready!(shown).or_else(ignore_stop)?;
+            if this.state != SendState::Open {
+                // The peer wants no more, and there is no more.
+                return Poll::Ready(Ok(()));
+            }
             // An error means that the stream is over: the peer has stopped it.
             let _ = this.quinn().finish();
-            let delivered = this.quinn().stopped();
-            this.end.handle.0.await_delivery(delivered);
+            if this.end.shared().wire == Wire::Raw {
+                let delivered = this.quinn().stopped();
+                this.end.handle.0.await_delivery(delivered);
+            }
             this.finish_as(SendState::Shut);
         }
         Poll::Ready(Ok(()))
@@ -228,6 +281,10 @@ impl SendStream for QuicSendStream {
         poll_fn(|cx| {
             self.end.core.writer.register(cx.waker());
             self.check_disconnect();
+            if self.state == SendState::Open && self.end.conn_error().is_none() {
+                // The peer cannot stop what it has not seen.
+                ready!(self.poll_show(cx)).or_else(ignore_stop)?;
+            }
             match self.state {
                 SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
                 SendState::Open | SendState::Shut => {
@@ -257,8 +314,17 @@ impl SendStream for QuicSendStream {
 impl Drop for QuicSendStream {
     fn drop(&mut self) {
         SendStream::reset(self, 0);
+        self.take_up();
         if let Some(half) = self.quinn.take() {
             self.end.shared().drop_half(Half::Send(half));
         }
+    }
+}
+
+/// Lets a stop by the peer be: who asks for it is told of it in another way.
+fn ignore_stop(error: Error) -> Result<()> {
+    match error.kind() {
+        ErrorKind::Stopped => Ok(()),
+        _ => Err(error),
     }
 }

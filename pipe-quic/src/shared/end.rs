@@ -1,0 +1,140 @@
+//! The end of a connection, and disconnects, which can be the end of its streams.
+
+use std::sync::atomic::Ordering;
+
+use pipe_core::wire::Message;
+use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect};
+use quinn::{ConnectionError, VarInt};
+
+use super::Shared;
+use crate::addr::Wire;
+use crate::error::{Condition, reason_of};
+
+/// A direction of a stream of quinn.
+pub(crate) enum Half {
+    Send(#[expect(dead_code, reason = "it is kept for its drop")] quinn::SendStream),
+    Recv(#[expect(dead_code, reason = "it is kept for its drop")] quinn::RecvStream),
+}
+
+impl Shared {
+    /// Closes the connection from this side.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        self.end(&CloseReason::local(code, reason), None);
+    }
+
+    /// The connection of quinn is over. Returns the error of whoever noticed.
+    pub(crate) fn lost(&self, error: &ConnectionError) -> Error {
+        self.end(&reason_of(error), None);
+        self.error()
+    }
+
+    /// The error of every operation after the end.
+    pub(crate) fn error(&self) -> Error {
+        let unknown = || Error::new(ErrorKind::Failed, "the connection is over");
+        self.status.error().unwrap_or_else(unknown)
+    }
+
+    /// This side gives the connection up, and tells the peer why.
+    pub(crate) fn fail(&self, condition: Condition, error: Error) {
+        self.end(&CloseReason::Failed(error), Some(condition));
+    }
+
+    /// Ends the connection, unless it has ended: all that waits wakes up.
+    fn end(&self, reason: &CloseReason, condition: Option<Condition>) {
+        let mut inner = self.inner.lock();
+        if !self.status.end(reason.clone()) {
+            return;
+        }
+        inner.ended_idle = inner.table.in_use() == 0;
+        let pings = std::mem::take(&mut inner.pings);
+        let streams = inner.table.cores();
+        if let CloseReason::Local { code, reason } = reason
+            && self.wire == Wire::Pipe
+        {
+            // The driver closes the connection of quinn when the peer has it.
+            inner.say(&Message::Close {
+                code: *code,
+                reason: reason.as_ref().to_owned(),
+            });
+        }
+        drop(inner);
+        match (reason, condition) {
+            (CloseReason::Local { .. }, _) if self.wire == Wire::Raw => self.close_quinn(),
+            (CloseReason::Failed(error), Some(condition)) => {
+                let why = CloseReason::local(0, &error.to_string());
+                let text = match &why {
+                    CloseReason::Local { reason, .. } => reason.as_bytes(),
+                    _ => b"",
+                };
+                self.quinn.close(condition.code(), text);
+            }
+            _ => {}
+        }
+        self.slots.close();
+        self.ping_places.close();
+        drop(pings);
+        for core in streams {
+            core.wake();
+        }
+        self.end_arrivals();
+        self.idle.notify_waiters();
+        self.news.notify_one();
+    }
+
+    /// The peer has closed the connection.
+    pub(crate) fn closed_by_peer(&self, code: u32, reason: &str) {
+        self.end(&CloseReason::remote(code, reason), None);
+    }
+
+    /// Closes the connection of quinn with the reason of the end, if that is this side's.
+    pub(crate) fn close_quinn(&self) {
+        if self.quinn.close_reason().is_some() {
+            return;
+        }
+        match self.status.reason() {
+            Some(CloseReason::Local { code, reason }) => {
+                self.quinn.close(VarInt::from_u32(*code), reason.as_bytes());
+            }
+            _ => self.quinn.close(VarInt::from_u32(0), b""),
+        }
+    }
+
+    /// Lets the halves go that were dropped after the close.
+    pub(crate) fn bury(&self) {
+        let late = self.late.lock().take();
+        drop(late);
+    }
+
+    /// Drops a half; after this side's close, when the peer has heard of that.
+    pub(crate) fn drop_half(&self, half: Half) {
+        if self.status.reason().is_none() {
+            return;
+        }
+        let mut late = self.late.lock();
+        if let Some(late) = &mut *late {
+            late.push(half);
+        }
+    }
+
+    /// The peer is silent.
+    pub(crate) fn disconnect(&self) {
+        if !self.status.set_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
+            return;
+        }
+        self.disconnects.fetch_add(1, Ordering::Relaxed);
+        let streams = self.inner.lock().table.cores();
+        for core in streams {
+            core.wake();
+        }
+    }
+
+    /// How often streams were ended by a disconnect.
+    pub(crate) fn disconnects(&self) -> u64 {
+        self.disconnects.load(Ordering::Relaxed)
+    }
+
+    /// Whether no stream was cut short by the end of the connection.
+    pub(crate) fn ended_idle(&self) -> bool {
+        self.inner.lock().ended_idle
+    }
+}

@@ -1,0 +1,240 @@
+//! The streams that are in use, and what follows from their ends.
+
+use std::sync::Arc;
+
+use pipe_core::wire::Message;
+use pipe_core::{Result, StreamSlot};
+use rustc_hash::FxHashMap;
+
+use super::{Half, Inner, Shared, StreamPair};
+use crate::addr::Wire;
+use crate::stream_core::{Direction, StreamCore};
+
+/// Streams that this side opened and that are in use at either side, and accepted ones that are in use
+/// here.
+#[derive(Default)]
+pub(super) struct Table {
+    entries: FxHashMap<u64, Entry>,
+    /// How many of them this side opened.
+    ours: usize,
+    /// How many of them this side's application is not done with.
+    in_use: usize,
+    /// How many streams there were of each side.
+    opened: u64,
+    accepted: u64,
+}
+
+pub(super) struct Entry {
+    core: Arc<StreamCore>,
+    /// Held as long as a stream that this side opened is in use at either side.
+    _slot: Option<StreamSlot>,
+    /// This side's application is done with both directions.
+    done: bool,
+    /// The peer's application is. Never told of streams of the peer.
+    peer_done: bool,
+}
+
+impl Table {
+    /// How many streams there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many of them this side opened.
+    pub(super) fn ours(&self) -> usize {
+        self.ours
+    }
+
+    /// How many of them this side's application is not done with.
+    pub(super) fn in_use(&self) -> usize {
+        self.in_use
+    }
+
+    /// How many streams this side has opened altogether, and the peer.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        (self.opened, self.accepted)
+    }
+
+    pub(super) fn get(&self, id: u64) -> Option<&Arc<StreamCore>> {
+        self.entries.get(&id).map(|entry| &entry.core)
+    }
+
+    pub(super) fn cores(&self) -> Vec<Arc<StreamCore>> {
+        self.entries
+            .values()
+            .map(|entry| entry.core.clone())
+            .collect()
+    }
+
+    /// Takes a stream in. One that this side opened has a slot.
+    fn insert(&mut self, core: Arc<StreamCore>, slot: Option<StreamSlot>) {
+        if core.ours {
+            self.ours += 1;
+            self.opened += 1;
+        } else {
+            self.accepted += 1;
+        }
+        self.in_use += 1;
+        let entry = Entry {
+            _slot: slot,
+            done: false,
+            peer_done: false,
+            core,
+        };
+        self.entries.insert(entry.core.id, entry);
+    }
+}
+
+impl Shared {
+    /// `Ok` if this side may open streams.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        self.status.check()?;
+        self.inner.lock().check_open()
+    }
+
+    /// Takes in a stream that this side has opened.
+    ///
+    /// # Errors
+    ///
+    /// As in [`check_open`](Self::check_open): the peer hears of no stream.
+    pub(crate) fn insert_opened(
+        &self,
+        (mut send, recv): StreamPair,
+        slot: StreamSlot,
+    ) -> Result<(Arc<StreamCore>, quinn::RecvStream)> {
+        let id = send.id().into();
+        let mut inner = self.inner.lock();
+        if let Err(error) = self.status.check().and_then(|()| inner.check_open()) {
+            drop(inner);
+            if self.status.reason().is_none() {
+                // An error means that it is over at QUIC.
+                let _ = send.reset(0_u32.into());
+            }
+            self.drop_half(Half::Send(send));
+            self.drop_half(Half::Recv(recv));
+            return Err(error);
+        }
+        let core = StreamCore::opened(id, self.disconnects(), send, self.wire == Wire::Raw);
+        let core = Arc::new(core);
+        inner.table.insert(core.clone(), Some(slot));
+        let news = self.wire == Wire::Pipe && inner.unshown.add(id);
+        drop(inner);
+        if news {
+            self.news.notify_one();
+        }
+        Ok((core, recv))
+    }
+
+    /// Takes in a stream of the peer.
+    ///
+    /// # Errors
+    ///
+    /// The one that the connection has ended with.
+    pub(super) fn insert_accepted(
+        &self,
+        (send, recv): StreamPair,
+    ) -> Result<(StreamPair, Arc<StreamCore>)> {
+        let core = Arc::new(StreamCore::accepted(send.id().into(), self.disconnects()));
+        let mut inner = self.inner.lock();
+        if let Some(error) = self.status.error() {
+            drop(inner);
+            self.drop_half(Half::Send(send));
+            self.drop_half(Half::Recv(recv));
+            return Err(error);
+        }
+        inner.table.insert(core.clone(), None);
+        drop(inner);
+        Ok(((send, recv), core))
+    }
+
+    /// Notes that this side is done with a direction of a stream, and what follows from it. To be called
+    /// once for each direction.
+    pub(crate) fn over(&self, core: &StreamCore, direction: Direction) {
+        let is_last = core.note_over();
+        let frees = self.tight && direction == Direction::Recv;
+        if !is_last && !frees {
+            return;
+        }
+        let mut inner = self.inner.lock();
+        if frees {
+            // Whatever was not read needs no more room.
+            inner.output.credit(core.id, u32::MAX);
+        }
+        let settled = if is_last {
+            self.done(&mut inner, core)
+        } else {
+            None
+        };
+        self.send(inner);
+        self.let_go(settled);
+    }
+
+    /// This side's application is done with a stream.
+    fn done(&self, inner: &mut Inner, core: &StreamCore) -> Option<Entry> {
+        inner.table.in_use -= 1;
+        if inner.drain_announced {
+            self.idle.notify_waiters();
+        }
+        if !core.ours && self.wire == Wire::Pipe {
+            // It gives the peer room for another stream, of which it has plenty.
+            let done = Message::Done { stream: core.id };
+            let limit = if inner.drain_by_peer {
+                1
+            } else {
+                self.config.max_streams / 4
+            };
+            inner.output.gather(&done, limit);
+        }
+        if let Some(entry) = inner.table.entries.get_mut(&core.id) {
+            entry.done = true;
+        }
+        self.settle(inner, core.id)
+    }
+
+    /// The peer's application is done with a stream that this side opened.
+    pub(crate) fn peer_done(&self, id: u64) {
+        let mut inner = self.inner.lock();
+        if let Some(entry) = inner.table.entries.get_mut(&id) {
+            entry.peer_done = true;
+            // Called by the driver, who looks for output anyway.
+            let settled = self.settle(&mut inner, id);
+            drop(inner);
+            self.let_go(settled);
+        }
+    }
+
+    /// Forgets a stream that is not needed any more, and returns it for [`let_go`](Self::let_go).
+    pub(super) fn settle(&self, inner: &mut Inner, id: u64) -> Option<Entry> {
+        let entry = inner.table.entries.get(&id)?;
+        if !entry.done {
+            return None;
+        }
+        let core = &entry.core;
+        if core.ours {
+            if !entry.peer_done && self.wire == Wire::Pipe {
+                return None;
+            }
+        } else if self.awaits_credit(core) {
+            return None;
+        }
+        let entry = inner.table.entries.remove(&id)?;
+        if entry.core.ours {
+            inner.table.ours -= 1;
+            if inner.table.ours == 0 {
+                inner.tell_drained();
+            }
+        }
+        if inner.drain_announced {
+            self.idle.notify_waiters();
+        }
+        Some(entry)
+    }
+
+    /// Gives back what a forgotten stream has held. Wakes others, so that no lock may be held.
+    pub(super) fn let_go(&self, settled: Option<Entry>) {
+        if let Some(entry) = settled {
+            self.free_room(&entry.core);
+            drop(entry);
+        }
+    }
+}
