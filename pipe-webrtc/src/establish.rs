@@ -97,7 +97,7 @@ impl Plan {
         let (ready, made) = oneshot::channel();
         let driver = Driver::new(NewDriver {
             shared: shared.clone(),
-            peer,
+            peer: peer.clone(),
             fixed,
             events,
             negotiation: tokio::spawn(negotiation.run()),
@@ -105,7 +105,8 @@ impl Plan {
             gather_timeout: self.settings.gather_timeout,
             relay_only: self.settings.relay_only,
         });
-        tokio::spawn(driver.run());
+        peer.run_beside(driver.run());
+        drop(peer);
         match made.await {
             Ok(Ok(())) => Ok(conn),
             Ok(Err(error)) => Err(error),

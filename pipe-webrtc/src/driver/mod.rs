@@ -62,7 +62,8 @@ pub(crate) struct Driver {
     ready: Option<oneshot::Sender<Result<()>>>,
     channels: SelectAll<BoxStream<'static, (Kind, Channel, ChannelEvent)>>,
     opened: mpsc::UnboundedReceiver<Channel>,
-    outbound: Option<JoinHandle<Outbound>>,
+    /// What sends, when it has stopped.
+    outbound: Option<oneshot::Receiver<Outbound>>,
     /// How many channels the peer has opened.
     theirs: usize,
     /// ICE has given up; until when a new path may be found.
@@ -147,11 +148,16 @@ impl Driver {
             opened: to_watch,
             pace: Pace::default(),
         };
+        let (done, outbound_done) = oneshot::channel();
+        peer.run_beside(async move {
+            // A driver that is gone has no more to say.
+            let _ = done.send(outbound.run().await);
+        });
         let now = Instant::now();
         let clock = Liveness::new(&shared.config, now);
         let gathering = now + gather_timeout;
         let mut driver = Self {
-            outbound: Some(tokio::spawn(outbound.run())),
+            outbound: Some(outbound_done),
             alarm: Box::pin(sleep_until(clock.deadline().min(gathering))),
             held_until: None,
             gathering: Some(gathering),
@@ -531,10 +537,10 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        if let Some(outbound) = &self.outbound {
-            outbound.abort();
-        }
         self.negotiation.abort();
+        // It has ended, unless the driver was cut off: with its runtime, or by a panic.
+        self.shared
+            .end(&CloseReason::Failed(lost("its driver has stopped")));
     }
 }
 

@@ -10,6 +10,7 @@ mod faults;
 mod peer;
 mod refusals;
 mod runtime;
+mod task;
 
 pub use certificate::Certificate;
 pub use channel::ChannelInfo;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use pipe_core::{Error, ErrorKind, Result};
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use rtc::statistics::report::RTCStatsReportEntry;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::coop::unconstrained;
 use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
@@ -26,6 +28,7 @@ use super::certificate::Certificate;
 use super::channel::{Channel, ChannelOptions};
 use super::external::External;
 use super::runtime::{PipeRuntime, Vitals};
+use super::task::Parts;
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
 
@@ -41,6 +44,8 @@ const EVENTS: usize = 256;
 pub(crate) struct Peer {
     inner: Arc<dyn PeerConnection>,
     vitals: Arc<Vitals>,
+    /// The task of the engine.
+    parts: Arc<Parts>,
     external: External,
     /// It was made without candidates of this machine, which the engine would keep.
     relay_only: bool,
@@ -135,6 +140,7 @@ impl Peer {
     /// Dropping the future leaves nothing behind.
     pub(crate) async fn new(options: PeerOptions) -> Result<(Self, mpsc::Receiver<PeerEvent>)> {
         let vitals = Vitals::new();
+        let (parts, task) = Parts::new();
         let (events, receiver) = mpsc::channel(EVENTS);
         let (mtu, mdns, bound) = (options.mtu, options.mdns, options.bind.clone());
         let relay_only = options.relay_only;
@@ -150,6 +156,7 @@ impl Peer {
             .with_handler(Arc::new(Handler { events, external }))
             .with_runtime(Arc::new(PipeRuntime {
                 inner: TokioRuntime,
+                task: Mutex::new(Some((parts.clone(), task))),
                 vitals: vitals.clone(),
                 faults: options.faults,
                 socket_buffer: options.socket_buffer,
@@ -163,6 +170,7 @@ impl Peer {
             let built = builder.build().await.map(|inner| Self {
                 inner: Arc::new(inner),
                 vitals: watched,
+                parts,
                 external: outside,
                 relay_only,
                 closed: AtomicBool::new(false),
@@ -196,6 +204,12 @@ impl Peer {
 
     pub(crate) fn vitals(&self) -> &Arc<Vitals> {
         &self.vitals
+    }
+
+    /// Runs this in the engine's task, where handing something to the engine and back costs the least. The
+    /// engine goes on when this waits, so it may take all that there is to do.
+    pub(crate) fn run_beside(&self, part: impl Future<Output = ()> + Send + 'static) {
+        self.parts.add(unconstrained(part));
     }
 
     /// Makes an offer and takes it as this side's description.

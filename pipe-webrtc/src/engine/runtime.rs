@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use futures::future::{AbortHandle, abortable};
 use socket2::SockRef;
 use tokio::sync::Notify;
 use webrtc::runtime::{
@@ -17,6 +18,7 @@ use webrtc::runtime::{
 
 use super::Faults;
 use super::refusals::{RefusalWatch, Refusals};
+use super::task::{Parts, Task};
 
 /// While a connection is made the engine's timers fire at least this often: it looks for work at its
 /// timers only, which are 200 ms apart.
@@ -173,9 +175,12 @@ impl Vitals {
     }
 }
 
-/// Tokio, with larger socket buffers, hurried timers, and faults.
+/// Tokio, with larger socket buffers, hurried timers, faults, and one task for the engine and those who
+/// use it.
 pub(super) struct PipeRuntime {
     pub(super) inner: TokioRuntime,
+    /// The task that the engine becomes a part of, until it has.
+    pub(super) task: parking_lot::Mutex<Option<(Arc<Parts>, Task)>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) faults: Option<Faults>,
     pub(super) socket_buffer: u32,
@@ -192,7 +197,21 @@ impl fmt::Debug for PipeRuntime {
 
 impl Runtime for PipeRuntime {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
-        self.inner.spawn(future)
+        // The first that the engine spawns is its loop. Others stay what they are.
+        let task = self.task.lock().take();
+        let Some((parts, task)) = task else {
+            return self.inner.spawn(future);
+        };
+        let (future, abort) = abortable(future);
+        let over = Arc::new(AtomicBool::new(false));
+        let ended = over.clone();
+        parts.add(async move {
+            // One that is aborted is over as well.
+            let _ = future.await;
+            ended.store(true, Ordering::SeqCst);
+        });
+        tokio::spawn(task);
+        Box::new(EngineTask { abort, over })
     }
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
@@ -286,6 +305,25 @@ impl Runtime for PipeRuntime {
 
     fn name(&self) -> &'static str {
         "pipewerks"
+    }
+}
+
+/// The engine's loop, a part of a task.
+struct EngineTask {
+    abort: AbortHandle,
+    over: Arc<AtomicBool>,
+}
+
+impl JoinHandle for EngineTask {
+    /// It is never held back.
+    fn detach(&self) {}
+
+    fn abort(&self) {
+        self.abort.abort();
+    }
+
+    fn is_finished(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
     }
 }
 
@@ -431,6 +469,7 @@ mod tests {
         vitals.set_connecting(false);
         PipeRuntime {
             inner: TokioRuntime,
+            task: parking_lot::Mutex::new(None),
             vitals,
             faults: None,
             socket_buffer: 4096,
