@@ -1,24 +1,27 @@
+mod channels;
 mod clock;
 mod closing;
+mod control;
+mod ice;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::stream::{BoxStream, SelectAll, StreamExt, unfold};
-use pipe_core::{CloseReason, Error, ErrorKind, Liveness, PeerIdentity, Result};
+use futures::stream::{BoxStream, SelectAll, StreamExt};
+use pipe_core::{CloseReason, Error, ErrorKind, Liveness, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use crate::engine::{CandidatePair, Channel, ChannelEvent, IceState, Peer, PeerEvent};
-use crate::error::{lost, protocol};
+use crate::engine::{CandidatePair, Channel, ChannelEvent, Peer, PeerEvent};
+use crate::error::lost;
 use crate::events::ConnEvent;
 use crate::negotiation::Command;
-use crate::outbound::{Fixed, MAX_MESSAGE, Outbound, Pace};
-use crate::shared::{PING_LEN, Shared};
-use crate::wire::{ControlMessage, Hello, PROTOCOL};
+use crate::outbound::{Fixed, Outbound, Pace};
+use crate::shared::Shared;
+use channels::Kind;
 
 /// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,12 +31,6 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// How many events of channels are handled before the others get their turn.
 const BATCH: usize = 64;
-
-/// How many plain channels a peer may have open.
-const MAX_RAW: usize = 4096;
-
-/// The length of what is echoed, at most, in bytes.
-const MAX_ECHO: usize = 1024;
 
 /// After what time a hello is said again that was not answered. The engine loses what comes together
 /// with the end of SCTP's handshake, which is why the offerer does not speak first: the answerer opens
@@ -102,18 +99,6 @@ struct Closing {
     messages: u64,
     reason: String,
     deadline: Instant,
-}
-
-/// What a channel is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Control,
-    Ping,
-    Echo,
-    /// It carries streams that this side opens.
-    Ours,
-    /// It carries streams that the peer opens.
-    Theirs,
 }
 
 pub(crate) struct NewDriver {
@@ -213,23 +198,6 @@ impl Driver {
         self.finish().await;
     }
 
-    /// Watches a channel from now on.
-    fn watch(&mut self, channel: Channel, kind: Kind) {
-        let carries = matches!(kind, Kind::Ours | Kind::Theirs);
-        let raw = (self.shared.wire.is_raw() && carries).then(|| self.shared.clone());
-        let events = unfold((Some(channel), raw), move |(channel, raw)| async move {
-            let channel = channel?;
-            if let Some(shared) = &raw {
-                // What a plain peer sends is held back in the engine only.
-                shared.until_room(channel.key()).await;
-            }
-            let event = channel.next().await;
-            let rest = (!matches!(event, ChannelEvent::Closed)).then(|| channel.clone());
-            Some(((kind, channel, event), (rest, raw)))
-        });
-        self.channels.push(events.boxed());
-    }
-
     /// Serves the connection until it has ended.
     async fn serve(&mut self) -> Result<()> {
         let shared = self.shared.clone();
@@ -316,222 +284,6 @@ impl Driver {
             return Ok(());
         }
         Err(lost("the peer has ended it without a word"))
-    }
-
-    fn on_ice(&mut self, state: IceState) -> Result<()> {
-        tracing::debug!(?state, peer = %self.shared.remote_addr, "ICE");
-        match state {
-            IceState::Connecting => {}
-            IceState::Connected => {
-                self.ice_is_up = true;
-                self.ice_failed = None;
-                if self.ready.is_none() {
-                    self.peer.vitals().set_connecting(false);
-                }
-                self.note_state();
-            }
-            IceState::Disconnected => {
-                self.ice_is_up = false;
-                self.note_state();
-            }
-            IceState::Failed if self.ready.is_some() => {
-                let why = "no path to the peer was found: every pair of candidates has failed";
-                return Err(Error::new(ErrorKind::Unreachable, why));
-            }
-            IceState::Failed => {
-                self.ice_is_up = false;
-                if self.negotiated || self.ice_failed.is_some() {
-                    return Err(lost("no path leads to the peer any more"));
-                }
-                // A machine that was asleep comes back to this: a new path may be found.
-                let period =
-                    self.shared.config.failed_after - self.shared.config.disconnected_after;
-                self.ice_failed = Some(Instant::now() + period);
-                self.note_state();
-                self.shared.command(Command::Restart(None));
-            }
-        }
-        Ok(())
-    }
-
-    /// Tells which path the packets take, if that is news. The engine does not say when it changes.
-    async fn note_pair(&mut self) {
-        let Some(pair) = self.peer.candidate_pair().await else {
-            return;
-        };
-        if self.pair.as_ref() != Some(&pair) {
-            self.shared.tell(ConnEvent::PairSelected(pair.clone()));
-            self.pair = Some(pair);
-        }
-    }
-
-    async fn on_new_channel(&mut self, channel: Channel) -> Result<()> {
-        // A channel that is gone again has nothing to tell.
-        let Ok(info) = channel.info().await else {
-            return Ok(());
-        };
-        if info.label == self.shared.label() {
-            // The engine takes a channel of this side for the peer's if its opening is answered before
-            // the engine has noted who opened it. To drop the second handle would cut off the first.
-            self.strays.push(channel);
-            return Ok(());
-        }
-        channel.set_quiet().await;
-        if self.shared.wire.is_raw() {
-            self.theirs += 1;
-            if self.theirs > MAX_RAW {
-                return Err(protocol(format_args!("more than {MAX_RAW} channels")));
-            }
-            self.shared.raw_incoming(&channel, info);
-            self.watch(channel, Kind::Theirs);
-            return Ok(());
-        }
-        if info.protocol != PROTOCOL || !info.ordered {
-            tracing::debug!(?info, "a channel of another protocol is closed");
-            channel.close().await;
-            return Ok(());
-        }
-        self.theirs += 1;
-        let limit = 2 * self.shared.config.max_streams as usize + 16;
-        if self.theirs > limit {
-            return Err(protocol(format_args!("more than {limit} channels")));
-        }
-        self.watch(channel, Kind::Theirs);
-        Ok(())
-    }
-
-    async fn on_channel(
-        &mut self,
-        kind: Kind,
-        channel: &Channel,
-        event: ChannelEvent,
-    ) -> Result<()> {
-        match (kind, event) {
-            (Kind::Control, ChannelEvent::Open) if self.shared.wire.is_raw() => {
-                // A plain peer says nothing of itself.
-                return self.on_hello(Hello::plain()).await;
-            }
-            (Kind::Control, ChannelEvent::Open) => {
-                self.open = true;
-                self.alarm.as_mut().reset(Instant::now() + HELLO_AGAIN);
-                if !self.shared.offerer {
-                    self.shared.say(&self.shared.hello());
-                }
-            }
-            (Kind::Control, ChannelEvent::Text(text)) => {
-                if let Some(message) = ControlMessage::parse(&text)? {
-                    self.on_control(message).await?;
-                }
-            }
-            (Kind::Control | Kind::Ping | Kind::Echo, ChannelEvent::Closed) => {
-                return self.ended_by_peer();
-            }
-            (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes)?,
-            (Kind::Echo, ChannelEvent::Bytes(bytes)) if bytes.len() <= MAX_ECHO => {
-                self.shared.outbox.push_echo(bytes)?;
-            }
-            (Kind::Echo, ChannelEvent::Bytes(bytes)) => {
-                let length = bytes.len();
-                return Err(protocol(format_args!(
-                    "a ping of {length} bytes, where {PING_LEN} are usual"
-                )));
-            }
-            (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) if self.shared.wire.is_raw() => {
-                self.shared.on_message(channel, text, true);
-            }
-            (Kind::Ours | Kind::Theirs, ChannelEvent::Bytes(bytes))
-                if self.shared.wire.is_raw() =>
-            {
-                self.shared.on_message(channel, bytes, false);
-            }
-            (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) => {
-                self.shared.on_text(channel, kind == Kind::Ours, &text)?;
-            }
-            (Kind::Ours | Kind::Theirs, ChannelEvent::Bytes(bytes)) => {
-                self.shared.on_bytes(channel, bytes)?;
-            }
-            (Kind::Ours | Kind::Theirs, ChannelEvent::Closed) => {
-                if kind == Kind::Theirs {
-                    self.theirs -= 1;
-                }
-                self.shared.on_closed(channel);
-            }
-            (_, ChannelEvent::Open) => {}
-            (Kind::Control, ChannelEvent::Bytes(_))
-            | (Kind::Ping | Kind::Echo, ChannelEvent::Text(_)) => {
-                return Err(protocol(format_args!(
-                    "a message of the wrong kind on the {kind:?} channel"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    async fn on_control(&mut self, message: ControlMessage) -> Result<()> {
-        if self.ready.is_some() && !matches!(message, ControlMessage::Hello(_)) {
-            return Err(protocol("a message before its hello"));
-        }
-        match message {
-            ControlMessage::Hello(hello) => return self.on_hello(hello).await,
-            ControlMessage::Got(bytes) => self.shared.outbox.note_arrived(bytes)?,
-            ControlMessage::Drain => self.shared.drain_by_peer()?,
-            ControlMessage::Drained(streams) => self.shared.drained(streams)?,
-            ControlMessage::Close {
-                code,
-                messages,
-                reason,
-            } => {
-                let deadline = Instant::now() + CLOSE_TIMEOUT;
-                self.alarm.as_mut().reset(deadline);
-                self.closing = Some(Closing {
-                    code,
-                    messages,
-                    reason,
-                    deadline,
-                });
-            }
-            ControlMessage::Closed => return Err(protocol("an answer to a close that was not")),
-        }
-        Ok(())
-    }
-
-    /// The connection is made, unless it was.
-    async fn on_hello(&mut self, hello: Hello) -> Result<()> {
-        if !self.shared.greet(&hello)? {
-            return Ok(());
-        }
-        let raw = self.shared.wire.is_raw();
-        if self.shared.offerer && !raw {
-            self.shared.say(&self.shared.hello());
-        }
-        let most = self.peer.max_message().await.unwrap_or(0) as usize;
-        self.shared
-            .set_largest_message(if most == 0 { MAX_MESSAGE } else { most });
-        let chain = self.peer.certificates().await;
-        if !chain.is_empty() {
-            // It is set here only.
-            let _ = self
-                .shared
-                .identity
-                .set(PeerIdentity::Certificates(chain.into()));
-        }
-        self.peer.vitals().set_connecting(false);
-        self.clock = Liveness::new(&self.shared.config, Instant::now());
-        self.expected = self.clock.deadline();
-        self.alarm.as_mut().reset(self.expected);
-        self.note_pair().await;
-        self.shared
-            .tell(ConnEvent::State(self.shared.status.state()));
-        self.greet(Ok(()));
-        Ok(())
-    }
-
-    /// Tells whoever makes the connection how that went.
-    fn greet(&mut self, made: Result<()>) {
-        if let Some(ready) = self.ready.take() {
-            // Whoever waited may have given up; then the handle that it held closes the connection.
-            let _ = ready.send(made);
-        }
     }
 }
 

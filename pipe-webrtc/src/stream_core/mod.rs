@@ -1,20 +1,24 @@
+mod output;
+mod raw;
+mod windows;
+
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::{ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot};
+use pipe_core::{Error, RecvState, Result, SendState, StreamSlot};
 use tokio::sync::Notify;
 
-use crate::engine::{Channel, ChannelInfo};
+use crate::engine::Channel;
 use crate::error::protocol;
-use crate::wire::StreamMessage;
+pub(crate) use output::Output;
+use output::Owed;
+use raw::Raw;
+pub(crate) use windows::PeerWindows;
 
 /// How many bytes of a stream wait to be put into messages, at most.
 const SEND_BUFFER: usize = 128 * 1024;
-
-/// How many bytes of a write go into one message of a plain channel: what every implementation takes.
-const RAW_MESSAGE: usize = 16 * 1024;
 
 /// Smaller messages are put together while they wait to be read, so that many do not cost more memory
 /// than the window allows.
@@ -70,71 +74,11 @@ pub(crate) struct StreamState {
     pub(crate) slot: Option<StreamSlot>,
 }
 
-/// A stream that is a plain data channel.
-#[derive(Debug, Default)]
-struct Raw {
-    info: ChannelInfo,
-    /// Messages that wait to be sent, and whether they are text.
-    messages: VecDeque<(BytesMut, bool)>,
-    buffered: usize,
-    closed: bool,
-}
-
-/// What the peer has not been told yet. There is at most one of each, so that a stream's part of the
-/// queue is bounded.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Owed {
-    open: bool,
-    stop: Option<u32>,
-    taken: bool,
-    end: bool,
-    reset: Option<u32>,
-    done: bool,
-}
-
-/// What the peer allows this side to have under way or unread.
-#[derive(Debug)]
-pub(crate) struct PeerWindows {
-    pub(crate) stream: u32,
-    pub(crate) conn: Option<ConnWindow>,
-}
-
-impl PeerWindows {
-    fn take(&self, used: u32, want: usize, cx: &Context<'_>) -> usize {
-        let room = (self.stream.saturating_sub(used) as usize).min(want);
-        match &self.conn {
-            Some(conn) if room > 0 => conn.take(room, cx),
-            _ => room,
-        }
-    }
-
-    pub(crate) fn give_back(&self, count: u32) {
-        if let Some(conn) = &self.conn {
-            conn.give(count);
-        }
-    }
-}
-
 /// What a read came to.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Read {
     Bytes(usize),
     End,
-}
-
-/// The next thing to send of a stream.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Output {
-    Text(StreamMessage),
-    Bytes(BytesMut),
-    /// A message of a plain channel, and whether it is text.
-    Message(BytesMut, bool),
-    /// A plain channel is to be closed: at once, or when all of it has arrived.
-    Close {
-        at_once: bool,
-    },
-    /// There are bytes, but too many are on their way.
-    Blocked,
 }
 
 impl StreamCore {
@@ -151,18 +95,6 @@ impl StreamCore {
             state: Mutex::new(state),
             room: Notify::new(),
         }
-    }
-
-    /// The same as a plain data channel that was opened with this.
-    #[must_use]
-    pub(crate) fn into_raw(mut self, info: ChannelInfo) -> Self {
-        let state = self.state.get_mut();
-        state.owed.open = false;
-        state.raw = Some(Box::new(Raw {
-            info,
-            ..Raw::default()
-        }));
-        self
     }
 
     /// A stream that the peer has opened.
@@ -233,7 +165,8 @@ impl StreamState {
         if count > 0 {
             self.queued -= count;
             self.received += count as u64;
-            self.unreturned += count as u32;
+            // A plain peer is never told, so that it may come to any sum.
+            self.unreturned = self.unreturned.saturating_add(count as u32);
             return Poll::Ready(Ok(Read::Bytes(count)));
         }
         if self.announced == Some(self.received) {
@@ -265,14 +198,10 @@ impl StreamState {
             return Poll::Ready(Ok(0));
         }
         if let Some(raw) = &mut self.raw {
-            if raw.buffered >= SEND_BUFFER {
+            let Some(count) = raw.write(buf) else {
                 self.writer = Some(cx.waker().clone());
                 return Poll::Pending;
-            }
-            let count = buf.len().min(RAW_MESSAGE);
-            raw.messages
-                .push_back((BytesMut::from(&buf[..count]), false));
-            raw.buffered += count;
+            };
             self.sent += count as u64;
             return Poll::Ready(Ok(count));
         }
@@ -329,111 +258,6 @@ impl StreamState {
             _ => self.queue.push_back((bytes, false)),
         }
         Ok(self.reader.take())
-    }
-
-    /// A message of a plain channel has come. Returns who waits for it.
-    pub(crate) fn arrive_raw(&mut self, bytes: BytesMut, text: bool) -> Option<Waker> {
-        if self.recv != RecvState::Open {
-            return None;
-        }
-        self.queued += bytes.len();
-        self.queue.push_back((bytes, text));
-        self.reader.take()
-    }
-
-    /// Whether a plain channel holds as much as it may.
-    pub(crate) fn is_full(&self, window: u32) -> bool {
-        self.recv == RecvState::Open && self.queued >= window as usize
-    }
-
-    /// The peer has closed a plain channel. Returns who waits.
-    pub(crate) fn close_raw(&mut self) -> [Option<Waker>; 2] {
-        if let Some(raw) = &mut self.raw {
-            raw.closed = true;
-            raw.messages.clear();
-            raw.buffered = 0;
-        }
-        if self.announced.is_none() {
-            self.announced = Some(self.received + self.queued as u64);
-        }
-        if self.send == SendState::Open {
-            self.send = SendState::Stopped {
-                code: 0,
-                shut: false,
-            };
-        }
-        self.taken = true;
-        self.peer_done = true;
-        [self.reader.take(), self.writer.take()]
-    }
-
-    /// This side has closed a plain channel.
-    pub(crate) fn note_raw_closed(&mut self) -> Option<Waker> {
-        if let Some(raw) = &mut self.raw {
-            raw.closed = true;
-        }
-        self.taken = true;
-        self.peer_done = true;
-        self.writer.take()
-    }
-
-    pub(crate) fn is_raw(&self) -> bool {
-        self.raw.is_some()
-    }
-
-    /// What a plain channel was opened with.
-    pub(crate) fn info(&self) -> Option<ChannelInfo> {
-        Some(self.raw.as_ref()?.info.clone())
-    }
-
-    /// Takes a whole message of a plain channel; `None` at its end.
-    pub(crate) fn poll_message(
-        &mut self,
-        cx: &mut Context<'_>,
-        conn: impl Fn() -> Option<Error>,
-    ) -> Poll<Result<Option<(BytesMut, bool)>>> {
-        if self.recv != RecvState::Ended
-            && let Some(error) = self.recv.read_error(conn())
-        {
-            return Poll::Ready(Err(error));
-        }
-        if let Some((bytes, text)) = self.queue.pop_front() {
-            self.queued -= bytes.len();
-            self.received += bytes.len() as u64;
-            return Poll::Ready(Ok(Some((bytes, text))));
-        }
-        if self.recv == RecvState::Ended || self.announced == Some(self.received) {
-            self.end_recv();
-            return Poll::Ready(Ok(None));
-        }
-        self.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    /// Sends a whole message on a plain channel.
-    pub(crate) fn poll_send_message(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: &mut Option<(BytesMut, bool)>,
-        conn: impl Fn() -> Option<Error>,
-    ) -> Poll<Result<()>> {
-        if self.send != SendState::Open {
-            return Poll::Ready(Err(self.send.write_error(conn())));
-        }
-        let Some(raw) = &mut self.raw else {
-            let why = "messages are of plain data channels only: see Wire::Raw";
-            return Poll::Ready(Err(Error::new(ErrorKind::Unsupported, why)));
-        };
-        if raw.buffered >= SEND_BUFFER {
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        if let Some((bytes, text)) = message.take() {
-            raw.buffered += bytes.len();
-            self.sent += bytes.len() as u64;
-            raw.messages.push_back((bytes, text));
-        }
-        Poll::Ready(Ok(()))
     }
 
     /// The peer has announced the end of its direction.
@@ -556,99 +380,5 @@ impl StreamState {
         };
         let closed = self.raw.as_ref().is_none_or(|raw| raw.closed);
         self.done && peer && closed && !self.has_output(u32::MAX)
-    }
-
-    /// Whether there is something to tell or to send. The peer is told of what was read from
-    /// `worth_telling` bytes on.
-    pub(crate) fn has_output(&self, worth_telling: u32) -> bool {
-        if let Some(raw) = &self.raw {
-            let reset = matches!(self.send, SendState::Reset(_) | SendState::Disconnected);
-            return !raw.messages.is_empty() || !raw.closed && (self.done || reset);
-        }
-        !self.buffer.is_empty() || self.owed != Owed::default() || self.owes_credit(worth_telling)
-    }
-
-    /// Whether the peer is to be told what was read. After the end of its direction it needs no more
-    /// room for it, but other streams may.
-    fn owes_credit(&self, worth_telling: u32) -> bool {
-        self.recv == RecvState::Open
-            && self.unreturned >= worth_telling.max(1)
-            && (self.announced.is_none() || worth_telling <= 1)
-            && !self.peer_done
-    }
-
-    pub(crate) fn has_bytes(&self) -> bool {
-        !self.buffer.is_empty()
-    }
-
-    /// The next thing to send: messages of up to `most` bytes, while `flight` more bytes may be on
-    /// their way.
-    pub(crate) fn next_output(
-        &mut self,
-        id: u64,
-        most: usize,
-        flight: usize,
-        worth_telling: u32,
-    ) -> Option<Output> {
-        if let Some(raw) = &mut self.raw {
-            let reset = matches!(self.send, SendState::Reset(_) | SendState::Disconnected);
-            if reset {
-                raw.messages.clear();
-                raw.buffered = 0;
-            }
-            if let Some((bytes, text)) = raw.messages.pop_front() {
-                raw.buffered -= bytes.len();
-                return Some(Output::Message(bytes, text));
-            }
-            let close = !raw.closed && (self.done || reset);
-            return close.then_some(Output::Close { at_once: reset });
-        }
-        let text = |message| Some(Output::Text(message));
-        let owes_credit = self.owes_credit(worth_telling);
-        let owed = &mut self.owed;
-        if std::mem::take(&mut owed.open) {
-            return text(StreamMessage::Open(id));
-        }
-        if let Some(code) = owed.stop.take() {
-            return text(StreamMessage::Stop(code));
-        }
-        if std::mem::take(&mut owed.taken) {
-            return text(StreamMessage::Taken);
-        }
-        if owes_credit {
-            let bytes = std::mem::take(&mut self.unreturned);
-            self.granted = self.granted.saturating_add(bytes);
-            return text(StreamMessage::Credit(bytes));
-        }
-        if !self.buffer.is_empty() {
-            let count = self.buffer.len().min(most);
-            if count > flight {
-                return Some(Output::Blocked);
-            }
-            return Some(Output::Bytes(self.buffer.split_to(count)));
-        }
-        if std::mem::take(&mut owed.end) {
-            return text(StreamMessage::End(self.sent));
-        }
-        if let Some(code) = owed.reset.take() {
-            return text(StreamMessage::Reset(code));
-        }
-        if std::mem::take(&mut owed.done) {
-            return text(StreamMessage::Done);
-        }
-        None
-    }
-
-    /// Who waits for room, if there is some in the buffer.
-    pub(crate) fn writer_with_room(&mut self) -> Option<Waker> {
-        let buffered = match &self.raw {
-            Some(raw) => raw.buffered,
-            None => self.buffer.len(),
-        };
-        if buffered < SEND_BUFFER {
-            self.writer.take()
-        } else {
-            None
-        }
     }
 }

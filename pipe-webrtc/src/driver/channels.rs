@@ -1,0 +1,148 @@
+use futures::stream::{StreamExt, unfold};
+use pipe_core::Result;
+use tokio::time::Instant;
+
+use super::{Driver, HELLO_AGAIN};
+use crate::engine::{Channel, ChannelEvent};
+use crate::error::protocol;
+use crate::shared::PING_LEN;
+use crate::wire::{ControlMessage, Hello, PROTOCOL};
+
+/// How many plain channels a peer may have open.
+const MAX_RAW: usize = 4096;
+
+/// The length of what is echoed, at most, in bytes.
+const MAX_ECHO: usize = 1024;
+
+/// What a channel is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Control,
+    Ping,
+    Echo,
+    /// It carries streams that this side opens.
+    Ours,
+    /// It carries streams that the peer opens.
+    Theirs,
+}
+
+impl Driver {
+    /// Watches a channel from now on.
+    pub(super) fn watch(&mut self, channel: Channel, kind: Kind) {
+        let carries = matches!(kind, Kind::Ours | Kind::Theirs);
+        let raw = (self.shared.wire.is_raw() && carries).then(|| self.shared.clone());
+        let events = unfold((Some(channel), raw), move |(channel, raw)| async move {
+            let channel = channel?;
+            if let Some(shared) = &raw {
+                // What a plain peer sends is held back in the engine only.
+                shared.until_room(channel.key()).await;
+            }
+            let event = channel.next().await;
+            let rest = (!matches!(event, ChannelEvent::Closed)).then(|| channel.clone());
+            Some(((kind, channel, event), (rest, raw)))
+        });
+        self.channels.push(events.boxed());
+    }
+
+    pub(super) async fn on_new_channel(&mut self, channel: Channel) -> Result<()> {
+        // A channel that is gone again has nothing to tell.
+        let Ok(info) = channel.info().await else {
+            return Ok(());
+        };
+        if info.label == self.shared.label() {
+            // The engine takes a channel of this side for the peer's if its opening is answered before
+            // the engine has noted who opened it. To drop the second handle would cut off the first.
+            self.strays.push(channel);
+            return Ok(());
+        }
+        channel.set_quiet().await;
+        if self.shared.wire.is_raw() {
+            self.theirs += 1;
+            if self.theirs > MAX_RAW {
+                return Err(protocol(format_args!("more than {MAX_RAW} channels")));
+            }
+            self.shared.raw_incoming(&channel, info);
+            self.watch(channel, Kind::Theirs);
+            return Ok(());
+        }
+        if info.protocol != PROTOCOL || !info.ordered {
+            tracing::debug!(?info, "a channel of another protocol is closed");
+            channel.close().await;
+            return Ok(());
+        }
+        self.theirs += 1;
+        let limit = 2 * self.shared.config.max_streams as usize + 16;
+        if self.theirs > limit {
+            return Err(protocol(format_args!("more than {limit} channels")));
+        }
+        self.watch(channel, Kind::Theirs);
+        Ok(())
+    }
+
+    pub(super) async fn on_channel(
+        &mut self,
+        kind: Kind,
+        channel: &Channel,
+        event: ChannelEvent,
+    ) -> Result<()> {
+        match (kind, event) {
+            (Kind::Control, ChannelEvent::Open) if self.shared.wire.is_raw() => {
+                // A plain peer says nothing of itself.
+                return self.on_hello(Hello::plain()).await;
+            }
+            (Kind::Control, ChannelEvent::Open) => {
+                self.open = true;
+                self.alarm.as_mut().reset(Instant::now() + HELLO_AGAIN);
+                if !self.shared.offerer {
+                    self.shared.say(&self.shared.hello());
+                }
+            }
+            (Kind::Control, ChannelEvent::Text(text)) => {
+                if let Some(message) = ControlMessage::parse(&text)? {
+                    self.on_control(message).await?;
+                }
+            }
+            (Kind::Control | Kind::Ping | Kind::Echo, ChannelEvent::Closed) => {
+                return self.ended_by_peer();
+            }
+            (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes)?,
+            (Kind::Echo, ChannelEvent::Bytes(bytes)) if bytes.len() <= MAX_ECHO => {
+                self.shared.outbox.push_echo(bytes)?;
+            }
+            (Kind::Echo, ChannelEvent::Bytes(bytes)) => {
+                let length = bytes.len();
+                return Err(protocol(format_args!(
+                    "a ping of {length} bytes, where {PING_LEN} are usual"
+                )));
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) if self.shared.wire.is_raw() => {
+                self.shared.on_message(channel, text, true);
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Bytes(bytes))
+                if self.shared.wire.is_raw() =>
+            {
+                self.shared.on_message(channel, bytes, false);
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Text(text)) => {
+                self.shared.on_text(channel, kind == Kind::Ours, &text)?;
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Bytes(bytes)) => {
+                self.shared.on_bytes(channel, bytes)?;
+            }
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Closed) => {
+                if kind == Kind::Theirs {
+                    self.theirs -= 1;
+                }
+                self.shared.on_closed(channel);
+            }
+            (_, ChannelEvent::Open) => {}
+            (Kind::Control, ChannelEvent::Bytes(_))
+            | (Kind::Ping | Kind::Echo, ChannelEvent::Text(_)) => {
+                return Err(protocol(format_args!(
+                    "a message of the wrong kind on the {kind:?} channel"
+                )));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,77 @@
+use pipe_core::{Liveness, PeerIdentity, Result};
+use tokio::time::Instant;
+
+use super::{CLOSE_TIMEOUT, Closing, Driver};
+use crate::error::protocol;
+use crate::events::ConnEvent;
+use crate::outbound::MAX_MESSAGE;
+use crate::wire::{ControlMessage, Hello};
+
+impl Driver {
+    pub(super) async fn on_control(&mut self, message: ControlMessage) -> Result<()> {
+        if self.ready.is_some() && !matches!(message, ControlMessage::Hello(_)) {
+            return Err(protocol("a message before its hello"));
+        }
+        match message {
+            ControlMessage::Hello(hello) => return self.on_hello(hello).await,
+            ControlMessage::Got(bytes) => self.shared.outbox.note_arrived(bytes)?,
+            ControlMessage::Drain => self.shared.drain_by_peer()?,
+            ControlMessage::Drained(streams) => self.shared.drained(streams)?,
+            ControlMessage::Close {
+                code,
+                messages,
+                reason,
+            } => {
+                let deadline = Instant::now() + CLOSE_TIMEOUT;
+                self.alarm.as_mut().reset(deadline);
+                self.closing = Some(Closing {
+                    code,
+                    messages,
+                    reason,
+                    deadline,
+                });
+            }
+            ControlMessage::Closed => return Err(protocol("an answer to a close that was not")),
+        }
+        Ok(())
+    }
+
+    /// The connection is made, unless it was.
+    pub(super) async fn on_hello(&mut self, hello: Hello) -> Result<()> {
+        if !self.shared.greet(&hello)? {
+            return Ok(());
+        }
+        let raw = self.shared.wire.is_raw();
+        if self.shared.offerer && !raw {
+            self.shared.say(&self.shared.hello());
+        }
+        let most = self.peer.max_message().await.unwrap_or(0) as usize;
+        self.shared
+            .set_largest_message(if most == 0 { MAX_MESSAGE } else { most });
+        let chain = self.peer.certificates().await;
+        if !chain.is_empty() {
+            // It is set here only.
+            let _ = self
+                .shared
+                .identity
+                .set(PeerIdentity::Certificates(chain.into()));
+        }
+        self.peer.vitals().set_connecting(false);
+        self.clock = Liveness::new(&self.shared.config, Instant::now());
+        self.expected = self.clock.deadline();
+        self.alarm.as_mut().reset(self.expected);
+        self.note_pair().await;
+        self.shared
+            .tell(ConnEvent::State(self.shared.status.state()));
+        self.greet(Ok(()));
+        Ok(())
+    }
+
+    /// Tells whoever makes the connection how that went.
+    pub(super) fn greet(&mut self, made: Result<()>) {
+        if let Some(ready) = self.ready.take() {
+            // Whoever waited may have given up; then the handle that it held closes the connection.
+            let _ = ready.send(made);
+        }
+    }
+}

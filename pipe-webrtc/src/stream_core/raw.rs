@@ -1,0 +1,196 @@
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use bytes::BytesMut;
+use pipe_core::{Error, ErrorKind, RecvState, Result, SendState};
+
+use super::{Output, SEND_BUFFER, StreamCore, StreamState};
+use crate::engine::ChannelInfo;
+
+/// How many bytes of a write go into one message of a plain channel: what every implementation takes.
+const RAW_MESSAGE: usize = 16 * 1024;
+
+/// A stream that is a plain data channel.
+#[derive(Debug, Default)]
+pub(super) struct Raw {
+    info: ChannelInfo,
+    /// Messages that wait to be sent, and whether they are text.
+    messages: VecDeque<(BytesMut, bool)>,
+    buffered: usize,
+    pub(super) closed: bool,
+}
+
+impl Raw {
+    fn new(info: ChannelInfo) -> Self {
+        Self {
+            info,
+            ..Self::default()
+        }
+    }
+
+    /// How many bytes wait to be sent.
+    pub(super) fn buffered(&self) -> usize {
+        self.buffered
+    }
+
+    fn is_full(&self) -> bool {
+        self.buffered >= SEND_BUFFER
+    }
+
+    /// Takes a message of these bytes, or as many as one takes; `None` if there is no room.
+    pub(super) fn write(&mut self, buf: &[u8]) -> Option<usize> {
+        if self.is_full() {
+            return None;
+        }
+        let count = buf.len().min(RAW_MESSAGE);
+        self.push(BytesMut::from(&buf[..count]), false);
+        Some(count)
+    }
+
+    fn push(&mut self, bytes: BytesMut, text: bool) {
+        self.buffered += bytes.len();
+        self.messages.push_back((bytes, text));
+    }
+
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.buffered = 0;
+    }
+
+    pub(super) fn has_output(&self, reset: bool, done: bool) -> bool {
+        !self.messages.is_empty() || self.is_to_close(reset, done)
+    }
+
+    /// The next thing to send: all that was written, unless it was `reset`, and then the close.
+    pub(super) fn next_output(&mut self, reset: bool, done: bool) -> Option<Output> {
+        if reset {
+            self.clear();
+        }
+        if let Some((bytes, text)) = self.messages.pop_front() {
+            self.buffered -= bytes.len();
+            return Some(Output::Message(bytes, text));
+        }
+        let close = Output::Close { at_once: reset };
+        self.is_to_close(reset, done).then_some(close)
+    }
+
+    fn is_to_close(&self, reset: bool, done: bool) -> bool {
+        !self.closed && (done || reset)
+    }
+}
+
+impl StreamCore {
+    /// The same as a plain data channel that was opened with this.
+    #[must_use]
+    pub(crate) fn into_raw(mut self, info: ChannelInfo) -> Self {
+        let state = self.state.get_mut();
+        state.owed.open = false;
+        state.raw = Some(Box::new(Raw::new(info)));
+        self
+    }
+}
+
+impl StreamState {
+    /// A message of a plain channel has come. Returns who waits for it.
+    pub(crate) fn arrive_raw(&mut self, bytes: BytesMut, text: bool) -> Option<Waker> {
+        if self.recv != RecvState::Open {
+            return None;
+        }
+        self.queued += bytes.len();
+        self.queue.push_back((bytes, text));
+        self.reader.take()
+    }
+
+    /// Whether a plain channel holds as much as it may.
+    pub(crate) fn is_full(&self, window: u32) -> bool {
+        self.recv == RecvState::Open && self.queued >= window as usize
+    }
+
+    /// The peer has closed a plain channel. Returns who waits.
+    pub(crate) fn close_raw(&mut self) -> [Option<Waker>; 2] {
+        if let Some(raw) = &mut self.raw {
+            raw.closed = true;
+            raw.clear();
+        }
+        if self.announced.is_none() {
+            self.announced = Some(self.received + self.queued as u64);
+        }
+        if self.send == SendState::Open {
+            self.send = SendState::Stopped {
+                code: 0,
+                shut: false,
+            };
+        }
+        self.taken = true;
+        self.peer_done = true;
+        [self.reader.take(), self.writer.take()]
+    }
+
+    /// This side has closed a plain channel.
+    pub(crate) fn note_raw_closed(&mut self) -> Option<Waker> {
+        if let Some(raw) = &mut self.raw {
+            raw.closed = true;
+        }
+        self.taken = true;
+        self.peer_done = true;
+        self.writer.take()
+    }
+
+    pub(crate) fn is_raw(&self) -> bool {
+        self.raw.is_some()
+    }
+
+    /// What a plain channel was opened with.
+    pub(crate) fn info(&self) -> Option<ChannelInfo> {
+        Some(self.raw.as_ref()?.info.clone())
+    }
+
+    /// Takes a whole message of a plain channel; `None` at its end.
+    pub(crate) fn poll_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Option<(BytesMut, bool)>>> {
+        if self.recv != RecvState::Ended
+            && let Some(error) = self.recv.read_error(conn())
+        {
+            return Poll::Ready(Err(error));
+        }
+        if let Some((bytes, text)) = self.queue.pop_front() {
+            self.queued -= bytes.len();
+            self.received += bytes.len() as u64;
+            return Poll::Ready(Ok(Some((bytes, text))));
+        }
+        if self.recv == RecvState::Ended || self.announced == Some(self.received) {
+            self.end_recv();
+            return Poll::Ready(Ok(None));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Sends a whole message on a plain channel.
+    pub(crate) fn poll_send_message(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Option<(BytesMut, bool)>,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<()>> {
+        if self.send != SendState::Open {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        }
+        let Some(raw) = &mut self.raw else {
+            let why = "messages are of plain data channels only: see Wire::Raw";
+            return Poll::Ready(Err(Error::new(ErrorKind::Unsupported, why)));
+        };
+        if raw.is_full() {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        if let Some((bytes, text)) = message.take() {
+            self.sent += bytes.len() as u64;
+            raw.push(bytes, text);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
