@@ -42,7 +42,9 @@ pub use conn::WebRtcConn;
 pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats};
 pub use events::{ConnEvent, ConnEvents};
 pub use listener::WebRtcListener;
-pub use settings::{AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings};
+pub use settings::{
+    AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings, default_config,
+};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};
 pub use stream::{Message, WebRtcRecvStream, WebRtcSendStream, WebRtcStream};
 pub use transport::WebRtcTransport;

@@ -2,14 +2,15 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
-use pipe_core::{Error, ErrorKind, Result};
+use pipe_core::{Config, Error, ErrorKind, Result};
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 use crate::engine::Certificate;
 use crate::error::invalid;
 
-/// What a connection over WebRTC is made with, beside the [`Config`](pipe_core::Config) that every
+/// What a connection over WebRTC is made with, beside the [`Config`] that every
 /// transport honours.
 ///
 /// ```
@@ -50,7 +51,7 @@ pub struct WebRtcSettings {
     pub mdns: bool,
     /// How long to look for candidates with the help of STUN and TURN servers. What is found later is used
     /// too, but nobody waits for it. 5 s by default.
-    pub gather_timeout: std::time::Duration,
+    pub gather_timeout: Duration,
     /// The receive buffer of SCTP, in bytes, and with it what the peer may have on its way to this
     /// side. 1 MiB by default; from 128 KiB to 64 MiB.
     pub receive_buffer: u32,
@@ -78,7 +79,7 @@ impl Default for WebRtcSettings {
             addrs: AddrFilter::default(),
             external_addrs: Vec::new(),
             mdns: false,
-            gather_timeout: std::time::Duration::from_secs(5),
+            gather_timeout: Duration::from_secs(5),
             receive_buffer: 1024 * 1024,
             max_message: 256 * 1024,
             mtu: None,
@@ -86,6 +87,25 @@ impl Default for WebRtcSettings {
             certificate: None,
         }
     }
+}
+
+/// The configuration of a [`WebRtcTransport`](crate::WebRtcTransport) that is given none: the peer is pinged
+/// after 2 s of silence, disconnected after 5 s, so that another path is looked for early, and given up
+/// after 30 s. The rest are the defaults of [`Config`].
+///
+/// ```
+/// # use pipe_core::Config;
+/// # use std::time::Duration;
+/// // More streams at once, and the timings that suit WebRTC.
+/// let config = pipe_webrtc::default_config().with_max_streams(1000);
+/// assert_eq!(config.disconnected_after, Duration::from_secs(5));
+/// assert_eq!(config.stream_window, Config::default().stream_window);
+/// ```
+pub fn default_config() -> Config {
+    Config::default()
+        .with_keep_alive(Duration::from_secs(2))
+        .with_disconnected_after(Duration::from_secs(5))
+        .with_failed_after(Duration::from_secs(30))
 }
 
 /// A STUN or TURN server, which is spoken to over UDP.
@@ -260,7 +280,7 @@ impl WebRtcSettings {
         with_addrs, addrs: AddrFilter;
         with_external_addrs, external_addrs: Vec<IpAddr>;
         with_mdns, mdns: bool;
-        with_gather_timeout, gather_timeout: std::time::Duration;
+        with_gather_timeout, gather_timeout: Duration;
         with_receive_buffer, receive_buffer: u32;
         with_max_message, max_message: u32;
         with_socket_buffer, socket_buffer: u32;
@@ -345,10 +365,7 @@ impl WebRtcSettings {
                 )));
             }
         }
-        let (min, max) = (
-            std::time::Duration::from_millis(1),
-            std::time::Duration::from_secs(5 * 60),
-        );
+        let (min, max) = (Duration::from_millis(1), Duration::from_secs(5 * 60));
         if !(min..=max).contains(&self.gather_timeout) {
             return Err(invalid(format!(
                 "gather_timeout is {:?}, but has to be from {min:?} to {max:?}",

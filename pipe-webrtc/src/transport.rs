@@ -1,6 +1,5 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, Result, Transport};
 use tokio::time::{Instant, timeout_at};
@@ -10,7 +9,7 @@ use crate::conn::WebRtcConn;
 use crate::engine::{Certificate, Faults};
 use crate::establish::Plan;
 use crate::listener::WebRtcListener;
-use crate::settings::WebRtcSettings;
+use crate::settings::{WebRtcSettings, default_config};
 use crate::signaling::{
     Answered, ConnTask, Hand, Offered, Reply, Signaling, StreamSignaling, hand,
 };
@@ -83,8 +82,7 @@ impl<T: Transport> WebRtcTransport<T> {
         Self { wire, ..self }
     }
 
-    /// Uses this configuration. Without it, the peer is pinged after 2 s of silence, disconnected after
-    /// 5 s and given up after 30 s; the rest are the defaults of [`Config`].
+    /// Uses this configuration instead of the [default one](default_config).
     ///
     /// # Errors
     ///
@@ -368,13 +366,6 @@ fn scheme_over(inner: &'static str) -> &'static str {
     let scheme: &'static str = format!("{PREFIX}{inner}").leak();
     known.push(scheme);
     scheme
-}
-
-fn default_config() -> Config {
-    Config::default()
-        .with_keep_alive(Duration::from_secs(2))
-        .with_disconnected_after(Duration::from_secs(5))
-        .with_failed_after(Duration::from_secs(30))
 }
 
 /// The addresses of a connection whose signalling has none.
