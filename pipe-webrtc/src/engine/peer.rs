@@ -1,39 +1,30 @@
 use std::fmt;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pipe_core::{Error, ErrorKind, Result};
-use rtc::ice::mdns::MulticastDnsMode;
-use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
-use rtc::statistics::report::RTCStatsReportEntry;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::coop::unconstrained;
-use webrtc::data_channel::DataChannel;
 use webrtc::peer_connection::{
-    PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCConfiguration,
-    RTCConfigurationBuilder, RTCIceCandidateInit, RTCIceConnectionState, RTCIceGatheringState,
-    RTCIceServer, RTCIceTransportPolicy, RTCPeerConnectionIceEvent, RTCPeerConnectionState,
-    RTCSessionDescription, SettingEngine, SettingEngineBuilder, StatsSelector,
+    PeerConnection, PeerConnectionBuilder, RTCConfigurationBuilder, RTCIceCandidateInit,
+    RTCSessionDescription,
 };
 use webrtc::runtime::TokioRuntime;
 
-use super::Faults;
-use super::certificate::Certificate;
 use super::channel::{Channel, ChannelOptions};
 use super::external::External;
-use super::runtime::{PipeRuntime, Vitals};
+use super::options::{PeerOptions, ice_servers, policy};
+use super::peer_event::{Candidate, Handler, PeerEvent};
+use super::runtime::PipeRuntime;
+use super::stats::{CandidatePair, SctpStats};
 use super::task::Parts;
+use super::vitals::Vitals;
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
-
-/// How often a pair of candidates is tried, five times a second.
-const MAX_CHECKS: u16 = 1500;
 
 /// How many events may wait for the owner. Beyond, the engine waits.
 const EVENTS: usize = 256;
@@ -52,88 +43,6 @@ pub(crate) struct Peer {
     closed: AtomicBool,
 }
 
-/// How to make a peer connection.
-#[derive(Clone, Debug)]
-pub(crate) struct PeerOptions {
-    pub(crate) bind: Vec<SocketAddr>,
-    pub(crate) ice_servers: Vec<IceServer>,
-    pub(crate) relay_only: bool,
-    /// From silence to [`IceState::Disconnected`].
-    pub(crate) disconnected_after: Duration,
-    /// From there to [`IceState::Failed`].
-    pub(crate) failed_after: Duration,
-    pub(crate) keep_alive: Duration,
-    pub(crate) receive_buffer: u32,
-    pub(crate) max_message: u32,
-    pub(crate) mtu: Option<u32>,
-    pub(crate) mdns: bool,
-    pub(crate) external_addrs: Vec<std::net::IpAddr>,
-    pub(crate) certificate: Option<Certificate>,
-    pub(crate) socket_buffer: u32,
-    pub(crate) resolve_timeout: Duration,
-    pub(crate) faults: Option<Faults>,
-}
-
-/// What a peer connection tells.
-#[derive(Debug)]
-pub(crate) enum PeerEvent {
-    /// A candidate of this side, for the other one.
-    Candidate(Candidate),
-    /// This side has no more candidates.
-    GatheringDone,
-    Ice(IceState),
-    /// The peer has opened a channel.
-    Channel(Channel),
-    /// The transport under the channels is over.
-    Closed,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum IceState {
-    Connecting,
-    Connected,
-    Disconnected,
-    Failed,
-}
-
-/// A way to reach one side (RFC 8839, section 5.1).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Candidate {
-    pub(crate) candidate: String,
-    pub(crate) mid: Option<String>,
-    pub(crate) line: Option<u16>,
-}
-
-/// The two ends of the path that a connection's packets take.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct CandidatePair {
-    /// This side's candidate, as in an SDP.
-    pub local: String,
-    /// The peer's candidate, as in an SDP.
-    pub remote: String,
-}
-
-/// What is known of the transport under a connection. What the engine does not tell is absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct SctpStats {
-    /// Bytes sent in packets, headers included.
-    pub bytes_sent: u64,
-    /// Bytes received in packets, headers included.
-    pub bytes_received: u64,
-    /// The last round trip that ICE measured on the path.
-    pub round_trip: Option<Duration>,
-    /// The smoothed round trip of SCTP.
-    pub smoothed_round_trip: Option<Duration>,
-    /// The congestion window, in bytes.
-    pub congestion_window: Option<u32>,
-    /// The receive window of the peer, in bytes.
-    pub receive_window: Option<u32>,
-    /// The largest packet of SCTP, in bytes.
-    pub mtu: Option<u32>,
-}
-
 impl Peer {
     /// Binds the sockets of a new peer connection.
     ///
@@ -142,7 +51,7 @@ impl Peer {
         let vitals = Vitals::new();
         let (parts, task) = Parts::new();
         let (events, receiver) = mpsc::channel(EVENTS);
-        let (mtu, mdns, bound) = (options.mtu, options.mdns, options.bind.clone());
+        let (mdns, bound) = (options.mdns, options.bind.clone());
         let relay_only = options.relay_only;
         // The engine has a setting for such addresses, and does not look at it.
         let external = External {
@@ -151,8 +60,8 @@ impl Peer {
         };
         let outside = external.clone();
         let builder = PeerConnectionBuilder::new()
-            .with_configuration(configuration(&options)?)
-            .with_setting_engine(engine(&options, mtu))
+            .with_configuration(options.configuration()?)
+            .with_setting_engine(options.engine())
             .with_handler(Arc::new(Handler { events, external }))
             .with_runtime(Arc::new(PipeRuntime {
                 inner: TokioRuntime,
@@ -321,39 +230,11 @@ impl Peer {
     }
 
     pub(crate) async fn candidate_pair(&self) -> Option<CandidatePair> {
-        let ice = self.inner.sctp().await?.transport().ice_transport();
-        let pair = ice.get_selected_candidate_pair().await.ok()??;
-        let text = |candidate: &rtc::peer_connection::transport::RTCIceCandidate| {
-            candidate.to_json().map(|json| json.candidate).ok()
-        };
-        Some(CandidatePair {
-            local: text(pair.local())?,
-            remote: text(pair.remote())?,
-        })
+        CandidatePair::of(&*self.inner).await
     }
 
     pub(crate) async fn stats(&self) -> SctpStats {
-        let report = self
-            .inner
-            .get_stats(std::time::Instant::now(), StatsSelector::None)
-            .await;
-        let mut stats = SctpStats::default();
-        for entry in report.iter() {
-            match entry {
-                RTCStatsReportEntry::Transport(transport) => {
-                    stats.bytes_sent = transport.bytes_sent;
-                    stats.bytes_received = transport.bytes_received;
-                }
-                RTCStatsReportEntry::IceCandidatePair(pair) if pair.nominated => {
-                    let seconds = pair.current_round_trip_time;
-                    stats.round_trip = Duration::try_from_secs_f64(seconds)
-                        .ok()
-                        .filter(|time| !time.is_zero());
-                }
-                _ => {}
-            }
-        }
-        stats
+        SctpStats::of(&*self.inner).await
     }
 
     /// The peer connection itself.
@@ -385,131 +266,6 @@ impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").finish_non_exhaustive()
     }
-}
-
-/// Passes the engine's events on.
-struct Handler {
-    events: mpsc::Sender<PeerEvent>,
-    external: External,
-}
-
-impl Handler {
-    async fn tell(&self, event: PeerEvent) {
-        // Nobody listens to a peer that is being closed.
-        let _ = self.events.send(event).await;
-    }
-}
-
-#[async_trait]
-impl PeerConnectionEventHandler for Handler {
-    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
-        let init = match event.candidate.to_json() {
-            Ok(init) => init,
-            Err(error) => {
-                tracing::debug!(%error, "a candidate of this side is unusable");
-                return;
-            }
-        };
-        for candidate in self.external.candidates(&init.candidate) {
-            self.tell(PeerEvent::Candidate(Candidate {
-                candidate,
-                mid: init.sdp_mid.clone(),
-                line: init.sdp_mline_index,
-            }))
-            .await;
-        }
-    }
-
-    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
-        if state == RTCIceGatheringState::Complete {
-            self.tell(PeerEvent::GatheringDone).await;
-        }
-    }
-
-    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
-        let state = match state {
-            RTCIceConnectionState::Checking => IceState::Connecting,
-            RTCIceConnectionState::Connected | RTCIceConnectionState::Completed => {
-                IceState::Connected
-            }
-            RTCIceConnectionState::Disconnected => IceState::Disconnected,
-            RTCIceConnectionState::Failed => IceState::Failed,
-            _ => return,
-        };
-        self.tell(PeerEvent::Ice(state)).await;
-    }
-
-    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
-        if state == RTCPeerConnectionState::Closed {
-            self.tell(PeerEvent::Closed).await;
-        }
-    }
-
-    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
-        self.tell(PeerEvent::Channel(Channel::new(channel))).await;
-    }
-}
-
-fn configuration(options: &PeerOptions) -> Result<RTCConfiguration> {
-    let mut builder = RTCConfigurationBuilder::new()
-        .with_ice_servers(ice_servers(&options.ice_servers))
-        .with_ice_transport_policy(policy(options.relay_only));
-    if let Some(certificate) = &options.certificate {
-        builder = builder.with_certificates(vec![certificate.engine()?]);
-    }
-    Ok(builder.build())
-}
-
-fn ice_servers(servers: &[IceServer]) -> Vec<RTCIceServer> {
-    servers
-        .iter()
-        .map(|server| RTCIceServer {
-            urls: server.urls.clone(),
-            username: server.username.clone(),
-            credential: server.credential.clone(),
-        })
-        .collect()
-}
-
-fn policy(relay_only: bool) -> RTCIceTransportPolicy {
-    if relay_only {
-        RTCIceTransportPolicy::Relay
-    } else {
-        RTCIceTransportPolicy::All
-    }
-}
-
-fn engine(options: &PeerOptions, mtu: Option<u32>) -> SettingEngine {
-    let mdns = if options.mdns {
-        MulticastDnsMode::QueryAndGather
-    } else {
-        MulticastDnsMode::Disabled
-    };
-    let mut builder = SettingEngineBuilder::new()
-        .with_ice_timeouts(
-            Some(options.disconnected_after),
-            Some(options.failed_after),
-            Some(options.keep_alive),
-        )
-        // A pair that works is taken at once when the check of the peer came before its candidate: to
-        // wait for that one would cost a second, and it is of the same path.
-        .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
-        .with_multicast_dns_mode(mdns)
-        .with_include_loopback_candidate(true)
-        // A pair is tried as long as the connection may come back.
-        .with_ice_connection_attempts(None, Some(MAX_CHECKS))
-        // A channel whose opening is not answered is no failure while the peer is away.
-        .with_dcep_handshake_timeout(None)
-        .with_sctp_max_receive_buffer_size(options.receive_buffer)
-        .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(options.max_message));
-    if options.relay_only {
-        // No better path can come, so that nothing is gained by a wait for one.
-        builder = builder.with_relay_acceptance_min_wait(Some(Duration::ZERO));
-    }
-    if let Some(mtu) = mtu {
-        builder = builder.with_sctp_mtu(mtu);
-    }
-    builder.build()
 }
 
 fn engine_failed(error: webrtc::error::Error) -> Error {

@@ -1,0 +1,103 @@
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use pipe_core::Result;
+use rtc::ice::mdns::MulticastDnsMode;
+use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
+use webrtc::peer_connection::{
+    RTCConfiguration, RTCConfigurationBuilder, RTCIceServer, RTCIceTransportPolicy, SettingEngine,
+    SettingEngineBuilder,
+};
+
+use super::Faults;
+use super::certificate::Certificate;
+use crate::settings::IceServer;
+
+/// How often a pair of candidates is tried, five times a second.
+const MAX_CHECKS: u16 = 1500;
+
+/// How to make a peer connection.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerOptions {
+    pub(crate) bind: Vec<SocketAddr>,
+    pub(crate) ice_servers: Vec<IceServer>,
+    pub(crate) relay_only: bool,
+    /// From silence to [`IceState::Disconnected`].
+    pub(crate) disconnected_after: Duration,
+    /// From there to [`IceState::Failed`].
+    pub(crate) failed_after: Duration,
+    pub(crate) keep_alive: Duration,
+    pub(crate) receive_buffer: u32,
+    pub(crate) max_message: u32,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) mdns: bool,
+    pub(crate) external_addrs: Vec<std::net::IpAddr>,
+    pub(crate) certificate: Option<Certificate>,
+    pub(crate) socket_buffer: u32,
+    pub(crate) resolve_timeout: Duration,
+    pub(crate) faults: Option<Faults>,
+}
+
+impl PeerOptions {
+    pub(super) fn configuration(&self) -> Result<RTCConfiguration> {
+        let mut builder = RTCConfigurationBuilder::new()
+            .with_ice_servers(ice_servers(&self.ice_servers))
+            .with_ice_transport_policy(policy(self.relay_only));
+        if let Some(certificate) = &self.certificate {
+            builder = builder.with_certificates(vec![certificate.engine()?]);
+        }
+        Ok(builder.build())
+    }
+
+    pub(super) fn engine(&self) -> SettingEngine {
+        let mdns = if self.mdns {
+            MulticastDnsMode::QueryAndGather
+        } else {
+            MulticastDnsMode::Disabled
+        };
+        let mut builder = SettingEngineBuilder::new()
+            .with_ice_timeouts(
+                Some(self.disconnected_after),
+                Some(self.failed_after),
+                Some(self.keep_alive),
+            )
+            // A pair that works is taken at once when the check of the peer came before its candidate: to
+            // wait for that one would cost a second, and it is of the same path.
+            .with_prflx_acceptance_min_wait(Some(Duration::ZERO))
+            .with_multicast_dns_mode(mdns)
+            .with_include_loopback_candidate(true)
+            // A pair is tried as long as the connection may come back.
+            .with_ice_connection_attempts(None, Some(MAX_CHECKS))
+            // A channel whose opening is not answered is no failure while the peer is away.
+            .with_dcep_handshake_timeout(None)
+            .with_sctp_max_receive_buffer_size(self.receive_buffer)
+            .with_sctp_max_message_size(SctpMaxMessageSize::Bounded(self.max_message));
+        if self.relay_only {
+            // No better path can come, so that nothing is gained by a wait for one.
+            builder = builder.with_relay_acceptance_min_wait(Some(Duration::ZERO));
+        }
+        if let Some(mtu) = self.mtu {
+            builder = builder.with_sctp_mtu(mtu);
+        }
+        builder.build()
+    }
+}
+
+pub(super) fn ice_servers(servers: &[IceServer]) -> Vec<RTCIceServer> {
+    servers
+        .iter()
+        .map(|server| RTCIceServer {
+            urls: server.urls.clone(),
+            username: server.username.clone(),
+            credential: server.credential.clone(),
+        })
+        .collect()
+}
+
+pub(super) fn policy(relay_only: bool) -> RTCIceTransportPolicy {
+    if relay_only {
+        RTCIceTransportPolicy::Relay
+    } else {
+        RTCIceTransportPolicy::All
+    }
+}

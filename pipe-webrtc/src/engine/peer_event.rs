@@ -1,0 +1,105 @@
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use webrtc::data_channel::DataChannel;
+use webrtc::peer_connection::{
+    PeerConnectionEventHandler, RTCIceConnectionState, RTCIceGatheringState,
+    RTCPeerConnectionIceEvent, RTCPeerConnectionState,
+};
+
+use super::channel::Channel;
+use super::external::External;
+
+/// What a peer connection tells.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    /// A candidate of this side, for the other one.
+    Candidate(Candidate),
+    /// This side has no more candidates.
+    GatheringDone,
+    Ice(IceState),
+    /// The peer has opened a channel.
+    Channel(Channel),
+    /// The transport under the channels is over.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum IceState {
+    Connecting,
+    Connected,
+    Disconnected,
+    Failed,
+}
+
+/// A way to reach one side (RFC 8839, section 5.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub(crate) candidate: String,
+    pub(crate) mid: Option<String>,
+    pub(crate) line: Option<u16>,
+}
+
+/// Passes the engine's events on.
+pub(super) struct Handler {
+    pub(super) events: mpsc::Sender<PeerEvent>,
+    pub(super) external: External,
+}
+
+impl Handler {
+    async fn tell(&self, event: PeerEvent) {
+        // Nobody listens to a peer that is being closed.
+        let _ = self.events.send(event).await;
+    }
+}
+
+#[async_trait]
+impl PeerConnectionEventHandler for Handler {
+    async fn on_ice_candidate(&self, event: RTCPeerConnectionIceEvent) {
+        let init = match event.candidate.to_json() {
+            Ok(init) => init,
+            Err(error) => {
+                tracing::debug!(%error, "a candidate of this side is unusable");
+                return;
+            }
+        };
+        for candidate in self.external.candidates(&init.candidate) {
+            self.tell(PeerEvent::Candidate(Candidate {
+                candidate,
+                mid: init.sdp_mid.clone(),
+                line: init.sdp_mline_index,
+            }))
+            .await;
+        }
+    }
+
+    async fn on_ice_gathering_state_change(&self, state: RTCIceGatheringState) {
+        if state == RTCIceGatheringState::Complete {
+            self.tell(PeerEvent::GatheringDone).await;
+        }
+    }
+
+    async fn on_ice_connection_state_change(&self, state: RTCIceConnectionState) {
+        let state = match state {
+            RTCIceConnectionState::Checking => IceState::Connecting,
+            RTCIceConnectionState::Connected | RTCIceConnectionState::Completed => {
+                IceState::Connected
+            }
+            RTCIceConnectionState::Disconnected => IceState::Disconnected,
+            RTCIceConnectionState::Failed => IceState::Failed,
+            _ => return,
+        };
+        self.tell(PeerEvent::Ice(state)).await;
+    }
+
+    async fn on_connection_state_change(&self, state: RTCPeerConnectionState) {
+        if state == RTCPeerConnectionState::Closed {
+            self.tell(PeerEvent::Closed).await;
+        }
+    }
+
+    async fn on_data_channel(&self, channel: Arc<dyn DataChannel>) {
+        self.tell(PeerEvent::Channel(Channel::new(channel))).await;
+    }
+}

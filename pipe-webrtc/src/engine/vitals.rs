@@ -1,0 +1,222 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::refusals::Refusals;
+
+/// While a connection is made the engine's timers fire at least this often: it looks for work at its
+/// timers only, which are 200 ms apart.
+const EAGER_STEP: Duration = Duration::from_millis(1);
+/// The same once that has gone on for [`EAGER_TIME`].
+const PATIENT_STEP: Duration = Duration::from_millis(20);
+/// For how long the eager steps go on, and for how long any.
+const EAGER_TIME: Duration = Duration::from_millis(500);
+const PATIENT_TIME: Duration = Duration::from_secs(10);
+
+/// How many turns the engine needs more where packets go through a TURN server: in one it takes what came
+/// out of the relay, in the next it gives the answer to the relay, and in the one after that the relay
+/// sends it. By itself it would wait between them for the next packet or timer.
+const RELAY_TURNS: u8 = 2;
+
+/// What one connection's runtime has seen, and how it is to behave.
+#[derive(Debug)]
+pub(crate) struct Vitals {
+    /// Datagrams and TCP reads that have arrived, ever.
+    heard: AtomicU64,
+    /// The same when a timer was last cut short because of them.
+    answered: AtomicU64,
+    /// How often the engine has sent what it was given, and went to wait for more.
+    turns: AtomicU64,
+    turned: Notify,
+    connecting: AtomicBool,
+    since: parking_lot::Mutex<Instant>,
+    /// The description of the fatal DTLS alert that this side sent in the handshake; 0 is none, since
+    /// it stands for a close, which is no failure.
+    alert: AtomicU8,
+    alerted: Notify,
+    /// How many sockets were bound.
+    sockets: AtomicUsize,
+    /// Why STUN and TURN servers do not help.
+    refusals: Refusals,
+    /// What was sent last went through a TURN server.
+    relayed: AtomicBool,
+    /// How many turns the engine has without a wait between them.
+    naps: AtomicU8,
+}
+
+impl Vitals {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            turned: Notify::new(),
+            connecting: AtomicBool::new(true),
+            since: parking_lot::Mutex::new(Instant::now()),
+            alert: AtomicU8::new(0),
+            alerted: Notify::new(),
+            sockets: AtomicUsize::new(0),
+            refusals: Refusals::default(),
+            relayed: AtomicBool::new(false),
+            naps: AtomicU8::new(0),
+        })
+    }
+
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn sockets(&self) -> usize {
+        self.sockets.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn note_socket(&self) {
+        self.sockets.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Why STUN and TURN servers do not help, as far as they said.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// The engine has sent all it can.
+    pub(super) fn note_turn(&self) {
+        self.turns.fetch_add(1, Ordering::SeqCst);
+        self.turned.notify_waiters();
+    }
+
+    pub(crate) fn turns(&self) -> u64 {
+        self.turns.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the engine has had another turn than this one.
+    pub(crate) async fn turn_after(&self, turn: u64) {
+        loop {
+            let turned = self.turned.notified();
+            if self.turns() != turn {
+                return;
+            }
+            turned.await;
+        }
+    }
+
+    /// The engine is to hurry, or no longer.
+    pub(crate) fn set_connecting(&self, connecting: bool) {
+        *self.since.lock() = Instant::now();
+        self.connecting.store(connecting, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_connecting(&self) -> bool {
+        self.connecting.load(Ordering::Relaxed)
+    }
+
+    /// Whether the next wait is none at all, where packets go through a TURN server.
+    pub(super) fn take_nap(&self) -> Option<bool> {
+        if !self.relayed.load(Ordering::Relaxed) {
+            return None;
+        }
+        let naps = self.naps.load(Ordering::Relaxed);
+        self.naps.store(naps.saturating_sub(1), Ordering::Relaxed);
+        Some(naps > 0)
+    }
+
+    /// Something has happened before a wait was over.
+    pub(super) fn stay_awake(&self) {
+        self.naps.store(RELAY_TURNS, Ordering::Relaxed);
+    }
+
+    /// Datagrams have come.
+    pub(super) fn note_heard(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether a timer is to fire at once. What a datagram makes possible, such as the handshake after
+    /// the path was found, the engine begins at its next timer only, and even a short one takes 2 ms.
+    pub(super) fn is_urgent(&self) -> bool {
+        let heard = self.heard();
+        self.connecting.load(Ordering::Relaxed)
+            && self.answered.swap(heard, Ordering::Relaxed) != heard
+            && self.since.lock().elapsed() < EAGER_TIME
+    }
+
+    pub(super) fn step(&self, asked: Duration) -> Duration {
+        if !self.connecting.load(Ordering::Relaxed) {
+            return asked;
+        }
+        match self.since.lock().elapsed() {
+            time if time < EAGER_TIME => asked.min(EAGER_STEP),
+            time if time < PATIENT_TIME => asked.min(PATIENT_STEP),
+            _ => asked,
+        }
+    }
+
+    /// Notes whether an outgoing datagram goes through a TURN server. Others that carry something are of
+    /// DTLS (RFC 7983, section 7).
+    pub(super) fn note_path(&self, datagram: &[u8]) {
+        match datagram {
+            // Data of a channel, or an indication to send (RFC 8656, sections 12.4 and 18).
+            [64..=79, ..] | [0, 0x16, ..] => self.relayed.store(true, Ordering::Relaxed),
+            [20..=63, ..] => self.relayed.store(false, Ordering::Relaxed),
+            _ => {}
+        }
+    }
+
+    /// Waits until this side has refused the peer in the handshake of DTLS, and gives the alert's
+    /// description (RFC 5246, section 7.2).
+    pub(crate) async fn refused(&self) -> u8 {
+        loop {
+            let alerted = self.alerted.notified();
+            match self.alert.load(Ordering::SeqCst) {
+                0 => alerted.await,
+                alert => return alert,
+            }
+        }
+    }
+
+    /// Looks for a fatal alert in the clear among the DTLS records of an outgoing datagram. The engine
+    /// refuses a certificate with one, and tells nobody else.
+    pub(super) fn inspect(&self, mut datagram: &[u8]) {
+        // A record (RFC 6347, section 4.1): type 1, version 2, epoch 2, sequence 6, length 2.
+        while let [kind, 254, _, e0, e1, _, _, _, _, _, _, l0, l1, body @ ..] = datagram {
+            if let (21, 0, 0, [2, description, ..]) = (*kind, *e0, *e1, body)
+                && *description != 0
+            {
+                self.alert.store(*description, Ordering::SeqCst);
+                self.alerted.notify_waiters();
+            }
+            let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+            let Some(rest) = body.get(length..) else {
+                return;
+            };
+            datagram = rest;
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in crate::engine) fn record(kind: u8, epoch: u8, body: &[u8]) -> Vec<u8> {
+        let mut record = vec![kind, 254, 253, 0, epoch, 0, 0, 0, 0, 0, 7];
+        record.extend((body.len() as u16).to_be_bytes());
+        record.extend(body);
+        record
+    }
+
+    #[test]
+    fn a_fatal_alert_in_the_clear_is_found_behind_other_records() {
+        let vitals = Vitals::new();
+        let mut datagram = record(22, 0, &[1; 40]);
+        vitals.inspect(&datagram);
+        vitals.inspect(&record(21, 1, &[2, 42]));
+        vitals.inspect(&record(21, 0, &[1, 0]));
+        vitals.inspect(&[21, 254]);
+        assert_eq!(vitals.alert.load(Ordering::SeqCst), 0);
+        datagram.extend(record(21, 0, &[2, 42]));
+        vitals.inspect(&datagram);
+        assert_eq!(vitals.alert.load(Ordering::SeqCst), 42);
+    }
+}
