@@ -130,7 +130,11 @@ impl IceServer {
         }
     }
 
-    /// The TURN server at this URL, such as `turn:host:port`.
+    /// The TURN server at this URL, such as `turn:host:port` or `turn:[::1]:port`.
+    ///
+    /// It is asked for a relay without a family, and so gives one of IPv4, over IPv6 too (RFC 8656, section
+    /// 7.2), unless it is set up for others, as coturn is with `--allocation-default-address-family=keep`. One
+    /// that has none of IPv4 refuses with 440.
     pub fn turn(url: &str, username: &str, credential: &str) -> Self {
         Self {
             urls: vec![url.to_owned()],

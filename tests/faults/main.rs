@@ -15,6 +15,9 @@ mod datagrams;
 #[cfg(target_os = "linux")]
 mod killed;
 #[cfg(target_os = "linux")]
+#[path = "../support/namespace.rs"]
+mod namespace;
+#[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
 mod peer;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::{Instant, timeout};
 
-use crate::network::Namespace;
+use crate::namespace::Namespace;
 
 /// How long a peer may take for anything, on a machine with other things to do.
 const LIMIT: Duration = Duration::from_secs(30);

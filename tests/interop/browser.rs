@@ -1,7 +1,5 @@
 //! Our own streams with a page in a browser, which speaks them with `examples/browser/pipe.js`.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +10,9 @@ use pipewerks::{CloseReason, Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::peer::Peer;
-use crate::webrtc::{Role, connect, hash, page};
+use crate::tools::hash;
+use crate::webrtc::{Role, connect, page};
+use crate::{Scenario, in_roles};
 
 /// How much a stream carries in each direction, in bytes: more than its window.
 const LEN: usize = 1_000_000;
@@ -23,30 +23,27 @@ struct Stage {
     conn: WebRtcConn,
 }
 
-/// What happens on a stage.
-type Scenario = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
-
 /// Every scenario with the page in both roles.
 pub(crate) fn trials() -> Vec<Trial> {
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario<Stage>); 5] = [
         ("our_streams", |stage| Box::pin(our_streams(stage))),
         ("its_streams", |stage| Box::pin(its_streams(stage))),
         ("codes", |stage| Box::pin(codes(stage))),
         ("our_close", |stage| Box::pin(our_close(stage))),
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
-    let mut trials = Vec::new();
-    for role in [Role::Offer, Role::Answer] {
-        for (name, scenario) in scenarios {
-            let name = format!("browser::{role:?}::{name}").to_lowercase();
-            let page = || page("streams", "shown");
-            trials.push(crate::trial(name, page, move |command| async move {
-                let (page, conn) = connect(role, command, Wire::Pipe).await;
-                scenario(Stage { page, conn }).await;
-            }));
-        }
-    }
-    trials
+    let roles = [Role::Offer, Role::Answer];
+    let run = |role, command, scenario: Scenario<Stage>| async move {
+        let (page, conn) = connect(role, command, Wire::Pipe).await;
+        scenario(Stage { page, conn }).await;
+    };
+    in_roles(
+        "browser",
+        || page("streams", "shown"),
+        roles,
+        &scenarios,
+        run,
+    )
 }
 
 impl Stage {

@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::pin::Pin;
-use std::process::Command;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use pipewerks::webrtc::signaling::Signal;
@@ -15,6 +14,7 @@ use pipewerks::webrtc::{AddrFilter, IceServer, InterfaceFilter, Network, WebRtcS
 use pipewerks::{Error, ErrorKind};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use crate::namespace::Namespace;
 use crate::tools;
 use crate::turn::connect;
 
@@ -49,7 +49,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     let trials = scenarios.map(|(name, network, scenario)| {
         Trial::ignorable_test(format!("candidates::{name}"), move || {
-            let namespace = match Namespace::new(name, network) {
+            let namespace = match prepare(name, network) {
                 Ok(namespace) => namespace,
                 Err(why) => {
                     let why = format!("no network namespaces: {why}");
@@ -59,83 +59,52 @@ pub(crate) fn trials() -> Vec<Trial> {
                     return Ok(Completion::ignored_with(why));
                 }
             };
-            namespace.run(scenario)
+            run(&namespace, scenario)
         })
     });
     trials.into()
 }
 
-/// A network namespace, which is removed when this is dropped.
-struct Namespace(String);
-
-impl Namespace {
-    /// A namespace with its loopback, and the other interfaces or not.
-    fn new(name: &str, network: bool) -> Result<Self, String> {
-        let name = format!("pipe-{}-{name}", std::process::id());
-        ip(&["netns", "add", &name])?;
-        let namespace = Self(name);
-        namespace.ip(&["link", "set", "lo", "up"])?;
-        for (interface, addrs) in INTERFACES.iter().filter(|_| network) {
-            // The other end, which has no address.
-            let port = format!("port-{interface}");
-            namespace.ip(&[
-                "link", "add", interface, "type", "veth", "peer", "name", &port,
-            ])?;
-            namespace.ip(&["link", "set", &port, "up"])?;
-            for addr in *addrs {
-                // Nobody else can have the address, so it can be used at once.
-                let unchecked: &[&str] = if addr.contains(':') { &["nodad"] } else { &[] };
-                let add = ["addr", "add", addr, "dev", interface];
-                namespace.ip(&[&add, unchecked].concat())?;
-            }
-            namespace.ip(&["link", "set", interface, "up"])?;
+/// A namespace with its loopback, and the other interfaces or not.
+fn prepare(name: &str, network: bool) -> Result<Namespace, String> {
+    let namespace = Namespace::new(name)?;
+    namespace.ip(&["link", "set", "lo", "up"])?;
+    for (interface, addrs) in INTERFACES.iter().filter(|_| network) {
+        // The other end, which has no address.
+        let port = format!("port-{interface}");
+        namespace.ip(&[
+            "link", "add", interface, "type", "veth", "peer", "name", &port,
+        ])?;
+        namespace.ip(&["link", "set", &port, "up"])?;
+        for addr in *addrs {
+            // Nobody else can have the address, so it can be used at once.
+            let unchecked: &[&str] = if addr.contains(':') { &["nodad"] } else { &[] };
+            let add = ["addr", "add", addr, "dev", interface];
+            namespace.ip(&[&add, unchecked].concat())?;
         }
-        Ok(namespace)
+        namespace.ip(&["link", "set", interface, "up"])?;
     }
-
-    fn ip(&self, args: &[&str]) -> Result<(), String> {
-        ip(&[&["-n", &self.0], args].concat())
-    }
-
-    /// Runs a scenario in a thread that is in the namespace, as are those that it starts.
-    fn run(&self, scenario: Scenario) -> Result<Completion, Failed> {
-        let place = File::open(Path::new("/run/netns").join(&self.0))?;
-        let inside = std::thread::spawn(move || -> std::io::Result<()> {
-            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network))?;
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            runtime.block_on(async {
-                tokio::time::timeout(crate::LIMIT, scenario())
-                    .await
-                    .map_err(std::io::Error::from)
-            })
-        });
-        match inside.join() {
-            Ok(ran) => Ok(ran.map(|()| Completion::Completed)?),
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
+    Ok(namespace)
 }
 
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        if let Err(error) = ip(&["netns", "delete", &self.0]) {
-            eprintln!("a network namespace is left behind: {error}");
-        }
+/// Runs a scenario in a thread that is in the namespace, as are those that it starts.
+fn run(namespace: &Namespace, scenario: Scenario) -> Result<Completion, Failed> {
+    let place = File::open(Path::new("/run/netns").join(namespace.name()))?;
+    let inside = std::thread::spawn(move || -> std::io::Result<()> {
+        move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            tokio::time::timeout(crate::LIMIT, scenario())
+                .await
+                .map_err(std::io::Error::from)
+        })
+    });
+    match inside.join() {
+        Ok(ran) => Ok(ran.map(|()| Completion::Completed)?),
+        Err(panic) => std::panic::resume_unwind(panic),
     }
-}
-
-/// Runs ip(8) of iproute2.
-fn ip(args: &[&str]) -> Result<(), String> {
-    let shown = args.join(" ");
-    let output = Command::new("ip").args(args).output();
-    let output = output.map_err(|error| format!("ip {shown}: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {shown}: {}", said.trim()))
 }
 
 /// What a side with these settings tells a side that has none, where a connection is made.

@@ -8,6 +8,9 @@
 mod browser;
 #[cfg(all(feature = "webrtc", target_os = "linux"))]
 mod candidates;
+#[cfg(all(feature = "webrtc", target_os = "linux"))]
+#[path = "../support/namespace.rs"]
+mod namespace;
 mod peer;
 #[cfg(feature = "quic")]
 mod quic;
@@ -24,6 +27,8 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tools::Missing;
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+use {std::fmt::Debug, std::pin::Pin, tokio::process::Command, tools::Program};
 
 /// How long one test may take, on a loaded machine.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -42,6 +47,35 @@ fn main() -> ExitCode {
     #[cfg(all(feature = "webrtc", target_os = "linux"))]
     let trials: Vec<_> = trials.into_iter().chain(candidates::trials()).collect();
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// What happens on a stage, which is a connection to a peer, as a rule.
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+type Scenario<S> = fn(S) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Every scenario with a peer in each of its roles, in tests called `what::role::scenario`.
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+fn in_roles<R, S, F>(
+    what: &str,
+    peer: Program,
+    roles: [R; 2],
+    scenarios: &[(&str, Scenario<S>)],
+    run: impl Fn(R, Command, Scenario<S>) -> F + Copy + Send + 'static,
+) -> Vec<Trial>
+where
+    R: Copy + Debug + Send + 'static,
+    S: 'static,
+    F: Future<Output = ()>,
+{
+    let mut trials = Vec::new();
+    for role in roles {
+        for &(name, scenario) in scenarios {
+            let name = format!("{what}::{role:?}::{name}").to_lowercase();
+            let test = move |command| run(role, command, scenario);
+            trials.push(trial(name, peer, test));
+        }
+    }
+    trials
 }
 
 /// A test that talks to a peer, if the peer is there.

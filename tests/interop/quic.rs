@@ -1,19 +1,17 @@
 //! Plain QUIC streams (`quic://…?wire=raw`) with stacks of other makes, each as client and as server.
 
-use std::future::Future;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
 use pipewerks::prelude::*;
 use pipewerks::{BoxConn, BoxStream, CloseReason, Error, ErrorKind};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::peer::Peer;
-use crate::tools::{self, Missing};
+use crate::tools::{self, Missing, Program, hash};
+use crate::{Scenario, in_roles};
 
 /// The protocol that both sides name (ALPN).
 const ALPN: &str = "pipe-interop";
@@ -34,34 +32,22 @@ struct Stage {
     conn: BoxConn,
 }
 
-/// What happens on a stage.
-type Scenario = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
-
-/// How a peer is run, if it is there.
-type Program = fn() -> Result<Command, Missing>;
-
 /// Every scenario with every peer in both roles.
 pub(crate) fn trials() -> Vec<Trial> {
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario<Stage>); 5] = [
         ("our_streams", |stage| Box::pin(our_streams(stage))),
         ("its_streams", |stage| Box::pin(its_streams(stage))),
         ("codes", |stage| Box::pin(codes(stage))),
         ("our_close", |stage| Box::pin(our_close(stage))),
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
-    let makes: [(&str, Program); 2] = [("aioquic", aioquic), ("quic-go", quic_go)];
-    let mut trials = Vec::new();
-    for (make, command) in makes {
-        for role in [Role::Client, Role::Server] {
-            for (name, scenario) in scenarios {
-                let name = format!("quic::{make}::{role:?}::{name}").to_lowercase();
-                trials.push(crate::trial(name, command, move |command| async move {
-                    scenario(Stage::set(role, command).await).await;
-                }));
-            }
-        }
-    }
-    trials
+    let makes: [(&str, Program); 2] = [("quic::aioquic", aioquic), ("quic::quic-go", quic_go)];
+    let roles = [Role::Client, Role::Server];
+    let run = |role, command, scenario: Scenario<Stage>| async move {
+        scenario(Stage::set(role, command).await).await;
+    };
+    let trials = makes.map(|(make, program)| in_roles(make, program, roles, &scenarios, run));
+    trials.into_iter().flatten().collect()
 }
 
 /// The peer in Python.
@@ -125,11 +111,6 @@ fn payload(seed: u64) -> (Vec<u8>, String) {
         .collect();
     let hash = hash(&bytes);
     (bytes, hash)
-}
-
-fn hash(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn our_streams(stage: Stage) {

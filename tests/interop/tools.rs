@@ -3,9 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use sha2::{Digest, Sha256};
+
 /// Why a peer cannot be run.
 #[derive(Clone, Debug)]
 pub(crate) struct Missing(pub(crate) String);
+
+/// How a peer is run, if it is there.
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+pub(crate) type Program = fn() -> Result<tokio::process::Command, Missing>;
 
 /// Whether a peer that is missing is a failure.
 pub(crate) fn peers_are_required() -> bool {
@@ -103,6 +109,12 @@ fn place_copy(file: &Path, folder: &Path) -> std::io::Result<PathBuf> {
     std::io::copy(&mut std::fs::File::open(file)?, &mut copy)?;
     copy.persist(&place)?;
     Ok(place)
+}
+
+/// The SHA-256 of what was sent or received, in hexadecimal digits, as the peers say it.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn peers() -> PathBuf {

@@ -1,8 +1,8 @@
 //! coturn as the STUN and TURN server of two of our peers.
 
 use std::future::Future;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::pin::Pin;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::sync::watch;
 
-use crate::tools;
-use crate::webrtc::hash;
+use crate::Scenario;
+use crate::tools::{self, hash};
 
 /// Who may use the server.
 const NAME: &str = "somebody";
@@ -27,11 +27,8 @@ const SECRET: &str = "something";
 /// How much a stream carries in each direction, in bytes.
 const LEN: usize = 2_000_000;
 
-/// What happens with a server.
-type Scenario = fn(Server) -> Pin<Box<dyn Future<Output = ()>>>;
-
 pub(crate) fn trials() -> Vec<Trial> {
-    let scenarios: [(&str, Scenario); 6] = [
+    let scenarios: [(&str, Scenario<Server>); 6] = [
         ("relay_only", |server| Box::pin(relay_only(server))),
         ("one_side_relayed", |server| {
             Box::pin(one_side_relayed(server))
@@ -49,17 +46,42 @@ pub(crate) fn trials() -> Vec<Trial> {
             Box::pin(server_reflexive(server))
         }),
     ];
-    let trials = scenarios.map(|(name, scenario)| {
-        let program = || tools::program("turnserver");
-        crate::trial(
-            format!("coturn::{name}"),
+    let ips: [(&str, IpAddr); 2] = [
+        ("ipv4", Ipv4Addr::LOCALHOST.into()),
+        ("ipv6", Ipv6Addr::LOCALHOST.into()),
+    ];
+    let mut trials = Vec::new();
+    let program = || tools::program("turnserver");
+    for (family, ip) in ips {
+        for (name, scenario) in scenarios {
+            let name = format!("coturn::{family}::{name}");
+            trials.push(crate::trial(name, program, move |program| async move {
+                let relay = ip.to_string();
+                scenario(Server::start(program, ip, &[&*relay], "keep").await).await;
+            }));
+        }
+    }
+    // Servers that are asked over IPv6, and give relays of IPv4, as they are to where no family is asked for
+    // (RFC 8656, section 7.2).
+    let default: [(&str, &[&str], Scenario<Server>); 2] = [
+        ("a_relay_of_ipv4", &["127.0.0.1", "::1"], |server| {
+            Box::pin(relay_only(server))
+        }),
+        ("no_relay_of_ipv4", &["::1"], |server| {
+            Box::pin(no_relay_of_ipv4(server))
+        }),
+    ];
+    for (name, relays, scenario) in default {
+        trials.push(crate::trial(
+            format!("coturn::ipv6::{name}"),
             program,
             move |program| async move {
-                scenario(Server::start(Command::new(program)).await).await;
+                let ip = Ipv6Addr::LOCALHOST.into();
+                scenario(Server::start(program, ip, relays, "ipv4").await).await;
             },
-        )
-    });
-    trials.into()
+        ));
+    }
+    trials
 }
 
 /// A running server, on loopback.
@@ -70,13 +92,15 @@ struct Server {
 }
 
 impl Server {
-    async fn start(mut command: Command) -> Self {
+    /// Starts a server at this address, which has relays at these, and gives those of this family where
+    /// none is asked for: `keep` is the one that it is asked over.
+    async fn start(program: PathBuf, ip: IpAddr, relays: &[&str], family: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let log = std::env::var_os("PIPE_PEER_LOG").is_some();
-        let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        let free = UdpSocket::bind((ip, 0)).expect("a socket");
         let addr = free.local_addr().expect("its address");
         drop(free);
-        let process = command
+        let process = Command::new(program)
             .args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp"])
             .args([
                 "--allow-loopback-peers",
@@ -84,14 +108,9 @@ impl Server {
                 "stdout",
                 "--simple-log",
             ])
-            .args([
-                "-L",
-                "127.0.0.1",
-                "-E",
-                "127.0.0.1",
-                "-p",
-                &addr.port().to_string(),
-            ])
+            .args(["-L", &ip.to_string(), "-p", &addr.port().to_string()])
+            .args(relays.iter().flat_map(|relay| ["-E", relay]))
+            .arg(format!("--allocation-default-address-family={family}"))
             .args([
                 "--lt-cred-mech",
                 "-r",
@@ -125,9 +144,14 @@ impl Server {
         IceServer::turn(&format!("turn:{}", self.addr), NAME, secret)
     }
 
+    /// The settings of a side that is on the server's loopback address.
+    fn on_loopback(&self) -> WebRtcSettings {
+        WebRtcSettings::default().with_bind_addrs(vec![self.addr.ip()])
+    }
+
     /// The settings of a side that is reached through this server only.
     fn relayed(&self, secret: &str) -> WebRtcSettings {
-        on_loopback()
+        self.on_loopback()
             .with_ice_servers([self.turn(secret)])
             .with_relay_only(true)
     }
@@ -135,7 +159,7 @@ impl Server {
 
 /// Sends requests for a binding (RFC 8489, section 5) until one is answered.
 async fn until_it_answers(addr: SocketAddr) {
-    let socket = tokio::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0));
+    let socket = tokio::net::UdpSocket::bind((addr.ip(), 0));
     let socket = socket.await.expect("a socket");
     let mut request = [0; 20];
     request[..8].copy_from_slice(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42]);
@@ -148,10 +172,6 @@ async fn until_it_answers(addr: SocketAddr) {
             return;
         }
     }
-}
-
-fn on_loopback() -> WebRtcSettings {
-    WebRtcSettings::default().with_bind_addrs(vec![Ipv4Addr::LOCALHOST.into()])
 }
 
 /// Signalling that notes what it receives.
@@ -246,14 +266,18 @@ async fn relay_only(server: Server) {
         if let Signal::Candidate(candidate) = signal {
             assert_eq!(kind(&candidate.candidate), "relay");
             let text = &candidate.candidate;
-            assert!(text.contains("raddr 0.0.0.0 rport 9"), "{text}");
+            let nowhere = match server.addr {
+                SocketAddr::V4(_) => "raddr 0.0.0.0 rport 9",
+                SocketAddr::V6(_) => "raddr :: rport 9",
+            };
+            assert!(text.contains(nowhere), "{text}");
         }
     }
 }
 
 /// A side that knows no server talks to one that is behind it.
 async fn one_side_relayed(server: Server) {
-    let (here, there, _) = connect(server.relayed(SECRET), on_loopback()).await;
+    let (here, there, _) = connect(server.relayed(SECRET), server.on_loopback()).await;
     let (here, there) = (
         here.expect("the offerer's end"),
         there.expect("the answerer's"),
@@ -278,9 +302,20 @@ async fn wrong_credentials(server: Server) {
     assert!(took < Duration::from_secs(9), "{took:?}");
 }
 
+/// A server without a relay of the family that it is to give says so.
+async fn no_relay_of_ipv4(server: Server) {
+    let (here, _there, _) = connect(server.relayed(SECRET), server.on_loopback()).await;
+    let error = here.expect_err("no relay");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    let said = format!("the TURN server {} refuses with 440", server.addr);
+    assert!(error.to_string().contains(&said), "{error}");
+}
+
 async fn wrong_credentials_leave_other_paths(server: Server) {
-    let settings = on_loopback().with_ice_servers([server.turn("nothing")]);
-    let (here, there, _) = connect(settings, on_loopback()).await;
+    let settings = server
+        .on_loopback()
+        .with_ice_servers([server.turn("nothing")]);
+    let (here, there, _) = connect(settings, server.on_loopback()).await;
     let (here, there) = (
         here.expect("the offerer's end"),
         there.expect("the answerer's"),
@@ -292,7 +327,7 @@ async fn wrong_credentials_leave_other_paths(server: Server) {
 /// Servers that are named later count from the next restart on, and those in use stay so.
 async fn a_restart_uses_the_servers_named_then(server: Server) {
     let settings = server.relayed(SECRET);
-    let (here, there, mut heard) = connect(on_loopback(), settings).await;
+    let (here, there, mut heard) = connect(server.on_loopback(), settings).await;
     let (here, there) = (
         here.expect("the offerer's end"),
         there.expect("the answerer's"),
@@ -322,8 +357,8 @@ async fn a_restart_uses_the_servers_named_then(server: Server) {
 
 /// The server tells a side what its address is, and the side tells its peer.
 async fn server_reflexive(server: Server) {
-    let settings = on_loopback().with_ice_servers([server.stun()]);
-    let (here, there, mut heard) = connect(settings, on_loopback()).await;
+    let settings = server.on_loopback().with_ice_servers([server.stun()]);
+    let (here, there, mut heard) = connect(settings, server.on_loopback()).await;
     let (here, there) = (
         here.expect("the offerer's end"),
         there.expect("the answerer's"),

@@ -1,9 +1,7 @@
 //! Plain data channels (`?wire=raw`) with stacks of other makes, each as offerer and as answerer.
 
-use std::future::Future;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -14,13 +12,13 @@ use pipewerks::webrtc::{
     Signaling, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport, Wire,
 };
 use pipewerks::{CloseReason, Error, ErrorKind, Registry, Result};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::mpsc;
 
 use crate::peer::Peer;
-use crate::tools::{self, Missing};
+use crate::tools::{self, Missing, Program, hash};
+use crate::{Scenario, in_roles};
 
 /// How long a message on a channel is, in bytes.
 const MESSAGE: usize = 16_000;
@@ -41,15 +39,9 @@ struct Stage {
     conn: WebRtcConn,
 }
 
-/// What happens on a stage.
-type Scenario = fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>;
-
-/// How a peer is run, if it is there.
-type Program = fn() -> Result<Command, Missing>;
-
 /// Every scenario with every peer in both roles.
 pub(crate) fn trials() -> Vec<Trial> {
-    let scenarios: [(&str, Scenario); 5] = [
+    let scenarios: [(&str, Scenario<Stage>); 5] = [
         ("pings", |stage| Box::pin(pings(stage))),
         ("our_channel", |stage| Box::pin(our_channel(stage))),
         ("its_channel", |stage| Box::pin(its_channel(stage))),
@@ -57,32 +49,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
     let makes: [(&str, Program); 4] = [
-        ("libwebrtc", libwebrtc),
-        ("aiortc", aiortc),
-        ("pion", pion),
-        ("chromium", chromium),
+        ("webrtc::libwebrtc", libwebrtc),
+        ("webrtc::aiortc", aiortc),
+        ("webrtc::pion", pion),
+        ("webrtc::chromium", chromium),
     ];
     let mut trials = Vec::new();
-    for (make, command) in makes {
-        for role in [Role::Offer, Role::Answer] {
-            for (name, scenario) in scenarios {
-                let name = format!("webrtc::{make}::{role:?}::{name}").to_lowercase();
-                trials.push(trial(name, command, role, scenario));
-            }
-        }
+    for (make, program) in makes {
+        trials.extend(with(make, program, &scenarios));
     }
     // This side does not know such names: the page finds it, and not the other way round.
-    for role in [Role::Offer, Role::Answer] {
-        let name = format!("webrtc::chromium::{role:?}::hidden_addresses").to_lowercase();
-        trials.push(trial(name, hidden, role, |stage| Box::pin(pings(stage))));
-    }
+    let hidden_addresses: [(&str, Scenario<Stage>); 1] =
+        [("hidden_addresses", |stage| Box::pin(pings(stage)))];
+    trials.extend(with("webrtc::chromium", hidden, &hidden_addresses));
     trials
 }
 
-fn trial(name: String, program: Program, role: Role, scenario: Scenario) -> Trial {
-    crate::trial(name, program, move |command| async move {
+fn with(make: &str, program: Program, scenarios: &[(&str, Scenario<Stage>)]) -> Vec<Trial> {
+    let roles = [Role::Offer, Role::Answer];
+    let run = |role, command, scenario: Scenario<Stage>| async move {
         scenario(Stage::set(role, command).await).await;
-    })
+    };
+    in_roles(make, program, roles, scenarios, run)
 }
 
 /// The peer in JavaScript, on the engine of the browsers. Its program is copied once.
@@ -241,11 +229,6 @@ fn payload() -> (Vec<u8>, String) {
     fastrand::fill(&mut bytes);
     let hash = hash(&bytes);
     (bytes, hash)
-}
-
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    let digest = Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Both sides ping at once: each gets its own 64 bytes back.

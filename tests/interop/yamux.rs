@@ -10,12 +10,11 @@ use std::sync::LazyLock;
 use libtest_mimic::Trial;
 use pipewerks::prelude::*;
 use pipewerks::{BoxConn, BoxStream};
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::peer::Peer;
-use crate::tools::{self, Missing};
+use crate::tools::{self, Missing, hash};
 
 /// More than any stream carries here.
 const ALL: usize = 1 << 40;
@@ -192,13 +191,6 @@ async fn read(from: &mut (impl AsyncRead + Unpin), limit: usize) -> Got {
         hash: hash(&bytes),
         ending,
     }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 impl Got {
