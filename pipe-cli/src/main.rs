@@ -27,13 +27,17 @@ mod pump;
 mod rate;
 mod redial;
 mod report;
+mod serve;
 mod stop;
 mod transfer;
 
 use std::io::IsTerminal;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Handle, Runtime};
+use tokio::time::{sleep, timeout};
 use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -44,6 +48,9 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::report::Report;
 use crate::stop::Stop;
+
+/// How long the last words to the peers may take.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// Streams, files, ports and measurements over any transport
 ///
@@ -119,9 +126,13 @@ fn main() -> ExitCode {
         json: cli.json,
         data_on_stdout: matches!(cli.command, Command::Listen(_) | Command::Dial(_)),
     };
-    let done = match tokio::runtime::Runtime::new() {
+    let done = match Runtime::new() {
         Ok(runtime) => {
-            let done = runtime.block_on(run(&cli.command, report));
+            let done = runtime.block_on(async {
+                let done = run(&cli.command, report).await;
+                last_words().await;
+                done
+            });
             // A read of standard input may never return, and is not waited for.
             runtime.shutdown_background();
             done
@@ -151,6 +162,21 @@ async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { command } => manual::page(command.as_deref()),
     }
+}
+
+/// Lets connections that are over say so to their peers, which would take them for lost: a close returns
+/// before it is sent, and what sends it is a task that ends with the runtime.
+async fn last_words() {
+    /// The one that listens to the signals, which stays.
+    const LASTING: usize = 1;
+    let tasks = Handle::current().metrics();
+    let said = async {
+        while tasks.num_alive_tasks() > LASTING {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    // A peer that takes nothing is not waited for.
+    let _ = timeout(LAST_WORDS, said).await;
 }
 
 /// Help and version go to standard output; what is wrong becomes one line.

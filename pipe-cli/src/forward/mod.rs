@@ -10,15 +10,15 @@ use clap::Args;
 use pipewerks::{BoxStream, Conn, Stream};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::arrivals::Arrivals;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::{Failure, io_text};
 use crate::net::{Net, NetArgs, farewell};
 use crate::redial::Redialer;
+use crate::serve::{finish, serve, tell};
 
 /// How long a client of the forwarder waits for a lost peer to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -160,23 +160,10 @@ async fn forward_one(
 /// Connects the streams of peers to the target, until the program is asked to stop.
 pub(crate) async fn expose(context: &Context, args: &ExposeArgs) -> Result<Exit, Failure> {
     host_port("--to", &args.to)?;
-    let listener = context.listen(&args.net, &args.addr).await?;
-    let mut arrivals = Arrivals::new(listener);
-    let mut running = JoinSet::new();
-    loop {
-        tokio::select! {
-            arrival = arrivals.next() => {
-                let (_, stream) = arrival?;
-                running.spawn(expose_one(args.to.clone(), stream));
-            }
-            Some(done) = running.join_next() => tell(context, done),
-            () = context.stop.asked() => break,
-        }
-    }
-    arrivals.stop_listening();
-    finish(context, running).await?;
-    arrivals.farewell().await;
-    Ok(Exit::Done)
+    serve(context, &args.net, &args.addr, |_, stream| {
+        expose_one(args.to.clone(), stream)
+    })
+    .await
 }
 
 async fn expose_one(to: String, mut stream: BoxStream) -> Result<(), Failure> {
@@ -203,29 +190,4 @@ fn host_port(option: &str, text: &str) -> Result<(), Failure> {
         return Err(Failure::usage(why));
     }
     Ok(())
-}
-
-/// Lets the open connections end.
-async fn finish(
-    context: &Context,
-    mut running: JoinSet<Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let rest = async {
-        while let Some(done) = running.join_next().await {
-            tell(context, done);
-        }
-    };
-    context
-        .stop
-        .grace(rest)
-        .await
-        .ok_or_else(|| context.stopped())
-}
-
-fn tell(context: &Context, done: Result<Result<(), Failure>, JoinError>) {
-    match done {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => context.report.warn(failure),
-        Err(error) => context.report.warn(error),
-    }
 }

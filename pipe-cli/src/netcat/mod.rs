@@ -5,15 +5,15 @@ mod exec;
 
 use clap::Args;
 use futures::future::{join_all, try_join_all};
-use pipewerks::{BoxListener, BoxStream, Conn};
+use pipewerks::{BoxStream, Conn};
 use serde_json::json;
-use tokio::task::JoinSet;
 
 use crate::arrivals::Arrivals;
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::net::{Net, NetArgs, farewell};
+use crate::serve::serve;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DialArgs {
@@ -93,10 +93,17 @@ async fn run_all(
 
 /// Joins streams that peers open.
 pub(crate) async fn listen(context: &Context, args: &ListenArgs) -> Result<Exit, Failure> {
-    let listener = context.listen(&args.net, &args.addr).await?;
     if let Some(command) = &args.streams.exec {
-        return serve(context, listener, command).await;
+        return serve(context, &args.net, &args.addr, |conn, stream| {
+            let command = command.clone();
+            async move {
+                let addr = conn.remote_addr();
+                exec::run(&command, addr.as_str(), stream).await
+            }
+        })
+        .await;
     }
+    let listener = context.listen(&args.net, &args.addr).await?;
     let mut arrivals = Arrivals::new(listener);
     loop {
         let mut streams = Vec::new();
@@ -117,44 +124,5 @@ pub(crate) async fn listen(context: &Context, args: &ListenArgs) -> Result<Exit,
             Err(failure) if args.keep && !context.stop.is_asked() => context.report.warn(failure),
             joined => return joined,
         }
-    }
-}
-
-/// Runs a command for each stream, until the program is asked to stop.
-async fn serve(context: &Context, listener: BoxListener, command: &str) -> Result<Exit, Failure> {
-    let mut arrivals = Arrivals::new(listener);
-    let mut running = JoinSet::new();
-    loop {
-        tokio::select! {
-            arrival = arrivals.next() => {
-                let (conn, stream) = arrival?;
-                let command = command.to_owned();
-                running.spawn(async move {
-                    let addr = conn.remote_addr();
-                    exec::run(&command, addr.as_str(), stream).await
-                });
-            }
-            Some(done) = running.join_next() => tell(context, done),
-            () = context.stop.asked() => break,
-        }
-    }
-    arrivals.stop_listening();
-    let rest = async {
-        while let Some(done) = running.join_next().await {
-            tell(context, done);
-        }
-    };
-    if context.stop.grace(rest).await.is_none() {
-        return Err(context.stopped());
-    }
-    arrivals.farewell().await;
-    Ok(Exit::Done)
-}
-
-fn tell(context: &Context, done: Result<Result<(), Failure>, tokio::task::JoinError>) {
-    match done {
-        Ok(Ok(())) => {}
-        Ok(Err(failure)) => context.report.warn(failure),
-        Err(error) => context.report.warn(error),
     }
 }

@@ -2,50 +2,31 @@ use std::time::Duration;
 
 use pipewerks::{BoxConn, BoxStream, Conn, Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Answer, CHUNK, MAX_MILLIS, PROTOCOL, PerfArgs, Request};
-use crate::arrivals::Arrivals;
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::serve::{self, Served};
 
 /// Is measured, until the program is asked to stop.
 pub(super) async fn serve(context: &Context, args: &PerfArgs) -> Result<Exit, Failure> {
-    let listener = context.listen(&args.net, &args.addr).await?;
-    let mut arrivals = Arrivals::new(listener);
-    let mut running = JoinSet::new();
-    loop {
-        tokio::select! {
-            arrival = arrivals.next() => {
-                let (conn, stream) = arrival?;
-                running.spawn(answer(context.clone(), conn, stream));
-            }
-            Some(_) = running.join_next() => {}
-            () = context.stop.asked() => break,
-        }
-    }
-    arrivals.stop_listening();
-    let rest = async { while running.join_next().await.is_some() {} };
-    if context.stop.grace(rest).await.is_none() {
-        return Err(context.stopped());
-    }
-    arrivals.farewell().await;
-    Ok(Exit::Done)
+    serve::serve(context, &args.net, &args.addr, answer).await
 }
 
-async fn answer(context: Context, conn: BoxConn, stream: BoxStream) {
+async fn answer(conn: BoxConn, stream: BoxStream) -> Served {
     let remote = conn.remote_addr();
     match try_answer(stream).await {
         Err(Broken::Protocol(why)) => {
             let told = format!("refused a request of {remote}: {why}");
-            context.report.warn(told);
+            return Err(Failure::failed(told));
         }
         Err(Broken::Stream(error)) => tracing::info!(%remote, %error, "a stream broke"),
         Ok(()) => {}
     }
+    Ok(())
 }
 
 async fn try_answer(stream: BoxStream) -> Result<(), Broken> {

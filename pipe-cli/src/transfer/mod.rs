@@ -36,6 +36,7 @@ mod rel_path;
 mod send;
 mod source;
 mod summary;
+mod trouble;
 
 pub(crate) use receive::{ReceiveArgs, receive};
 pub(crate) use send::{SendArgs, send};

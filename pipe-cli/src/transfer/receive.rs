@@ -16,6 +16,7 @@ use super::message::{Answer, FileMessage, FileRequest, PROTOCOL, Request};
 use super::part::{Found, Part};
 use super::rel_path::RelPath;
 use super::summary::{Summary, bar, count};
+use super::trouble::Trouble;
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
 use crate::exit::Exit;
@@ -248,7 +249,7 @@ impl Receiver {
         channel.send(&have).await?;
         let from = match channel.receive().await? {
             FileMessage::From { offset } => offset,
-            FileMessage::End { .. } => return Err(out_of_turn()),
+            FileMessage::End { .. } => return Err(Trouble::out_of_turn("a message")),
         };
         let mut part = match found {
             Ok(part) => *part,
@@ -256,7 +257,7 @@ impl Receiver {
                 self.bar.inc(size);
                 match channel.receive().await? {
                     FileMessage::End { sha256 } if sha256 == own => {}
-                    _ => return Err(out_of_turn()),
+                    _ => return Err(Trouble::out_of_turn("a message")),
                 }
                 self.transfer().count(0);
                 return Ok(());
@@ -268,13 +269,13 @@ impl Receiver {
         while part.offset() < size {
             let bytes = channel.receive_bytes().await?;
             if bytes.is_empty() {
-                return Err(out_of_turn());
+                return Err(Trouble::out_of_turn("a message"));
             }
             part.write(&bytes).await?;
             self.bar.inc(bytes.len() as u64);
         }
         let FileMessage::End { sha256 } = channel.receive().await? else {
-            return Err(out_of_turn());
+            return Err(Trouble::out_of_turn("a message"));
         };
         part.keep(&sha256).await?;
         self.transfer().count(size - from);
@@ -323,26 +324,4 @@ impl Transfer {
         self.summary.files += 1;
         self.summary.bytes += bytes;
     }
-}
-
-/// Why a file was not received.
-enum Trouble {
-    File(FileError),
-    Stream(Broken),
-}
-
-impl From<FileError> for Trouble {
-    fn from(error: FileError) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<Broken> for Trouble {
-    fn from(error: Broken) -> Self {
-        Self::Stream(error)
-    }
-}
-
-fn out_of_turn() -> Trouble {
-    Trouble::Stream(Broken::Protocol("a message came out of turn".to_owned()))
 }

@@ -19,6 +19,7 @@ use super::message::{Answer, FileMessage, FileRequest, PROTOCOL, Request};
 use super::part::{blocking, hash, hex};
 use super::source::{Item, Source, describe};
 use super::summary::{Summary, bar};
+use super::trouble::Trouble;
 use crate::channel::{Broken, Channel, MAX_FRAME};
 use crate::context::Context;
 use crate::duration;
@@ -119,13 +120,6 @@ struct State {
     /// Why nothing more can be sent.
     fatal: Option<String>,
     finished: bool,
-}
-
-/// Why an item was not sent.
-enum Trouble {
-    /// The receiver, or the disk of this side, does not let it.
-    File(FileError),
-    Stream(Broken),
 }
 
 impl Sender<'_> {
@@ -273,7 +267,7 @@ impl Sender<'_> {
         let (offset, sha256) = match channel.receive().await? {
             Answer::Have { offset, sha256 } if offset <= size => (offset, sha256),
             Answer::Refused { why, fatal } => return Err(Trouble::File(FileError { why, fatal })),
-            _ => return Err(out_of_turn()),
+            _ => return Err(Trouble::out_of_turn("an answer")),
         };
         let (mut file, mut hash, from) = common(file, offset, sha256).await?;
         self.bar.inc(from);
@@ -418,22 +412,6 @@ fn done(answer: Answer) -> Result<(), Trouble> {
     match answer {
         Answer::Done => Ok(()),
         Answer::Refused { why, fatal } => Err(Trouble::File(FileError { why, fatal })),
-        Answer::Welcome | Answer::Have { .. } => Err(out_of_turn()),
-    }
-}
-
-fn out_of_turn() -> Trouble {
-    Trouble::Stream(Broken::Protocol("an answer came out of turn".to_owned()))
-}
-
-impl From<FileError> for Trouble {
-    fn from(error: FileError) -> Self {
-        Self::File(error)
-    }
-}
-
-impl From<Broken> for Trouble {
-    fn from(error: Broken) -> Self {
-        Self::Stream(error)
+        Answer::Welcome | Answer::Have { .. } => Err(Trouble::out_of_turn("an answer")),
     }
 }

@@ -5,7 +5,10 @@ use rustix::process::Signal;
 use crate::pipe::Pipe;
 use crate::route::{Route, on_every_transport};
 
-on_every_transport! { round_trips_are_shown_as_ping_shows_them }
+on_every_transport! {
+    round_trips_are_shown_as_ping_shows_them
+    the_other_side_hears_that_the_connection_was_closed
+}
 
 fn round_trips_are_shown_as_ping_shows_them(route: &Route) {
     let listener = Pipe::start(&["listen", &route.addr]);
@@ -35,6 +38,18 @@ fn round_trips_are_shown_as_ping_shows_them(route: &Route) {
     let mut dialer = Pipe::start(&["dial", &addr]);
     dialer.write(b"after\n");
     listener.out_line("after");
+}
+
+fn the_other_side_hears_that_the_connection_was_closed(route: &Route) {
+    let listener = Pipe::start(&["-v", "listen", &route.addr, "--exec", "cat"]);
+    let addr = listener.addr();
+    for _ in 0..5 {
+        Pipe::run(&["ping", &addr, "--count", "1"], b"").ok();
+    }
+    listener.signal(Signal::INT);
+    let ended = listener.wait().ok();
+    // It has a word for every other end.
+    assert!(!ended.err.contains("a connection ended"), "{}", ended.err);
 }
 
 #[test]

@@ -1,0 +1,61 @@
+use pipewerks::{BoxConn, BoxStream};
+use tokio::task::{JoinError, JoinSet};
+
+use crate::arrivals::Arrivals;
+use crate::context::Context;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::net::NetArgs;
+
+/// What becomes of a stream. A failure is told, and harms no other stream.
+pub(crate) type Served = Result<(), Failure>;
+
+/// Listens, and serves each stream of each connection in a task of its own, until the program is asked to
+/// stop. What is under way then may end.
+pub(crate) async fn serve<F>(
+    context: &Context,
+    net: &NetArgs,
+    addr: &str,
+    each: impl Fn(BoxConn, BoxStream) -> F,
+) -> Result<Exit, Failure>
+where
+    F: Future<Output = Served> + Send + 'static,
+{
+    let listener = context.listen(net, addr).await?;
+    let mut arrivals = Arrivals::new(listener);
+    let mut running = JoinSet::new();
+    loop {
+        tokio::select! {
+            arrival = arrivals.next() => {
+                let (conn, stream) = arrival?;
+                running.spawn(each(conn, stream));
+            }
+            Some(done) = running.join_next() => tell(context, done),
+            () = context.stop.asked() => break,
+        }
+    }
+    arrivals.stop_listening();
+    finish(context, running).await?;
+    arrivals.farewell().await;
+    Ok(Exit::Done)
+}
+
+/// Lets the tasks end that are under way.
+pub(crate) async fn finish(context: &Context, mut running: JoinSet<Served>) -> Result<(), Failure> {
+    let rest = async {
+        while let Some(done) = running.join_next().await {
+            tell(context, done);
+        }
+    };
+    let finished = context.stop.grace(rest).await;
+    finished.ok_or_else(|| context.stopped())
+}
+
+/// Tells what went wrong in a task.
+pub(crate) fn tell(context: &Context, done: Result<Served, JoinError>) {
+    match done {
+        Ok(Ok(())) => {}
+        Ok(Err(failure)) => context.report.warn(failure),
+        Err(error) => context.report.warn(error),
+    }
+}
