@@ -30,6 +30,7 @@ mod idle;
 pub mod inproc;
 mod interleave;
 mod lane;
+mod measure;
 mod opener;
 mod page_buffer;
 pub mod quic;

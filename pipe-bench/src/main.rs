@@ -28,7 +28,7 @@ enum Subject {
     Tcp,
     /// `quic://` against quinn with the same settings, and with its defaults
     Quic,
-    /// `webrtc+tcp://` against the webrtc crate used by hand
+    /// `webrtc+tcp://` against the webrtc crate used by hand, and pion where it is installed
     Webrtc,
 }
 
@@ -82,6 +82,11 @@ fn run(cli: &Cli) -> io::Result<Report> {
     let mut report = Report::new(options.rounds.into());
     if !report.environment.optimised {
         eprintln!("warning: this build is not optimised; use --release");
+    }
+    if let Subject::Webrtc = cli.subject
+        && let Some(why) = webrtc::left_out()
+    {
+        eprintln!("note: {why}");
     }
     for scenario in scenarios(cli, &report.environment) {
         report

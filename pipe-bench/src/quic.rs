@@ -15,8 +15,9 @@ use pipe_quic::{Identity, Profile, QuicConn, QuicTransport, TlsOptions};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, join};
 
-use crate::tcp::{
-    LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair, ROUND_TRIPS, Streams, Transfers,
+use crate::measure::{
+    Calls, LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair, ROUND_TRIPS, STREAMS,
+    Transfers, rate, round_trip_time, streams_per_second,
 };
 use crate::{
     Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, idle_conns, idle_streams,
@@ -49,25 +50,16 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         write_len: LARGE,
     };
     vec![
+        contenders(scenario("64 KiB writes, 1 stream", rate()), transfers(1)),
+        contenders(scenario("64 KiB writes, 8 streams", rate()), transfers(8)),
         contenders(
-            scenario("64 KiB writes, 1 stream", Figure::higher("rate", "MB/s")),
-            transfers(1),
-        ),
-        contenders(
-            scenario("64 KiB writes, 8 streams", Figure::higher("rate", "MB/s")),
-            transfers(8),
-        ),
-        contenders(
-            scenario("64 B messages", Figure::lower("round trip", "µs")),
+            scenario("64 B messages", round_trip_time()),
             Messages {
                 round_trips: ROUND_TRIPS,
             },
         ),
         contenders(
-            scenario(
-                "64 B messages beside a saturated stream",
-                Figure::lower("round trip", "µs"),
-            ),
+            scenario("64 B messages beside a saturated stream", round_trip_time()),
             LoadedMessages {
                 round_trips: LOADED_ROUND_TRIPS,
             },
@@ -75,16 +67,19 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "1 KiB echo streams, one after another",
-                Figure::higher("streams", "1/s"),
+                streams_per_second(),
             ),
-            Streams { at_once: 1 },
+            Calls {
+                at_once: 1,
+                streams: STREAMS,
+            },
         ),
         contenders(
-            scenario(
-                "1 KiB echo streams, 100 at once",
-                Figure::higher("streams", "1/s"),
-            ),
-            Streams { at_once: 100 },
+            scenario("1 KiB echo streams, 100 at once", streams_per_second()),
+            Calls {
+                at_once: 100,
+                streams: STREAMS,
+            },
         ),
     ]
 }
@@ -369,18 +364,7 @@ impl Acceptor for Quinn {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn works<P: Pair>() {
-        let transfers = Transfers {
-            streams: 3,
-            bytes: 3 << 20,
-            write_len: LARGE,
-        };
-        assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
-        let loaded = LoadedMessages { round_trips: 100 };
-        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
-        assert!(Streams { at_once: 10 }.run::<P>().await.unwrap()[0] > 0.0);
-    }
+    use crate::measure::works;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_contender_does_the_work() {

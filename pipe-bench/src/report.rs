@@ -144,19 +144,25 @@ impl Report {
 }
 
 impl Comparison {
-    /// The goals, each with whether ours reaches it.
-    pub fn goals(&self) -> impl Iterator<Item = (Goal, bool)> {
+    /// The goals, each with whether ours reaches it. One that names an alternative which did not take part
+    /// is left out.
+    pub fn goals(&self) -> impl Iterator<Item = (&Goal, bool)> {
         let ours = self.rows.first();
-        // Ratios are to the first alternative.
-        let ratio = self
-            .rows
-            .get(1)
-            .and_then(|row| row.ours)
-            .unwrap_or(f64::NAN);
-        self.figure.goals.iter().map(move |&goal| {
-            let values = ours.and_then(|row| row.outcome.as_ref().ok());
-            let met = values.is_some_and(|values| goal.is_met(values.median, ratio));
-            (goal, met)
+        let values = ours.and_then(|row| row.outcome.as_ref().ok());
+        self.figure.goals.iter().filter_map(move |goal| {
+            let alternative = match goal {
+                Goal::AheadOf(name) => Some(
+                    self.rows
+                        .iter()
+                        .skip(1)
+                        .find(|row| row.contender == *name)?,
+                ),
+                _ => self.rows.get(1),
+            };
+            let ratio = alternative.and_then(|row| row.ours).unwrap_or(f64::NAN);
+            let better = self.figure.better;
+            let met = values.is_some_and(|values| goal.is_met(values.median, ratio, better));
+            Some((goal, met))
         })
     }
 
@@ -271,6 +277,27 @@ mod tests {
         report.comparisons[0].rows[1].ours = Some(0.9);
         assert!(report.table().to_string().contains("≥ 1× missed"));
         assert!(!report.meets_all_goals());
+    }
+
+    #[test]
+    fn a_goal_that_names_an_alternative_is_about_that_one() {
+        let mut report = report();
+        let [comparison] = &mut report.comparisons[..] else {
+            panic!("{report:?}");
+        };
+        let goals = &mut comparison.figure.goals;
+        goals.push(Goal::AheadOf("others".to_owned()));
+        assert_eq!(comparison.goals().count(), 1);
+
+        let mut others = comparison.rows[1].clone();
+        others.contender = "others".to_owned();
+        others.ours = Some(0.9);
+        comparison.rows.push(others);
+        let told = comparison.goals_text();
+        assert_eq!(told, "≥ 1× met, ahead of others missed");
+        comparison.rows[2].ours = Some(1.2);
+        let told = comparison.goals_text();
+        assert_eq!(told, "≥ 1× met, ahead of others met");
     }
 
     #[test]

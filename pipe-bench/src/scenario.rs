@@ -163,8 +163,9 @@ impl Figure {
     }
 }
 
-/// What the median of ours has to reach: by itself, or by its ratio to the first alternative.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// What the median of ours has to reach: by itself, or by its ratio to an alternative, which is the first
+/// unless it is named.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Goal {
     /// At least this value.
@@ -175,16 +176,21 @@ pub enum Goal {
     RatioAtLeast(f64),
     /// At most so many times the alternative.
     RatioAtMost(f64),
+    /// No worse than the alternative of this name.
+    AheadOf(String),
 }
 
 impl Goal {
-    /// Whether a median, with its ratio to the alternative, reaches the goal.
-    pub fn is_met(self, median: f64, ratio: f64) -> bool {
-        match self {
-            Self::AtLeast(limit) => median >= limit,
-            Self::AtMost(limit) => median <= limit,
-            Self::RatioAtLeast(limit) => ratio >= limit,
-            Self::RatioAtMost(limit) => ratio <= limit,
+    /// Whether a median, with its ratio to the alternative, reaches the goal, where such values are the
+    /// better ones.
+    pub fn is_met(&self, median: f64, ratio: f64, better: Better) -> bool {
+        match (self, better) {
+            (Self::AtLeast(limit), _) => median >= *limit,
+            (Self::AtMost(limit), _) => median <= *limit,
+            (Self::RatioAtLeast(limit), _) => ratio >= *limit,
+            (Self::RatioAtMost(limit), _) => ratio <= *limit,
+            (Self::AheadOf(_), Better::Higher) => ratio >= 1.0,
+            (Self::AheadOf(_), Better::Lower) => ratio <= 1.0,
         }
     }
 }
@@ -196,6 +202,7 @@ impl fmt::Display for Goal {
             Self::AtMost(limit) => write!(f, "≤ {limit}"),
             Self::RatioAtLeast(limit) => write!(f, "≥ {limit}×"),
             Self::RatioAtMost(limit) => write!(f, "≤ {limit}×"),
+            Self::AheadOf(alternative) => write!(f, "ahead of {alternative}"),
         }
     }
 }
@@ -206,15 +213,28 @@ mod tests {
 
     #[test]
     fn a_goal_looks_at_the_value_or_at_the_ratio() {
-        for (goal, met, missed) in [
-            (Goal::AtLeast(5.0), (5.0, 0.0), (4.9, 9.0)),
-            (Goal::AtMost(5.0), (5.0, 9.0), (5.1, 0.0)),
-            (Goal::RatioAtLeast(0.95), (0.0, 0.95), (9.0, 0.94)),
-            (Goal::RatioAtMost(1.1), (9.0, 1.1), (0.0, 1.11)),
+        let ahead = Goal::AheadOf("theirs".to_owned());
+        for (goal, better, met, missed) in [
+            (Goal::AtLeast(5.0), Better::Higher, (5.0, 0.0), (4.9, 9.0)),
+            (Goal::AtMost(5.0), Better::Lower, (5.0, 9.0), (5.1, 0.0)),
+            (
+                Goal::RatioAtLeast(0.95),
+                Better::Higher,
+                (0.0, 0.95),
+                (9.0, 0.94),
+            ),
+            (
+                Goal::RatioAtMost(1.1),
+                Better::Lower,
+                (9.0, 1.1),
+                (0.0, 1.11),
+            ),
+            (ahead.clone(), Better::Higher, (0.0, 1.0), (9.0, 0.99)),
+            (ahead, Better::Lower, (9.0, 1.0), (0.0, 1.01)),
         ] {
-            assert!(goal.is_met(met.0, met.1), "{goal}");
-            assert!(!goal.is_met(missed.0, missed.1), "{goal}");
+            assert!(goal.is_met(met.0, met.1, better), "{goal}");
+            assert!(!goal.is_met(missed.0, missed.1, better), "{goal}");
         }
-        assert!(!Goal::RatioAtLeast(1.0).is_met(1.0, f64::NAN));
+        assert!(!Goal::RatioAtLeast(1.0).is_met(1.0, f64::NAN, Better::Higher));
     }
 }

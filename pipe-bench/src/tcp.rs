@@ -3,23 +3,21 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::task::Poll;
 
 use futures::future::poll_fn;
 use pipe_core::{Addr, Config, Listener, Transport};
 use pipe_tcp::{MuxConn, TcpTransport};
-use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use yamux::{Connection, Mode};
 
-use crate::{
-    Acceptor, ConnStreams, Figure, Flavor, Goal, Heap, Lane, Opener, Scenario, Transfer,
-    echo_streams, idle_conns, idle_streams, round_trip, round_trip_beside,
+use crate::measure::{
+    Calls, IdleConns, IdleStreams, LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair,
+    ROUND_TRIPS, STREAMS, Transfers, rate, round_trip_time, streams_per_second,
 };
+use crate::{Acceptor, ConnStreams, Figure, Flavor, Goal, Heap, Opener, Scenario};
 
 /// The name of ours.
 const OURS: &str = "pipewerks tcp";
@@ -32,20 +30,11 @@ const BYTES: u64 = 512 * 1024 * 1024;
 /// The size of large writes, in bytes.
 const LARGE: usize = 64 * 1024;
 
-/// The size of small writes and messages, in bytes.
+/// The size of small writes, in bytes.
 const SMALL: usize = 64;
 
 /// What the transfer of small writes moves, in bytes.
 const SMALL_BYTES: u64 = 16 * 1024 * 1024;
-
-/// How often a message goes to and fro.
-pub(crate) const ROUND_TRIPS: u32 = 20_000;
-
-/// How often beside a saturated stream.
-pub(crate) const LOADED_ROUND_TRIPS: u32 = 1_000;
-
-/// How many streams are opened altogether.
-const STREAMS: usize = 10_000;
 
 /// How many streams are kept to count their memory; the plain crate stops at 256 without an answer.
 const IDLE: usize = 200;
@@ -60,7 +49,7 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "64 KiB writes, 1 stream",
-                Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(1.8)),
+                rate().goal(Goal::RatioAtLeast(1.8)),
             ),
             Transfers {
                 streams: 1,
@@ -71,7 +60,7 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "64 KiB writes, 8 streams",
-                Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(1.8)),
+                rate().goal(Goal::RatioAtLeast(1.8)),
             ),
             Transfers {
                 streams: 8,
@@ -80,7 +69,7 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
             },
         ),
         contenders(
-            scenario("64 B writes, 1 stream", Figure::higher("rate", "MB/s")),
+            scenario("64 B writes, 1 stream", rate()),
             Transfers {
                 streams: 1,
                 bytes: SMALL_BYTES,
@@ -90,7 +79,7 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "64 B messages",
-                Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(0.75)),
+                round_trip_time().goal(Goal::RatioAtMost(0.75)),
             ),
             Messages {
                 round_trips: ROUND_TRIPS,
@@ -99,7 +88,7 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "64 B messages beside a saturated stream",
-                Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(1.0)),
+                round_trip_time().goal(Goal::RatioAtMost(1.0)),
             ),
             LoadedMessages {
                 round_trips: LOADED_ROUND_TRIPS,
@@ -108,16 +97,22 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         contenders(
             scenario(
                 "1 KiB echo streams, one after another",
-                Figure::higher("streams", "1/s").goal(Goal::RatioAtLeast(1.3)),
+                streams_per_second().goal(Goal::RatioAtLeast(1.3)),
             ),
-            Streams { at_once: 1 },
+            Calls {
+                at_once: 1,
+                streams: STREAMS,
+            },
         ),
         contenders(
             scenario(
                 "1 KiB echo streams, 100 at once",
-                Figure::higher("streams", "1/s").goal(Goal::RatioAtLeast(2.2)),
+                streams_per_second().goal(Goal::RatioAtLeast(2.2)),
             ),
-            Streams { at_once: 100 },
+            Calls {
+                at_once: 100,
+                streams: STREAMS,
+            },
         ),
     ]
 }
@@ -149,169 +144,11 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
     ]
 }
 
-/// Something to measure over anything that gives streams.
-pub(crate) trait Measure: Copy + Send + Sync + 'static {
-    fn run<P: Pair>(self) -> impl Future<Output = io::Result<Vec<f64>>> + Send;
-}
-
-/// How a contender connects.
-pub(crate) trait Pair: Send + 'static {
-    type Opener: Opener + Sync;
-    type Acceptor: Acceptor;
-
-    /// Both ends of a new connection.
-    fn connect() -> impl Future<Output = io::Result<(Self::Opener, Self::Acceptor)>> + Send;
-}
-
 fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
     scenario
         .contender(OURS, move || measure.run::<Ours>())
         .contender(YAMUX, move || measure.run::<Yamux>())
         .contender(TCP, move || measure.run::<Plain>())
-}
-
-/// Both ends of so many streams.
-pub(crate) async fn stream_pairs<O: Opener, A: Acceptor>(
-    opener: &O,
-    acceptor: &mut A,
-    count: usize,
-) -> io::Result<Vec<(O::Stream, A::Stream)>> {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-    let mut pairs = Vec::with_capacity(count);
-    for _ in 0..count {
-        let opening = async {
-            let mut near = opener.open().await?;
-            // The plain crate shows a stream with its first byte only.
-            near.write_u8(1).await?;
-            Ok::<_, io::Error>(near)
-        };
-        let accepting = async {
-            let far = acceptor.accept().await;
-            let mut far = far.ok_or(io::ErrorKind::UnexpectedEof)?;
-            far.read_u8().await?;
-            Ok(far)
-        };
-        pairs.push(tokio::try_join!(opening, accepting)?);
-    }
-    Ok(pairs)
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Transfers {
-    pub(crate) streams: usize,
-    pub(crate) bytes: u64,
-    pub(crate) write_len: usize,
-}
-
-impl Measure for Transfers {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, mut acceptor) = P::connect().await?;
-        let pairs = stream_pairs(&opener, &mut acceptor, self.streams).await?;
-        let each = Transfer::new(self.bytes / self.streams as u64, self.write_len);
-        let mut lanes = JoinSet::new();
-        let start = std::time::Instant::now();
-        for (near, far) in pairs {
-            lanes.spawn(Lane::new(near, far).run(each));
-        }
-        let mut done = Vec::new();
-        while let Some(lane) = lanes.join_next().await {
-            done.push(lane??);
-        }
-        Ok(vec![
-            self.bytes as f64 / start.elapsed().as_secs_f64() / 1e6,
-        ])
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Messages {
-    pub(crate) round_trips: u32,
-}
-
-impl Measure for Messages {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, mut acceptor) = P::connect().await?;
-        let mut pairs = stream_pairs(&opener, &mut acceptor, 1).await?;
-        let (near, far) = pairs.remove(0);
-        let time = round_trip(near, far, SMALL, self.round_trips).await?;
-        Ok(vec![time.as_secs_f64() * 1e6])
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct LoadedMessages {
-    pub(crate) round_trips: u32,
-}
-
-impl Measure for LoadedMessages {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, mut acceptor) = P::connect().await?;
-        let mut pairs = stream_pairs(&opener, &mut acceptor, 2).await?;
-        let (messages, load) = (pairs.remove(0), pairs.remove(0));
-        let time = round_trip_beside(messages, load, SMALL, self.round_trips).await?;
-        Ok(vec![time.as_secs_f64() * 1e6])
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct Streams {
-    pub(crate) at_once: usize,
-}
-
-impl Measure for Streams {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, acceptor) = P::connect().await?;
-        let each = STREAMS / self.at_once;
-        Ok(vec![
-            echo_streams(opener, acceptor, self.at_once, each).await?,
-        ])
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct IdleStreams {
-    pub(crate) heap: Heap,
-    pub(crate) count: usize,
-}
-
-impl Measure for IdleStreams {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, mut acceptor) = P::connect().await?;
-        // The first stream pays for what is shared by all.
-        let _first = stream_pairs(&opener, &mut acceptor, 1).await?;
-        let opener = Announced(opener);
-        Ok(idle_streams(opener, acceptor, self.count, self.heap)
-            .await?
-            .to_vec())
-    }
-}
-
-/// Shows streams to the peer at once, which the plain crate does with the first write only.
-#[derive(Clone)]
-struct Announced<O>(O);
-
-impl<O: Opener + Sync> Opener for Announced<O> {
-    type Stream = O::Stream;
-
-    async fn open(&self) -> io::Result<O::Stream> {
-        let mut stream = self.0.open().await?;
-        poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, &[])).await?;
-        Ok(stream)
-    }
-}
-
-#[derive(Clone, Copy)]
-pub(crate) struct IdleConns {
-    pub(crate) heap: Heap,
-    pub(crate) count: usize,
-}
-
-impl Measure for IdleConns {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let idle = idle_conns(P::connect, self.count, self.heap).await?;
-        Ok(idle.to_vec())
-    }
 }
 
 /// Ours.
@@ -471,19 +308,7 @@ async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn works<P: Pair>() {
-        let transfers = Transfers {
-            streams: 3,
-            bytes: 3 << 20,
-            write_len: LARGE,
-        };
-        assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
-        let loaded = LoadedMessages { round_trips: 100 };
-        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
-        let (opener, acceptor) = P::connect().await.unwrap();
-        assert!(echo_streams(opener, acceptor, 10, 5).await.unwrap() > 0.0);
-    }
+    use crate::measure::works;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_contender_does_the_work() {

@@ -1,9 +1,10 @@
 //! `webrtc+tcp://` against the `webrtc` crate used by hand, with the same care: large socket buffers,
 //! timers that hurry while a connection is made, one data channel a stream, and as much on its way as is
-//! best for the size of the messages.
+//! best for the size of the messages; and against pion, the WebRTC of Go, where its program is installed.
 
 mod by_hand;
-mod calls;
+mod conns;
+mod pion;
 
 use std::io;
 
@@ -11,10 +12,14 @@ use pipe_core::{Addr, Listener, Transport};
 use pipe_tcp::TcpTransport;
 use pipe_webrtc::{Faults, WebRtcConn, WebRtcTransport};
 
-use crate::tcp::{IdleConns, IdleStreams, LoadedMessages, Measure, Messages, Pair, Transfers};
+use crate::measure::{
+    Calls, IdleConns, IdleStreams, LoadedMessages, Measure, Messages, Pair, Transfers, rate,
+    round_trip_time, streams_per_second,
+};
 use crate::{ConnStreams, Figure, Flavor, Goal, Heap, Scenario};
 use by_hand::{ByHand, DEEP};
-use calls::{Calls, Connect, Crowded};
+use conns::{Connect, Crowded};
+use pion::Request;
 
 /// The name of ours.
 const OURS: &str = "pipewerks webrtc";
@@ -46,34 +51,30 @@ const IDLE_CONNS: usize = 20;
 /// How fast it is, on one flavor of runtime.
 pub fn speed(flavor: Flavor) -> Vec<Scenario> {
     let scenario = |name: &str, figure| Scenario::new(name, flavor, vec![figure]);
-    let rate = || Figure::higher("rate", "MB/s");
     let transfers = |streams, write_len, bytes| Transfers {
         streams,
         bytes,
         write_len,
     };
     let mut all = vec![
-        contenders(
+        with_pion(
             scenario(
                 "connect, open a stream and hear its echo",
                 Figure::lower("time", "ms").goal(Goal::AtMost(30.0)),
             ),
             Connect { times: CONNECTIONS },
         ),
-        contenders(
+        with_pion(
             scenario(
                 "64 B messages",
-                Figure::lower("round trip", "µs").goal(Goal::RatioAtMost(1.3)),
+                round_trip_time().goal(Goal::RatioAtMost(1.3)),
             ),
             Messages {
                 round_trips: ROUND_TRIPS,
             },
         ),
-        contenders(
-            scenario(
-                "64 B messages beside a saturated stream",
-                Figure::lower("round trip", "µs"),
-            ),
+        with_pion(
+            scenario("64 B messages beside a saturated stream", round_trip_time()),
             LoadedMessages {
                 round_trips: LOADED_ROUND_TRIPS,
             },
@@ -92,30 +93,30 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
             ),
             transfers(1, 16 * 1024, BYTES),
         ),
-        contenders(
+        small(
             scenario(
                 "1 KiB writes, 1 stream",
                 rate().goal(Goal::RatioAtLeast(0.9)),
             ),
             transfers(1, 1024, SMALL_BYTES),
         ),
-        eight_streams(flavor),
+        eight_streams(flavor, "64 KiB writes, 8 streams", 64 * 1024, BYTES),
+        eight_streams(flavor, "16 KiB writes, 8 streams", 16 * 1024, BYTES),
+        eight_streams(flavor, "1 KiB writes, 8 streams", 1024, SMALL_BYTES),
         beside_stalled(flavor),
-        contenders(
+        with_pion(
             scenario(
                 "1 KiB echo streams, one after another",
-                Figure::higher("streams", "1/s"),
+                streams_per_second(),
             ),
             Calls {
                 at_once: 1,
                 streams: STREAMS,
             },
         ),
+        // pion loses streams of which more than 16 wait to be accepted.
         contenders(
-            scenario(
-                "1 KiB echo streams, 100 at once",
-                Figure::higher("streams", "1/s"),
-            ),
+            scenario("1 KiB echo streams, 100 at once", streams_per_second()),
             Calls {
                 at_once: 100,
                 streams: STREAMS,
@@ -124,19 +125,21 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
     ];
     if flavor == Flavor::Multi {
         // They are about the timers of SCTP, whatever the runtime.
-        let lossy = transfers(1, 64 * 1024, LOSSY_BYTES);
-        all.push(
-            scenario("0.1 % loss", rate().goal(Goal::RatioAtLeast(1.0)))
-                .contender(OURS, move || lossy.run::<Ours<1>>())
-                .contender(BY_HAND, move || lossy.run::<ByHand<1>>()),
-        );
-        all.push(
-            scenario("1 % loss", rate().goal(Goal::RatioAtLeast(1.0)))
-                .contender(OURS, move || lossy.run::<Ours<10>>())
-                .contender(BY_HAND, move || lossy.run::<ByHand<10>>()),
-        );
+        let figure = || rate().goal(Goal::RatioAtLeast(1.0));
+        let [one, eight] = [1, 8].map(|streams| transfers(streams, 64 * 1024, LOSSY_BYTES));
+        all.push(lossy::<1>(scenario("0.1 % loss", figure()), one));
+        all.push(lossy::<10>(scenario("1 % loss", figure()), one));
+        all.push(lossy::<10>(
+            scenario("1 % loss, 8 streams", figure()),
+            eight,
+        ));
     }
     all
+}
+
+/// Why an alternative is left out, if one is.
+pub fn left_out() -> Option<String> {
+    pion::program().err().map(|why| why.to_string())
 }
 
 /// How much memory idle streams and connections take, both ends together.
@@ -169,30 +172,49 @@ fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
         .contender(BY_HAND, move || measure.run::<ByHand>())
 }
 
+fn with_pion(scenario: Scenario, measure: impl Measure + Into<Request>) -> Scenario {
+    pion::join(contenders(scenario, measure), measure)
+}
+
+/// The transfers by which ours and pion are compared.
+fn small(scenario: Scenario, transfers: Transfers) -> Scenario {
+    pion::join_behind(contenders(scenario, transfers), transfers)
+}
+
 /// The same in large writes, for which the crate is the fastest with a deep queue.
-fn large(scenario: Scenario, measure: impl Measure) -> Scenario {
-    scenario
-        .contender(OURS, move || measure.run::<Ours>())
-        .contender(BY_HAND, move || measure.run::<ByHand<0, DEEP>>())
+fn large(scenario: Scenario, transfers: Transfers) -> Scenario {
+    let scenario = scenario
+        .contender(OURS, move || transfers.run::<Ours>())
+        .contender(BY_HAND, move || transfers.run::<ByHand<0, DEEP>>());
+    pion::join_behind(scenario, transfers)
+}
+
+/// Where so many of a thousand datagrams are lost.
+fn lossy<const LOSS: u16>(scenario: Scenario, transfers: Transfers) -> Scenario {
+    let scenario = scenario
+        .contender(OURS, move || transfers.run::<Ours<LOSS>>())
+        .contender(BY_HAND, move || transfers.run::<ByHand<LOSS>>());
+    pion::join(scenario, Request::from(transfers).with_loss(LOSS))
 }
 
 /// Eight streams are to be no slower than one.
-fn eight_streams(flavor: Flavor) -> Scenario {
-    let of = |streams| Transfers {
+fn eight_streams(flavor: Flavor, name: &str, write_len: usize, bytes: u64) -> Scenario {
+    let of = move |streams| Transfers {
         streams,
-        bytes: BYTES,
-        write_len: 64 * 1024,
+        bytes,
+        write_len,
     };
-    let figure = Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(1.0));
-    Scenario::new("64 KiB writes, 8 streams", flavor, vec![figure])
+    let figure = rate().goal(Goal::RatioAtLeast(1.0));
+    let scenario = Scenario::new(name, flavor, vec![figure])
         .contender(OURS, move || of(8).run::<Ours>())
         .contender("the same, 1 stream", move || of(1).run::<Ours>())
-        .contender(BY_HAND, move || of(8).run::<ByHand>())
+        .contender(BY_HAND, move || of(8).run::<ByHand>());
+    pion::join(scenario, of(8))
 }
 
 /// Streams that nobody reads are to slow no other down much.
 fn beside_stalled(flavor: Flavor) -> Scenario {
-    let figure = Figure::higher("rate", "MB/s").goal(Goal::RatioAtLeast(0.5));
+    let figure = rate().goal(Goal::RatioAtLeast(0.5));
     Scenario::new("4 MiB beside 8 stalled streams", flavor, vec![figure])
         .contender(OURS, || Crowded { stalled: 8 }.run::<Ours>())
         .contender("the same, undisturbed", || {
@@ -226,24 +248,7 @@ impl<const LOSS: u16> Pair for Ours<LOSS> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    async fn works<P: Pair>() {
-        let transfers = Transfers {
-            streams: 3,
-            bytes: 3 << 20,
-            write_len: 64 * 1024,
-        };
-        assert!(transfers.run::<P>().await.unwrap()[0] > 0.0);
-        let loaded = LoadedMessages { round_trips: 10 };
-        assert!(loaded.run::<P>().await.unwrap()[0] > 0.0);
-        let calls = Calls {
-            at_once: 10,
-            streams: 50,
-        };
-        assert!(calls.run::<P>().await.unwrap()[0] > 0.0);
-        let connect = Connect { times: 2 };
-        assert!(connect.run::<P>().await.unwrap()[0] > 0.0);
-    }
+    use crate::measure::works;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn every_contender_does_the_work() {
@@ -251,6 +256,9 @@ mod tests {
         works::<ByHand>().await;
         works::<Ours<1>>().await;
         works::<ByHand<1, DEEP>>().await;
+        let connect = Connect { times: 2 };
+        assert!(connect.run::<Ours>().await.unwrap()[0] > 0.0);
+        assert!(connect.run::<ByHand>().await.unwrap()[0] > 0.0);
         let crowded = Crowded { stalled: 8 };
         assert!(crowded.run::<Ours>().await.unwrap()[0] > 0.0);
     }

@@ -25,7 +25,7 @@ use webrtc::runtime::{
     TokioRuntime, Transmit,
 };
 
-use crate::tcp::Pair;
+use crate::measure::Pair;
 use crate::{Acceptor, Opener};
 
 /// The buffers of a socket, in bytes.

@@ -7,9 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::measure::{Measure, Pair, stream_pairs};
 use crate::summary::Summary;
-use crate::tcp::{Measure, Pair, stream_pairs};
-use crate::{Acceptor, Lane, Opener, Transfer, echo_streams};
+use crate::{Acceptor, Lane, Opener, Transfer};
 
 /// How much goes over the stream beside others, in bytes.
 const BESIDE: u64 = 4 * 1024 * 1024;
@@ -48,23 +48,6 @@ impl Measure for Connect {
             times.push(start.elapsed().as_secs_f64() * 1e3);
         }
         Ok(vec![Summary::of(times).median])
-    }
-}
-
-/// Streams a second, each with 1 KiB to and fro.
-#[derive(Clone, Copy)]
-pub(super) struct Calls {
-    pub(super) at_once: usize,
-    pub(super) streams: usize,
-}
-
-impl Measure for Calls {
-    async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let (opener, acceptor) = P::connect().await?;
-        let each = self.streams / self.at_once;
-        Ok(vec![
-            echo_streams(opener, acceptor, self.at_once, each).await?,
-        ])
     }
 }
 
