@@ -1,0 +1,60 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pipe_conformance::{Fixture, Setup};
+use pipe_core::{Addr, Config, Result};
+use pipe_fifo::FifoTransport;
+use tempfile::TempDir;
+
+use crate::cable::{Cable, Cabled};
+
+// ANCHOR: fixture
+/// FIFOs in a folder of their own.
+pub(crate) struct Fifo {
+    folder: TempDir,
+    next: AtomicU64,
+}
+
+impl Fifo {
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: TempDir::new().expect("a folder for FIFOs"),
+            next: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Fixture for Fifo {
+    type Transport = Cabled;
+
+    fn name(&self) -> &str {
+        "fifo"
+    }
+
+    fn setup(&self, config: Config) -> Result<Setup<Cabled>> {
+        let transport = FifoTransport::new().with_config(config)?;
+        let cable = None;
+        Ok(Setup::new(Cabled { transport, cable }))
+    }
+
+    fn setup_with_faults(&self, config: Config) -> Result<Setup<Cabled>> {
+        let transport = FifoTransport::new().with_config(config)?;
+        let cable = Cable::new();
+        let setup = Setup::new(Cabled {
+            transport,
+            cable: Some(cable.clone()),
+        });
+        Ok(setup.with_faults(cable))
+    }
+
+    fn listen_addr(&self) -> Addr {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.path().join(number.to_string());
+        let addr = format!("fifo://{}", path.display());
+        addr.parse().expect("an address")
+    }
+
+    fn vacant_addr(&self) -> Addr {
+        self.listen_addr()
+    }
+}
+// ANCHOR_END: fixture
