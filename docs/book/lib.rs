@@ -1,5 +1,5 @@
 //! The book of pipewerks. Its chapters are in `src`; here are those with Rust blocks, so that each block is
-//! compiled and run as a documentation test. The test `chapters` sees to it that none is missing.
+//! compiled and run as a documentation test, together with those in the READMEs of the crates. The test `chapters` sees to it that none is missing.
 
 macro_rules! chapters {
     ($($chapter:ident: $path:literal;)*) => {
@@ -24,4 +24,16 @@ chapters! {
     bytes: "src/bytes.md";
     security: "src/security.md";
     swapping: "src/swapping.md";
+}
+
+// The examples in the READMEs of the crates. Those of pipewerks and pipe-conformance are tested there.
+chapters! {
+    readme_core: "../../pipe-core/README.md";
+    readme_inproc: "../../pipe-inproc/README.md";
+    readme_mux: "../../pipe-mux/README.md";
+    readme_tcp: "../../pipe-tcp/README.md";
+    readme_tls: "../../pipe-tls/README.md";
+    readme_unix: "../../pipe-unix/README.md";
+    readme_quic: "../../pipe-quic/README.md";
+    readme_webrtc: "../../pipe-webrtc/README.md";
 }

@@ -56,6 +56,20 @@ fn lines(text: &str) -> Vec<(&str, Option<&str>)> {
     lines
 }
 
+/// The READMEs of the crates with their names.
+fn readmes() -> Vec<(String, PathBuf)> {
+    let root = source().join("../../..");
+    let entries = fs::read_dir(root).unwrap();
+    let folders = entries.map(|entry| entry.unwrap());
+    let named = folders.map(|folder| {
+        let name = folder.file_name().into_string().unwrap();
+        (name, folder.path().join("README.md"))
+    });
+    named
+        .filter(|(name, path)| name.starts_with("pipe-") && path.is_file())
+        .collect()
+}
+
 /// The code blocks: what stands behind the fence, and the lines.
 fn blocks(text: &str) -> Vec<(String, String)> {
     let mut blocks: Vec<(String, String)> = Vec::new();
@@ -191,6 +205,25 @@ fn every_include_has_something_to_include() {
         }
     }
     assert!(seen > 30, "only {seen} includes were found");
+}
+
+#[test]
+fn the_rust_of_every_readme_is_run_somewhere() {
+    let doctests = read(&source().with_file_name("lib.rs"));
+    let readmes = readmes();
+    assert!(readmes.len() >= 10, "only {readmes:?} were found");
+    for (name, path) in readmes {
+        for (info, code) in blocks(&read(&path)) {
+            let listed = doctests.contains(&format!("{name}/README.md"));
+            // It tests its own.
+            let own = name == "pipe-conformance";
+            let tested = info != "rust" || listed || own;
+            assert!(
+                tested,
+                "{name}/README.md is not tested: add it to lib.rs\n{code}"
+            );
+        }
+    }
 }
 
 /// Rust is compiled and run as a documentation test (`lib.rs`), or included from where it is; commands are
