@@ -124,7 +124,8 @@ impl Mux {
 }
 
 impl MuxBuilder {
-    /// The configuration of this side. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    /// The configuration of this side. A window of a stream below the 256 KiB of yamux is counted over the
+    /// control channel; a plain peer knows of none, and may fill 256 KiB.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }

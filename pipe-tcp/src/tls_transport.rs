@@ -65,7 +65,8 @@ impl TlsTransport {
         Self::default()
     }
 
-    /// Uses this configuration. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    /// Uses this configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it says
+    /// less.
     ///
     /// # Errors
     ///

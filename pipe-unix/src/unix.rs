@@ -67,7 +67,8 @@ impl UnixTransport {
         Self::default()
     }
 
-    /// Uses this configuration. Of the windows, yamux fixes the one of a stream at 256 KiB.
+    /// Uses this configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it says
+    /// less.
     ///
     /// # Errors
     ///
