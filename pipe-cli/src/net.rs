@@ -108,7 +108,7 @@ impl Net {
             #[cfg(unix)]
             let registry = registry.with(args.unix(&config)?);
             let webrtc = pipewerks::webrtc::WebRtcTransport::new(registry.clone())
-                .with_config(args.config(webrtc_config()))?
+                .with_config(args.config(pipewerks::webrtc::default_config()))?
                 .with_settings(args.webrtc())?;
             Ok(registry.with(webrtc))
         };
@@ -236,13 +236,6 @@ impl NetArgs {
             .with_ice_servers(stun.chain(turn))
             .with_relay_only(self.relay_only)
     }
-}
-
-/// The defaults of the WebRTC transport, which has a way to look for another path, and so looks sooner.
-fn webrtc_config() -> Config {
-    Config::default()
-        .with_keep_alive(Duration::from_secs(2))
-        .with_disconnected_after(Duration::from_secs(5))
 }
 
 /// Ends a connection in good order, or in any, but within seconds.

@@ -22,7 +22,7 @@ const MUCH: usize = 1_000_003;
 struct Crate {
     opens: mpsc::UnboundedSender<oneshot::Sender<yamux::Stream>>,
     accepted: mpsc::UnboundedReceiver<yamux::Stream>,
-    closing: Option<oneshot::Sender<()>>,
+    closing: mpsc::UnboundedSender<()>,
 }
 
 impl Crate {
@@ -30,11 +30,11 @@ impl Crate {
         let mut connection = Connection::new(io.compat(), yamux::Config::default(), mode);
         let (opens, mut wanted) = mpsc::unbounded_channel::<oneshot::Sender<yamux::Stream>>();
         let (accept, accepted) = mpsc::unbounded_channel();
-        let (closing, mut close) = oneshot::channel();
+        let (closing, mut close) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
-                    Ok(()) = &mut close => {
+                    Some(()) = close.recv() => {
                         let _ = poll_fn(|cx| connection.poll_close(cx)).await;
                         return;
                     }
@@ -52,7 +52,7 @@ impl Crate {
         Self {
             opens,
             accepted,
-            closing: Some(closing),
+            closing,
         }
     }
 
@@ -162,9 +162,9 @@ async fn a_stream_that_is_stopped_reads_as_an_end_at_the_crate() {
 
 #[tokio::test]
 async fn pings_are_answered_and_a_close_of_the_crate_is_told() {
-    with_the_crate(|conn, mut other| async move {
+    with_the_crate(|conn, other| async move {
         conn.ping().await.unwrap();
-        other.closing.take().unwrap().send(()).unwrap();
+        other.closing.send(()).unwrap();
         let reason = conn.closed().await;
         assert!(
             matches!(reason, CloseReason::Remote { code: 0, .. }),
