@@ -107,7 +107,11 @@ impl Conn for MuxConn {
             match shared.status.reason() {
                 None if shared.is_drained() => shared.close(0, ""),
                 None => news.await,
-                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => return Ok(()),
+                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => {
+                    // So that a program may end now. There are no permits: this waits for the close.
+                    let _ = shared.left.acquire().await;
+                    return Ok(());
+                }
                 Some(reason) => return Err(Error::closed(reason)),
             }
         }

@@ -511,3 +511,9 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         }
     }
 }
+
+impl<M> Drop for Driver<M> {
+    fn drop(&mut self) {
+        self.shared.left.close();
+    }
+}

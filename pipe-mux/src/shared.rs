@@ -11,7 +11,7 @@ use pipe_core::{
     OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
 };
 use rustc_hash::FxBuildHasher;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::muxer::MuxerHandle;
 use crate::opening::Opens;
@@ -41,6 +41,8 @@ pub(crate) struct Shared {
     /// Told when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
     pub(crate) inner: Mutex<Inner>,
+    /// Closed once the driver has left: what was to be said has been said, or cannot be.
+    pub(crate) left: Semaphore,
     /// There are chores.
     busy: AtomicBool,
     pub(crate) driver: Arc<DriverWaker>,
@@ -149,6 +151,7 @@ impl Shared {
                 drain_seen: false,
                 ended_idle: false,
             }),
+            left: Semaphore::new(0),
             busy: AtomicBool::new(false),
             driver,
             mux,

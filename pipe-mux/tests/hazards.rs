@@ -362,3 +362,29 @@ async fn dropped_streams_give_their_credit_back() {
         assert_eq!(stopped.unwrap().unwrap(), Some(0));
     }
 }
+
+// A process that ends once it has drained must not take its last words along.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_drain_has_sent_its_close_when_it_returns() {
+    let (here, there) = std::os::unix::net::UnixStream::pair().unwrap();
+    let socket = |socket: std::os::unix::net::UnixStream| {
+        socket.set_nonblocking(true).unwrap();
+        tokio::net::UnixStream::from_std(socket).unwrap()
+    };
+    // Its runtime is gone right after the drain.
+    let leaving = std::thread::spawn(move || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap().block_on(async {
+            let conn = Mux::client(socket(here), Config::default()).await.unwrap();
+            conn.drain().await.unwrap();
+        });
+    });
+    let server = Mux::server(socket(there), Config::default()).await.unwrap();
+    let reason = timeout(LIMIT, server.closed()).await.unwrap();
+    assert!(
+        matches!(reason, CloseReason::Remote { code: 0, .. }),
+        "{reason}"
+    );
+    leaving.join().unwrap();
+}
