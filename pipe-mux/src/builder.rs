@@ -241,7 +241,16 @@ impl MuxBuilder {
         let waker = DriverWaker::new();
         let window = config.stream_window;
         let writer = Box::new(writer);
-        let muxer = Yamux::new(reader, writer, client, window, max_streams, waker.clone());
+        let muxer = Yamux::new(
+            reader,
+            writer,
+            client,
+            window,
+            // Between two of ours, the control channel says what became of a stream.
+            wire == Wire::Raw,
+            max_streams,
+            waker.clone(),
+        );
         let shared = Shared::new(NewConn {
             config,
             wire,

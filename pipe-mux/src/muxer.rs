@@ -56,7 +56,7 @@ pub(crate) trait MuxerHandle: Clone + Send + Sync + 'static {
     fn ping(&self, value: u32);
 }
 
-/// A stream of a [`Muxer`]. A drop cuts both directions, unless both have ended.
+/// A stream of a [`Muxer`]. A drop gives both directions up, unless both have ended.
 ///
 /// Reads and writes fail once the peer has cut the stream. After the end of the connection reads wait
 /// and writes fail.

@@ -97,7 +97,9 @@ impl Shared {
         loop {
             let mut inner = self.inner.lock();
             let Some(open) = inner.opens.waiting.pop_front() else {
-                return Ok(!inner.opens.unshown.is_empty());
+                // The next open calls the driver again, unless it comes by itself.
+                inner.opens.soon = !inner.opens.unshown.is_empty();
+                return Ok(inner.opens.soon);
             };
             // Given up while it waited; its handle may have been the last one, which locks.
             if open.done.is_closed() {
@@ -108,6 +110,7 @@ impl Shared {
             let Some(io) = self.mux.open()? else {
                 inner.opens.waiting.push_front(open);
                 inner.opens.show(None);
+                inner.opens.soon = false;
                 return Ok(false);
             };
             let Open { slot, handle, done } = open;

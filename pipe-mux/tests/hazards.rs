@@ -388,3 +388,17 @@ async fn a_drain_has_sent_its_close_when_it_returns() {
     );
     leaving.join().unwrap();
 }
+
+// Ours: an open whose stream was shown by a write before the driver came, and then one that nobody uses.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_uses_is_seen_after_one_that_was_written_at_once() {
+    let (client, server) = pair().await;
+    for _ in 0..3 {
+        let mut written = client.open_stream().await.unwrap();
+        written.write_all(b"at once").await.unwrap();
+        server.accept_stream().await.unwrap();
+        let unused = client.open_stream().await.unwrap();
+        let seen = timeout(LIMIT, server.accept_stream()).await.unwrap();
+        assert_eq!(seen.unwrap().id(), unused.id());
+    }
+}

@@ -21,6 +21,8 @@ pub(crate) struct Core {
     pub(super) output: Output,
     /// How many bytes of a stream the peer may send ahead of its reader.
     pub(super) window: u32,
+    /// Whether the drop of a stream that has not ended tells the peer.
+    pub(super) resets: bool,
     max_streams: usize,
     table: Mutex<Table>,
 }
@@ -45,10 +47,17 @@ struct Entry {
 pub(crate) struct YamuxHandle(pub(super) Arc<Core>);
 
 impl Core {
-    pub(super) fn new(output: Output, client: bool, window: u32, max_streams: usize) -> Arc<Self> {
+    pub(super) fn new(
+        output: Output,
+        client: bool,
+        window: u32,
+        resets: bool,
+        max_streams: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             output,
             window,
+            resets,
             max_streams,
             table: Mutex::new(Table {
                 streams: HashMap::default(),

@@ -73,13 +73,15 @@ struct Body {
 
 impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
     /// `window` is how many bytes of a stream the peer may send ahead of its reader; below 256 KiB yamux
-    /// does not go. `max_streams` counts the streams of both sides: the peer's that passes it ends the
+    /// does not go. `resets` tells whether the drop of a stream that has not ended tells the peer.
+    /// `max_streams` counts the streams of both sides: the peer's that passes it ends the
     /// connection, so the owner keeps this side's below.
     pub(crate) fn new(
         reader: R,
         writer: Writer,
         client: bool,
         window: u32,
+        resets: bool,
         max_streams: usize,
         driver: Arc<DriverWaker>,
     ) -> Self {
@@ -87,7 +89,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
         Self {
             reader,
             driver,
-            core: Core::new(output, client, window.max(WINDOW), max_streams),
+            core: Core::new(output, client, window.max(WINDOW), resets, max_streams),
             client,
             input: BytesMut::new(),
             appetite: READ_SMALL,
@@ -301,9 +303,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> Muxer for Yamux<R> {
             if self.ended {
                 return Poll::Ready(Ok(None));
             }
-            // The driver sends before it waits, and is woken when something has left.
             if self.core.output.is_too_much() {
-                return Poll::Pending;
+                ready!(self.poll_flush(cx))?;
             }
             let Poll::Ready(count) = self.poll_fill(cx).map_err(lost)? else {
                 self.poll_spare(cx);

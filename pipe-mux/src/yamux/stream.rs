@@ -158,7 +158,7 @@ impl Drop for YamuxStream {
         drop(incoming);
         self.core.forget(self.remote.id);
         // What was never shown needs no end.
-        if self.flag != SYN && !self.is_cut() {
+        if self.core.resets && self.flag != SYN && !self.is_cut() {
             let header = self.frame(DATA, RST, 0);
             self.core.output.push(header);
         }
