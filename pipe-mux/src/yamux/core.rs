@@ -1,7 +1,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pipe_core::{Error, ErrorKind, Result};
 use rustc_hash::FxBuildHasher;
 
@@ -25,6 +26,8 @@ pub(crate) struct Core {
     pub(super) resets: bool,
     max_streams: usize,
     table: Mutex<Table>,
+    /// A stream can be opened now where one could not before.
+    room: AtomicBool,
 }
 
 struct Table {
@@ -65,6 +68,7 @@ impl Core {
                 unanswered: 0,
                 refused: false,
             }),
+            room: AtomicBool::new(false),
         })
     }
 
@@ -87,32 +91,40 @@ impl Core {
         Ok(Some(YamuxStream::new(remote, self.clone(), ACK)))
     }
 
-    /// The stream of this number, if it is in use. `answer` tells that the peer has taken it. Returns
-    /// whether a stream can be opened now where one could not before, as well.
-    pub(super) fn find(&self, id: u32, answer: bool) -> (Option<Arc<Remote>>, bool) {
+    /// The stream of this number, if it is in use. `answer` tells that the peer has taken it.
+    pub(super) fn find(&self, id: u32, answer: bool) -> Option<Arc<Remote>> {
         let mut table = self.table.lock();
-        let Some(entry) = table.streams.get_mut(&id) else {
-            return (None, false);
-        };
+        let entry = table.streams.get_mut(&id)?;
         let remote = entry.remote.clone();
-        let news = answer && !std::mem::replace(&mut entry.answered, true);
-        (Some(remote), news && table.answer())
+        if answer && !std::mem::replace(&mut entry.answered, true) {
+            self.make_room(table);
+        }
+        Some(remote)
     }
 
-    /// A stream is over. Returns whether one can be opened now where one could not before.
-    pub(super) fn forget(&self, id: u32) -> bool {
+    /// A stream is over.
+    pub(super) fn forget(&self, id: u32) {
         let mut table = self.table.lock();
-        match table.streams.remove(&id) {
-            Some(entry) if !entry.answered => table.answer(),
-            _ => false,
+        if let Some(entry) = table.streams.remove(&id)
+            && !entry.answered
+        {
+            self.make_room(table);
         }
     }
-}
 
-impl Table {
-    fn answer(&mut self) -> bool {
-        self.unanswered -= 1;
-        std::mem::take(&mut self.refused)
+    /// One stream fewer waits for an answer. Where another was refused for it, the session hears of it.
+    fn make_room(&self, mut table: MutexGuard<'_, Table>) {
+        table.unanswered -= 1;
+        if std::mem::take(&mut table.refused) {
+            drop(table);
+            self.room.store(true, Ordering::Release);
+            self.output.call_driver();
+        }
+    }
+
+    /// Whether a stream can be opened now where one could not when this was last asked.
+    pub(super) fn take_room(&self) -> bool {
+        self.room.swap(false, Ordering::AcqRel)
     }
 }
 

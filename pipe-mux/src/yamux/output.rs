@@ -80,6 +80,10 @@ impl Output {
         }
     }
 
+    pub(super) fn call_driver(&self) {
+        self.driver.notify();
+    }
+
     /// Puts in a frame without a body. It never waits.
     pub(super) fn push(&self, header: Header) {
         let mut queue = self.queue.lock();

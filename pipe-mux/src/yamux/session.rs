@@ -202,10 +202,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
                 }
             }
         }
-        let (stream, room) = self.core.find(id, header.has(ACK));
-        if room {
-            self.events.push_back(MuxerEvent::Room);
-        }
+        let stream = self.core.find(id, header.has(ACK));
         if header.kind == DATA {
             match &stream {
                 Some(stream) => stream.announce(header.length)?,
@@ -224,7 +221,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
             if let Some(stream) = &stream {
                 stream.cut();
                 self.events.push_back(MuxerEvent::Reset(u64::from(id)));
-                self.forget(id);
+                self.core.forget(id);
             }
             self.body = body(None, header, false);
             return Ok(());
@@ -237,15 +234,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
     }
 
     /// The peer's direction of a stream has ended.
-    fn take_end(&mut self, stream: &Remote) {
+    fn take_end(&self, stream: &Remote) {
         if stream.end() {
-            self.forget(stream.id);
-        }
-    }
-
-    fn forget(&mut self, id: u32) {
-        if self.core.forget(id) {
-            self.events.push_back(MuxerEvent::Room);
+            self.core.forget(stream.id);
         }
     }
 
@@ -296,6 +287,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> Muxer for Yamux<R> {
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<MuxerEvent<YamuxStream>>>> {
+        if self.core.take_room() {
+            return Poll::Ready(Ok(Some(MuxerEvent::Room)));
+        }
         for _ in 0..READS {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Ok(Some(event)));
