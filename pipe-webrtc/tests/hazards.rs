@@ -123,6 +123,64 @@ async fn a_failure_reaches_every_stream_ping_and_accept() {
     assert_eq!(*here.state().borrow(), ConnState::Failed);
 }
 
+/// The checks of ICE go on by themselves where nothing else comes through any more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dead_association_on_a_live_path_disconnects_and_fails() {
+    let faults = Faults::new();
+    let transport = transport()
+        .with_config(times(100, 500, 2000))
+        .unwrap()
+        .with_faults(faults.clone());
+    let (here, there) = pair(&transport).await;
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    opened.write_all(b"before").await.unwrap();
+    let mut text = [0; 6];
+    soon("the bytes", accepted.read_exact(&mut text))
+        .await
+        .unwrap();
+    let start = Instant::now();
+    faults.cut_data();
+    for conn in [&here, &there] {
+        let mut state = conn.state();
+        let down = state.wait_for(|state| *state == ConnState::Disconnected);
+        soon("the disconnect", down).await.unwrap();
+    }
+    let read = soon("the failure", accepted.read_u8()).await;
+    let read = read.expect_err("a read");
+    let read = Error::from_io(&read).expect("an error of ours");
+    assert_eq!(read.kind(), ErrorKind::Failed);
+    for conn in [&here, &there] {
+        let mut state = conn.state();
+        let over = state.wait_for(|state| *state == ConnState::Failed);
+        soon("the failure", over).await.unwrap();
+        let reason = conn.closed().await.to_string();
+        assert!(reason.contains("has not answered"), "{reason}");
+    }
+    println!("failed after {:?}", start.elapsed());
+}
+
+/// What was lost is sent again within a moment of the return.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_association_that_lives_again_is_connected_again() {
+    let faults = Faults::new();
+    let transport = transport()
+        .with_config(times(100, 500, 30_000))
+        .unwrap()
+        .with_faults(faults.clone());
+    let (here, there) = pair(&transport).await;
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    faults.cut_data();
+    let mut state = here.state();
+    let down = state.wait_for(|state| *state == ConnState::Disconnected);
+    soon("the disconnect", down).await.unwrap();
+    opened.write_u8(7).await.unwrap();
+    faults.heal();
+    let up = state.wait_for(|state| *state != ConnState::Disconnected);
+    assert_eq!(*soon("the return", up).await.unwrap(), ConnState::Connected);
+    let read = soon("the byte", accepted.read_u8()).await;
+    assert_eq!(read.unwrap(), 7);
+}
+
 /// A path that is gone for long is replaced, as long as the signalling lives.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_long_cut_is_healed_by_a_restart_of_ice() {

@@ -44,13 +44,9 @@ impl Driver {
         }
         if now.saturating_duration_since(self.expected) > LATE {
             // This process was asleep itself, so that the silence says nothing of the peer.
-            self.clock.heard(now);
+            self.signs.forgive(now);
         }
-        let heard = self.peer.vitals().heard();
-        if heard != self.heard {
-            self.heard = heard;
-            self.clock.heard(now);
-            self.clock_is_up = true;
+        if self.signs.look(self.peer.vitals().heard(), now) {
             self.note_state();
         }
         if self.held_until.is_some_and(|until| now >= until) {
@@ -61,22 +57,19 @@ impl Driver {
             self.end_gathering()?;
         }
         let greeted = self.ready.is_none();
-        while let Some(event) = self.clock.poll(now) {
+        while let Some(event) = self.signs.poll(now) {
             match event {
                 LivenessEvent::Ping if greeted => self.shared.ask(),
-                LivenessEvent::Disconnected if greeted => {
-                    self.clock_is_up = false;
-                    self.note_state();
-                }
+                LivenessEvent::Disconnected if greeted => self.note_state(),
                 LivenessEvent::Failed if greeted => {
-                    self.shared.end(&CloseReason::Failed(self.clock.error()));
+                    self.shared.end(&CloseReason::Failed(self.signs.error()));
                 }
                 _ => {}
             }
         }
         self.check_restart(now);
-        let mut next = self.clock.deadline().max(now + Duration::from_millis(1));
-        if !self.clock_is_up {
+        let mut next = self.signs.deadline().max(now + Duration::from_millis(1));
+        if !self.signs.are_up() {
             next = next.min(now + LOOK_OUT);
         }
         if let Some(at) = self.restart_at {
@@ -129,7 +122,7 @@ impl Driver {
         if self.ready.is_some() {
             return;
         }
-        if self.ice_is_up && self.clock_is_up {
+        if self.ice_is_up && self.signs.are_up() {
             self.shared.note_connected(true);
             self.restart_at = None;
         } else {

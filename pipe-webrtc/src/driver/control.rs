@@ -1,4 +1,4 @@
-use pipe_core::{Liveness, PeerIdentity, Result};
+use pipe_core::{PeerIdentity, Result};
 use tokio::time::Instant;
 
 use super::{CLOSE_TIMEOUT, Closing, Driver};
@@ -57,8 +57,8 @@ impl Driver {
                 .set(PeerIdentity::Certificates(chain.into()));
         }
         self.peer.vitals().set_connecting(false);
-        self.clock = Liveness::new(&self.shared.config, Instant::now());
-        self.expected = self.clock.deadline();
+        self.signs = Self::signs(&self.shared, &self.peer);
+        self.expected = self.signs.deadline();
         self.alarm.as_mut().reset(self.expected);
         self.note_pair().await;
         self.shared

@@ -3,6 +3,7 @@ mod clock;
 mod closing;
 mod control;
 mod ice;
+mod signs;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
-use pipe_core::{CloseReason, Error, ErrorKind, Liveness, Result};
+use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -22,6 +23,7 @@ use crate::negotiation::Command;
 use crate::outbound::{Fixed, Outbound, Pace};
 use crate::shared::Shared;
 use channels::Kind;
+use signs::Signs;
 
 /// How long the peer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -81,15 +83,13 @@ pub(crate) struct Driver {
     strays: Vec<Channel>,
     /// The control channel is open.
     open: bool,
-    clock: Liveness,
-    heard: u64,
+    signs: Signs,
     alarm: Pin<Box<Sleep>>,
     /// When the alarm is to go off at the latest.
     expected: Instant,
     ice_is_up: bool,
     /// The path that was told last.
     pair: Option<CandidatePair>,
-    clock_is_up: bool,
     /// A close by the peer that waits for what was sent before it.
     closing: Option<Closing>,
 }
@@ -138,19 +138,17 @@ impl Driver {
             // A driver that is gone has no more to say.
             let _ = done.send(outbound.run().await);
         });
-        let now = Instant::now();
-        let clock = Liveness::new(&shared.config, now);
-        let gathering = now + gather_timeout;
+        let signs = Self::signs(&shared, &peer);
+        let gathering = Instant::now() + gather_timeout;
         let mut driver = Self {
             outbound: Some(outbound_done),
-            alarm: Box::pin(sleep_until(clock.deadline().min(gathering))),
+            alarm: Box::pin(sleep_until(signs.deadline().min(gathering))),
             held_until: None,
             gathering: Some(gathering),
             relay_only,
             reachable: false,
-            expected: clock.deadline().min(gathering),
-            clock,
-            heard: 0,
+            expected: signs.deadline().min(gathering),
+            signs,
             shared,
             peer,
             fixed,
@@ -168,7 +166,6 @@ impl Driver {
             open: false,
             ice_is_up: true,
             pair: None,
-            clock_is_up: true,
             closing: None,
         };
         driver.watch(driver.fixed.control.clone(), Kind::Control);
@@ -179,6 +176,12 @@ impl Driver {
             driver.watch(echo, Kind::Echo);
         }
         driver
+    }
+
+    /// A clock for a peer that is there now.
+    fn signs(shared: &Shared, peer: &Peer) -> Signs {
+        let heard = peer.vitals().heard();
+        Signs::new(&shared.config, shared.can_ask(), heard, Instant::now())
     }
 
     pub(crate) async fn run(mut self) {
@@ -212,6 +215,7 @@ impl Driver {
                 },
                 Some(channel) = self.opened.recv() => self.watch(channel, Kind::Ours),
                 Some((kind, channel, event)) = self.channels.next() => {
+                    self.signs.note_said(Instant::now());
                     self.on_channel(kind, &channel, event).await?;
                     for _ in 0..BATCH {
                         let Some(Some((kind, channel, event))) = self.channels.next().now_or_never()

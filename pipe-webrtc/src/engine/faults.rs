@@ -5,7 +5,8 @@ use crate::error::invalid;
 use pipe_core::Result;
 
 /// Harms the datagrams of every connection of a transport, for tests: what is sent while the link is
-/// [cut](Self::cut) is lost without a word, and a share of the rest can be lost at random.
+/// [cut](Self::cut) is lost without a word, or only [what the connection carries](Self::cut_data), and a
+/// share of the rest can be lost at random.
 ///
 /// Clones share the link. Signalling is not touched.
 ///
@@ -25,6 +26,7 @@ pub struct Faults(Arc<State>);
 #[derive(Debug, Default)]
 struct State {
     cut: AtomicBool,
+    data_cut: AtomicBool,
     /// The share that is lost, in parts of 2^32.
     loss: AtomicU32,
     counter: AtomicU64,
@@ -41,9 +43,16 @@ impl Faults {
         self.0.cut.store(true, Ordering::SeqCst);
     }
 
-    /// Ends the [cut](Self::cut).
+    /// From now on every datagram of DTLS is lost, in both directions, while the checks of ICE pass: the
+    /// path is there, and nothing comes through. What goes through a TURN server passes too.
+    pub fn cut_data(&self) {
+        self.0.data_cut.store(true, Ordering::SeqCst);
+    }
+
+    /// Ends every [cut](Self::cut).
     pub fn heal(&self) {
         self.0.cut.store(false, Ordering::SeqCst);
+        self.0.data_cut.store(false, Ordering::SeqCst);
     }
 
     /// From now on this share of the datagrams is lost, from 0.0 to 1.0. They are sent one by one
@@ -68,13 +77,16 @@ impl Faults {
         self.0.loss.load(Ordering::Relaxed) > 0
     }
 
-    pub(crate) fn is_cut(&self) -> bool {
-        self.0.cut.load(Ordering::Relaxed)
+    /// Whether every datagram that begins with this byte is lost.
+    pub(crate) fn cuts(&self, first: Option<&u8>) -> bool {
+        // Those of DTLS begin so (RFC 7983, section 7).
+        let is_data = || first.is_some_and(|byte| (20..=63).contains(byte));
+        self.0.cut.load(Ordering::Relaxed) || (self.0.data_cut.load(Ordering::Relaxed) && is_data())
     }
 
-    /// Whether the next datagram is lost.
-    pub(crate) fn loses_one(&self) -> bool {
-        if self.is_cut() {
+    /// Whether the next datagram is lost, which begins with this byte.
+    pub(crate) fn loses_one(&self, first: Option<&u8>) -> bool {
+        if self.cuts(first) {
             return true;
         }
         let loss = self.0.loss.load(Ordering::Relaxed);
@@ -98,15 +110,26 @@ mod tests {
     #[test]
     fn the_share_of_losses_is_as_asked() {
         let faults = Faults::new();
-        assert!(!faults.loses_one());
+        assert!(!faults.loses_one(None));
         faults.set_loss(0.1).unwrap();
-        let lost = (0..100_000).filter(|_| faults.loses_one()).count();
+        let lost = (0..100_000).filter(|_| faults.loses_one(None)).count();
         assert!((9_000..11_000).contains(&lost), "{lost}");
         faults.cut();
-        assert!((0..100).all(|_| faults.loses_one()));
+        assert!((0..100).all(|_| faults.loses_one(None)));
         faults.heal();
         faults.set_loss(0.0).unwrap();
-        assert!((0..100).all(|_| !faults.loses_one()));
+        assert!((0..100).all(|_| !faults.loses_one(None)));
+    }
+
+    #[test]
+    fn the_checks_of_ice_pass_where_data_is_cut() {
+        let faults = Faults::new();
+        faults.cut_data();
+        for (first, lost) in [(0, false), (3, false), (20, true), (63, true), (64, false)] {
+            assert_eq!(faults.loses_one(Some(&first)), lost, "{first}");
+        }
+        faults.heal();
+        assert!(!faults.loses_one(Some(&23)));
     }
 
     #[test]

@@ -62,7 +62,8 @@ impl AsyncUdpSocket for Socket {
             self.vitals.inspect(transmit.contents);
         }
         self.vitals.note_path(transmit.contents);
-        if self.faults.as_ref().is_some_and(Faults::loses_one) {
+        let first = transmit.contents.first();
+        if self.faults.as_ref().is_some_and(|f| f.loses_one(first)) {
             return Poll::Ready(Ok(transmit.contents.len()));
         }
         self.inner.poll_send(cx, transmit)
@@ -77,7 +78,8 @@ impl AsyncUdpSocket for Socket {
         loop {
             let received = ready!(self.inner.poll_recv(cx, bufs, meta));
             // What was sent before the cut, or by a peer without these faults, is lost too.
-            if received.is_ok() && self.faults.as_ref().is_some_and(Faults::is_cut) {
+            let first = bufs.first().and_then(|buf| buf.first());
+            if received.is_ok() && self.faults.as_ref().is_some_and(|f| f.cuts(first)) {
                 continue;
             }
             if let Ok(count) = received {

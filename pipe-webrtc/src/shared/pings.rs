@@ -13,7 +13,7 @@ impl Shared {
     /// Measures a round trip.
     pub(crate) async fn ping(&self) -> Result<Duration> {
         self.status.check()?;
-        if self.wire == (Wire::Raw { ping: false }) {
+        if !self.can_ask() {
             let why = "this connection has no channel for pings";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
@@ -46,6 +46,11 @@ impl Shared {
         Ok(started.elapsed().max(Duration::from_nanos(1)))
     }
 
+    /// Whether the peer has a channel for pings.
+    pub(crate) fn can_ask(&self) -> bool {
+        self.wire != (Wire::Raw { ping: false })
+    }
+
     /// The answer to a ping has come, or that to a sign of life.
     pub(crate) fn on_echo(&self, bytes: &[u8]) -> Result<()> {
         let mut inner = self.inner.lock();
@@ -70,7 +75,7 @@ impl Shared {
 
     /// Asks the peer for a sign of life that nobody waits for, unless it owes many.
     pub(crate) fn ask(&self) {
-        if self.wire == (Wire::Raw { ping: false }) {
+        if !self.can_ask() {
             return;
         }
         let Ok(bytes) = random() else { return };

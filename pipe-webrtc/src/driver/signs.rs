@@ -1,0 +1,240 @@
+use pipe_core::{Config, Error, ErrorKind, Liveness, LivenessEvent};
+use tokio::time::Instant;
+
+/// Tells from silence whether the peer is there: its machine, whose packets come, and its program, which
+/// answers pings and sends messages.
+///
+/// Each alone would not do. The checks of ICE go on where the association above them is dead, and a path
+/// that comes back after a cut carries them seconds before what was lost is sent again.
+///
+/// A message counts when it is whole. On a path so slow that one takes longer than
+/// [`disconnected_after`](Config::disconnected_after), 64 KiB at most, the state says so.
+#[derive(Debug)]
+pub(super) struct Signs {
+    path: Liveness,
+    program: Liveness,
+    path_is_up: bool,
+    program_is_up: bool,
+    /// The program can be asked for a sign of life. That of a plain peer can not, and counts as alive while
+    /// packets come.
+    is_asked: bool,
+    /// How many packets have come, ever.
+    heard: u64,
+    /// When the program has last sent something that was not looked at yet.
+    said: Option<Instant>,
+}
+
+impl Signs {
+    pub(super) fn new(config: &Config, is_asked: bool, heard: u64, now: Instant) -> Self {
+        Self {
+            path: Liveness::new(config, now),
+            program: Liveness::new(config, now),
+            path_is_up: true,
+            program_is_up: true,
+            is_asked,
+            heard,
+            said: None,
+        }
+    }
+
+    /// The peer's program has sent a message.
+    pub(super) fn note_said(&mut self, now: Instant) {
+        self.said = Some(now);
+    }
+
+    /// This side was asleep, so that the silence says nothing of the peer.
+    pub(super) fn forgive(&mut self, now: Instant) {
+        self.path.heard(now);
+        self.program.heard(now);
+    }
+
+    /// Looks at what has come since the last time: so many packets, ever. Returns whether anything has.
+    pub(super) fn look(&mut self, heard: u64, now: Instant) -> bool {
+        let said = self.said.take();
+        if let Some(at) = said {
+            self.program.heard(at);
+            self.program_is_up = true;
+        }
+        let news = heard != self.heard;
+        if news {
+            self.heard = heard;
+            let is_back = self.path.heard(now);
+            self.path_is_up = true;
+            // What the program has said meanwhile is lost, and comes again when the engine's timer says so.
+            if is_back || !self.is_asked {
+                self.program.heard(now);
+                self.program_is_up = true;
+            }
+        }
+        news || said.is_some()
+    }
+
+    /// What is due at `now`. Ask until there is nothing more.
+    pub(super) fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
+        while let Some(event) = self.path.poll(now) {
+            match event {
+                // A program that is to be asked has been silent for at least as long.
+                LivenessEvent::Ping => continue,
+                LivenessEvent::Disconnected => self.path_is_up = false,
+                LivenessEvent::Failed => {}
+            }
+            return Some(event);
+        }
+        let event = self.program.poll(now)?;
+        if event == LivenessEvent::Disconnected {
+            self.program_is_up = false;
+        }
+        Some(event)
+    }
+
+    /// When to [`poll`](Self::poll) again, if nothing comes before.
+    pub(super) fn deadline(&self) -> Instant {
+        self.path.deadline().min(self.program.deadline())
+    }
+
+    pub(super) fn are_up(&self) -> bool {
+        self.path_is_up && self.program_is_up
+    }
+
+    /// The error of a connection whose peer is lost.
+    pub(super) fn error(&self) -> Error {
+        if !self.path_is_up {
+            return self.path.error();
+        }
+        let why = "packets of the peer come, but it has not answered for long";
+        Error::new(ErrorKind::Failed, why)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Fixture {
+        signs: Signs,
+        start: Instant,
+        heard: u64,
+    }
+
+    impl Fixture {
+        fn new(is_asked: bool) -> Self {
+            let config = Config::default()
+                .with_keep_alive(Duration::from_secs(2))
+                .with_disconnected_after(Duration::from_secs(5))
+                .with_failed_after(Duration::from_secs(30));
+            let start = Instant::now();
+            Self {
+                signs: Signs::new(&config, is_asked, 0, start),
+                start,
+                heard: 0,
+            }
+        }
+
+        /// Looks at this second, with or without packets that have come, and gives what is due then.
+        fn look(&mut self, second: u64, packets: bool) -> Vec<LivenessEvent> {
+            let now = self.start + Duration::from_secs(second);
+            self.heard += u64::from(packets);
+            self.signs.look(self.heard, now);
+            let mut events = Vec::new();
+            while let Some(event) = self.signs.poll(now) {
+                events.push(event);
+            }
+            events
+        }
+
+        /// Looks in each of these seconds, and gives when what came but pings.
+        fn watch(
+            &mut self,
+            seconds: std::ops::Range<u64>,
+            packets: bool,
+        ) -> Vec<(u64, LivenessEvent)> {
+            let mut all = Vec::new();
+            for second in seconds {
+                let events = self.look(second, packets).into_iter();
+                let events = events.filter(|event| *event != LivenessEvent::Ping);
+                all.extend(events.map(|event| (second, event)));
+            }
+            all
+        }
+
+        fn says(&mut self, second: u64) {
+            self.signs
+                .note_said(self.start + Duration::from_secs(second));
+        }
+    }
+
+    #[test]
+    fn packets_alone_do_not_keep_a_connection_alive() {
+        let mut f = Fixture::new(true);
+        let events = f.watch(1..31, true);
+        let all = [
+            (5, LivenessEvent::Disconnected),
+            (30, LivenessEvent::Failed),
+        ];
+        assert_eq!(events, all);
+        assert!(!f.signs.are_up());
+        assert!(f.signs.error().to_string().contains("answered"));
+    }
+
+    #[test]
+    fn a_program_that_speaks_now_and_then_is_alive() {
+        let mut f = Fixture::new(true);
+        for second in (0..100).step_by(4) {
+            f.says(second);
+            assert_eq!(f.watch(second + 1..second + 5, true), []);
+        }
+        assert!(f.signs.are_up());
+    }
+
+    #[test]
+    fn a_word_of_the_program_ends_a_disconnect() {
+        let mut f = Fixture::new(true);
+        assert_eq!(f.watch(1..8, true).len(), 1);
+        f.says(8);
+        assert_eq!(f.watch(8..13, true), []);
+        assert!(f.signs.are_up());
+        assert_eq!(f.watch(13..14, true), [(13, LivenessEvent::Disconnected)]);
+    }
+
+    #[test]
+    fn a_path_that_is_back_gives_the_program_time_to_answer() {
+        let mut f = Fixture::new(true);
+        assert!(!f.watch(1..25, false).is_empty());
+        assert!(!f.signs.are_up());
+        assert_eq!(f.watch(25..30, true), []);
+        assert!(f.signs.are_up());
+        let all = [
+            (30, LivenessEvent::Disconnected),
+            (55, LivenessEvent::Failed),
+        ];
+        assert_eq!(f.watch(30..56, true), all);
+    }
+
+    #[test]
+    fn silence_of_all_is_told_as_that() {
+        let mut f = Fixture::new(true);
+        let events = f.watch(1..31, false);
+        assert_eq!(events.first(), Some(&(5, LivenessEvent::Disconnected)));
+        assert_eq!(events.last(), Some(&(30, LivenessEvent::Failed)));
+        assert!(f.signs.error().to_string().contains("nothing heard"));
+    }
+
+    #[test]
+    fn a_plain_peer_is_alive_while_its_packets_come() {
+        let mut f = Fixture::new(false);
+        assert_eq!(f.watch(1..100, true), []);
+        let events = f.watch(100..105, false);
+        assert_eq!(events.first(), Some(&(104, LivenessEvent::Disconnected)));
+    }
+
+    #[test]
+    fn a_silent_program_is_asked_though_packets_come() {
+        let mut f = Fixture::new(true);
+        assert_eq!(f.look(1, true), []);
+        assert_eq!(f.look(2, true), [LivenessEvent::Ping]);
+        assert_eq!(f.look(3, true), []);
+        assert_eq!(f.look(4, true), [LivenessEvent::Ping]);
+    }
+}
