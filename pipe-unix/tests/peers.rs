@@ -114,8 +114,8 @@ async fn a_raw_wire_carries_streams_and_stands_in_the_addresses() {
     assert_eq!(listener.local_addr().param("wire").as_deref(), Some("raw"));
     let (dialed, accepted) = pair(&listener).await;
     assert_eq!(dialed.remote_addr(), listener.local_addr());
-    let error = dialed.ping().await.unwrap_err();
-    expect(&error, ErrorKind::Unsupported, &[]);
+    // Yamux has a ping of its own.
+    soon(dialed.ping()).await.unwrap();
     let mut stream = dialed.open_stream().await.unwrap();
     stream.write_all(b"plain yamux").await.unwrap();
     stream.shutdown().await.unwrap();
