@@ -98,6 +98,47 @@ impl Addr {
             .map(|(key, value)| (key.into_owned(), value.into_owned()))
     }
 
+    /// Refuses an option in the query that is none of `known`, or that is given twice.
+    ///
+    /// A transport calls it before it reads its options, so that one that is misspelt is told instead of
+    /// being left out.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInvalid`](ErrorKind::AddrInvalid), which names the option, and the known ones.
+    ///
+    /// ```
+    /// let addr = pipe_core::Addr::parse("tcp://host:1?wier=raw")?;
+    /// let error = addr.check_params(&["wire"]).unwrap_err();
+    /// assert!(error.to_string().contains("the option \"wier\" is unknown; there is only wire"));
+    /// # Ok::<(), pipe_core::Error>(())
+    /// ```
+    pub fn check_params(&self, known: &[&str]) -> Result<()> {
+        for (at, (key, _)) in self.params().enumerate() {
+            if !known.contains(&key.as_str()) {
+                let known = match known {
+                    [] => "there are none".to_owned(),
+                    [one] => format!("there is only {one}"),
+                    many => format!("there are {}", many.join(", ")),
+                };
+                return Err(self.invalid(format!("the option {key:?} is unknown; {known}")));
+            }
+            if self.params().take(at).any(|(other, _)| other == key) {
+                return Err(self.invalid(format!("the option {key:?} is given twice")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error of a transport that cannot use this address, [`AddrInvalid`](ErrorKind::AddrInvalid):
+    /// it quotes the address and says why.
+    pub fn invalid(&self, why: impl fmt::Display) -> Error {
+        Error::new(
+            ErrorKind::AddrInvalid,
+            format!("invalid address {self}: {why}"),
+        )
+    }
+
     /// The same address with this option added at the end of the query.
     #[must_use]
     pub fn with_param(mut self, name: &str, value: &str) -> Self {
@@ -265,6 +306,38 @@ mod tests {
             if text != "tcp://ho st:1" {
                 assert!(shown.ends_with(why), "{shown}");
             }
+        }
+    }
+
+    #[test]
+    fn an_option_is_known_and_given_once() {
+        let check = |query: &str, known: &[&str]| {
+            let addr = Addr::parse(&format!("tcp://host:1{query}")).unwrap();
+            addr.check_params(known)
+                .map_err(|error| (error.kind(), error.to_string()))
+        };
+        check("", &[]).unwrap();
+        check("?b=1&a=1", &["a", "b"]).unwrap();
+        for (query, known, why) in [
+            (
+                "?a=1",
+                &[][..],
+                "the option \"a\" is unknown; there are none",
+            ),
+            ("?b", &["a"], "the option \"b\" is unknown; there is only a"),
+            (
+                "?c",
+                &["a", "b"],
+                "the option \"c\" is unknown; there are a, b",
+            ),
+            (
+                "?a=1&b=1&a=1",
+                &["a", "b"],
+                "the option \"a\" is given twice",
+            ),
+        ] {
+            let why = format!("invalid address tcp://host:1{query}: {why}");
+            assert_eq!(check(query, known), Err((ErrorKind::AddrInvalid, why)));
         }
     }
 

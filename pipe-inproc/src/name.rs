@@ -23,12 +23,7 @@ impl Name {
             let why = format!("{addr} is no {SCHEME}:// address");
             return Err(Error::new(ErrorKind::AddrUnsupported, why));
         }
-        let invalid = |why: &str| {
-            Err(Error::new(
-                ErrorKind::AddrInvalid,
-                format!("invalid address {addr}: {why}"),
-            ))
-        };
+        let invalid = |why: &str| Err(addr.invalid(why));
         let url = addr.as_url();
         if addr.port().is_some() {
             return invalid("a name in this process has no port");
@@ -36,13 +31,9 @@ impl Name {
         if !url.username().is_empty() || url.password().is_some() {
             return invalid("a name in this process has no user");
         }
+        addr.check_params(&["link"])?;
         let mut link = None;
-        for (key, value) in addr.params() {
-            if key != "link" {
-                return invalid(&format!(
-                    "the option {key:?} is unknown; there is only \"link\""
-                ));
-            }
+        if let Some(value) = addr.param("link") {
             let preset = LinkProfile::PRESETS.iter().find(|(name, _)| *name == value);
             let Some((_, profile)) = preset else {
                 let known = LinkProfile::PRESETS.map(|(name, _)| name).join(", ");

@@ -66,6 +66,24 @@ pub enum Wire {
     Raw,
 }
 
+impl Wire {
+    /// Reads the option `wire` of an address: `pipe`, which it is where the option is missing, or `raw`.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInvalid`](pipe_core::ErrorKind::AddrInvalid) for any other value.
+    pub fn from_addr(addr: &Addr) -> Result<Self> {
+        match addr.param("wire").as_deref() {
+            None | Some("pipe") => Ok(Self::Pipe),
+            Some("raw") => Ok(Self::Raw),
+            Some(other) => {
+                let why = format!("the wire {other:?} is unknown; there are pipe and raw");
+                Err(addr.invalid(why))
+            }
+        }
+    }
+}
+
 /// A connection in the making; see [`Mux::builder`].
 #[derive(Clone)]
 pub struct MuxBuilder {

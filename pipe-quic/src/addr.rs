@@ -64,35 +64,35 @@ impl QuicAddr {
             return Err(Error::new(ErrorKind::AddrUnsupported, why));
         }
         let Some(host) = addr.host() else {
-            return Err(invalid(addr, "the host is missing"));
+            return Err(addr.invalid("the host is missing"));
         };
         let Some(port) = addr.port() else {
-            return Err(invalid(addr, "the port is missing"));
+            return Err(addr.invalid("the port is missing"));
         };
         if !matches!(addr.path(), "" | "/") {
-            return Err(invalid(addr, "there is no path"));
+            return Err(addr.invalid("there is no path"));
         }
         let url = addr.as_url();
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid(addr, "there is no user"));
+            return Err(addr.invalid("there is no user"));
         }
-        check_options(addr)?;
+        addr.check_params(&OPTIONS)?;
         let wire = match addr.param("wire").as_deref() {
             None | Some("pipe") => Wire::Pipe,
             Some("raw") => Wire::Raw,
             Some(other) => {
                 let why = format!("the wire {other:?} is unknown; there are pipe and raw");
-                return Err(invalid(addr, &why));
+                return Err(addr.invalid(why));
             }
         };
         let alpn = match (addr.param("alpn"), wire) {
             (None, Wire::Pipe) => Some(PIPE.into()),
             (Some(_), Wire::Pipe) => {
                 let why = format!("alpn needs wire=raw, since the other wire is {PIPE}");
-                return Err(invalid(addr, &why));
+                return Err(addr.invalid(why));
             }
             (Some(name), Wire::Raw) if !(1..=255).contains(&name.len()) => {
-                return Err(invalid(addr, "alpn has from 1 to 255 bytes"));
+                return Err(addr.invalid("alpn has from 1 to 255 bytes"));
             }
             (alpn, Wire::Raw) => alpn,
         };
@@ -100,7 +100,7 @@ impl QuicAddr {
             None => None,
             Some(text) => {
                 let pin = text.parse::<CertSha256>();
-                Some(pin.map_err(|error| invalid(addr, &format!("cert-sha256: {error}")))?)
+                Some(pin.map_err(|error| addr.invalid(format!("cert-sha256: {error}")))?)
             }
         };
         let zero_rtt = match (addr.param("zero-rtt").as_deref(), wire) {
@@ -108,11 +108,11 @@ impl QuicAddr {
             (Some("false"), _) => Some(false),
             (Some("true"), Wire::Pipe) => Some(true),
             (Some("true"), Wire::Raw) => {
-                return Err(invalid(addr, "zero-rtt=true needs wire=pipe"));
+                return Err(addr.invalid("zero-rtt=true needs wire=pipe"));
             }
             (Some(other), _) => {
                 let why = format!("zero-rtt is true or false, not {other:?}");
-                return Err(invalid(addr, &why));
+                return Err(addr.invalid(why));
             }
         };
         Ok(Self {
@@ -135,7 +135,7 @@ impl QuicAddr {
         let name = self.server_name.as_ref().unwrap_or(&self.host);
         match pipe_tls::server_name(name) {
             Ok(_) => Ok(name.clone()),
-            Err(error) => Err(invalid(addr, &error.to_string())),
+            Err(error) => Err(addr.invalid(error)),
         }
     }
 
@@ -188,25 +188,6 @@ impl AddrForm {
         }
         addr
     }
-}
-
-fn check_options(addr: &Addr) -> Result<()> {
-    for (key, _) in addr.params() {
-        if !OPTIONS.contains(&key.as_str()) {
-            let known = OPTIONS.join(", ");
-            let why = format!("the option {key:?} is unknown; there are {known}");
-            return Err(invalid(addr, &why));
-        }
-        if addr.params().filter(|(other, _)| *other == key).count() > 1 {
-            return Err(invalid(addr, &format!("the option {key:?} is given twice")));
-        }
-    }
-    Ok(())
-}
-
-pub(crate) fn invalid(addr: &Addr, why: &str) -> Error {
-    let why = format!("invalid address {addr}: {why}");
-    Error::new(ErrorKind::AddrInvalid, why)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use quinn::{
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use crate::addr::{QuicAddr, SCHEME, Wire, invalid};
+use crate::addr::{QuicAddr, SCHEME, Wire};
 use crate::conn::QuicConn;
 use crate::desk::Desk;
 use crate::door::Door;
@@ -420,7 +420,7 @@ impl Transport for QuicTransport {
             .tls
             .listener_identity(&on.host, on.pin)
             .map_err(|error| match error.kind() {
-                ErrorKind::AddrInvalid => invalid(addr, &error.to_string()),
+                ErrorKind::AddrInvalid => addr.invalid(error),
                 _ => error,
             })?;
         let server = self.server_config(&on, &identity)?;

@@ -13,58 +13,33 @@ pub(crate) struct HostPort {
 }
 
 impl HostPort {
-    /// Reads an address of this scheme. Options other than `wire` have to be among `others`.
-    pub(crate) fn of(addr: &Addr, scheme: &str, others: &[&str]) -> Result<Self> {
+    /// Reads an address of this scheme, with these options.
+    pub(crate) fn of(addr: &Addr, scheme: &str, options: &[&str]) -> Result<Self> {
         if addr.scheme() != scheme {
             let why = format!("{addr} is no {scheme}:// address");
             return Err(Error::new(ErrorKind::AddrUnsupported, why));
         }
         let Some(host) = addr.host() else {
-            return Err(invalid(addr, "the host is missing"));
+            return Err(addr.invalid("the host is missing"));
         };
         let Some(port) = addr.port() else {
-            return Err(invalid(addr, "the port is missing"));
+            return Err(addr.invalid("the port is missing"));
         };
         if !matches!(addr.path(), "" | "/") {
-            return Err(invalid(addr, "there is no path"));
+            return Err(addr.invalid("there is no path"));
         }
         let url = addr.as_url();
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid(addr, "there is no user"));
+            return Err(addr.invalid("there is no user"));
         }
-        let mut wire = Wire::Pipe;
-        for (key, value) in addr.params() {
-            match (key.as_str(), value.as_str()) {
-                ("wire", "pipe") => wire = Wire::Pipe,
-                ("wire", "raw") => wire = Wire::Raw,
-                ("wire", _) => {
-                    let why = format!("the wire {value:?} is unknown; there are pipe and raw");
-                    return Err(invalid(addr, &why));
-                }
-                (key, _) if others.contains(&key) => {}
-                (key, _) => {
-                    let known = ["wire"].iter().chain(others).copied().collect::<Vec<_>>();
-                    let why = format!(
-                        "the option {key:?} is unknown; there are {}",
-                        known.join(", ")
-                    );
-                    return Err(invalid(addr, &why));
-                }
-            }
-        }
+        addr.check_params(options)?;
+        let wire = Wire::from_addr(addr)?;
         let host = host
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
         Ok(Self { host, port, wire })
     }
-}
-
-pub(crate) fn invalid(addr: &Addr, why: &str) -> Error {
-    Error::new(
-        ErrorKind::AddrInvalid,
-        format!("invalid address {addr}: {why}"),
-    )
 }
 
 /// The address of a socket, as it can be dialed from this host.
@@ -90,7 +65,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<HostPort> {
-        HostPort::of(&Addr::parse(text)?, "tcp", &[])
+        HostPort::of(&Addr::parse(text)?, "tcp", &["wire"])
     }
 
     #[test]
@@ -129,6 +104,11 @@ mod tests {
                 "tcp://a:1?wier=raw",
                 ErrorKind::AddrInvalid,
                 "the option \"wier\" is unknown",
+            ),
+            (
+                "tcp://a:1?wire=raw&wire=pipe",
+                ErrorKind::AddrInvalid,
+                "the option \"wire\" is given twice",
             ),
         ] {
             let error = read(text).unwrap_err();

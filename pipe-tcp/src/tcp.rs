@@ -62,7 +62,7 @@ impl Transport for TcpTransport {
     }
 
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
-        let to = HostPort::of(addr, SCHEME, &[])?;
+        let to = HostPort::of(addr, SCHEME, &["wire"])?;
         let connect = async {
             let socket = self.setup.connect(addr, &to).await?;
             let local = to_addr(SCHEME, socket.local_addr()?, to.wire)?;
@@ -77,7 +77,7 @@ impl Transport for TcpTransport {
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
-        let on = HostPort::of(addr, SCHEME, &[])?;
+        let on = HostPort::of(addr, SCHEME, &["wire"])?;
         let socket = bind(addr, &on).await?;
         let local = to_addr(SCHEME, socket.local_addr()?, on.wire)?;
         let upgrade = TcpUpgrade {

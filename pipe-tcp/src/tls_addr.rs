@@ -6,7 +6,7 @@ use pipe_tls::CertSha256;
 use pipe_tls::rustls::pki_types::ServerName;
 use pipe_tls::server_name;
 
-use crate::host_port::{HostPort, invalid, to_addr};
+use crate::host_port::{HostPort, to_addr};
 
 pub(crate) const SCHEME: &str = "tls";
 
@@ -28,31 +28,23 @@ pub(crate) struct TlsAddr {
 impl TlsAddr {
     /// Reads an address.
     pub(crate) fn of(addr: &Addr) -> Result<Self> {
-        let options = ["alpn", "cert-sha256", "server-name"];
+        let options = ["wire", "alpn", "cert-sha256", "server-name"];
         let at = HostPort::of(addr, SCHEME, &options)?;
-        for option in options {
-            if addr.params().filter(|(key, _)| key == option).count() > 1 {
-                return Err(invalid(
-                    addr,
-                    &format!("the option {option:?} is given twice"),
-                ));
-            }
-        }
         let alpn = match (addr.param("alpn"), at.wire) {
             (None, Wire::Pipe) => Some(PIPE.into()),
             (Some(_), Wire::Pipe) => {
                 let why = format!("alpn needs wire=raw, since the other wire is {PIPE}");
-                return Err(invalid(addr, &why));
+                return Err(addr.invalid(why));
             }
             (Some(name), Wire::Raw) if !(1..=255).contains(&name.len()) => {
-                return Err(invalid(addr, "alpn has from 1 to 255 bytes"));
+                return Err(addr.invalid("alpn has from 1 to 255 bytes"));
             }
             (alpn, Wire::Raw) => alpn,
         };
         let pin = match addr.param("cert-sha256").map(|text| text.parse()) {
             Some(Err(error)) => {
                 let error: pipe_core::Error = error;
-                return Err(invalid(addr, &format!("cert-sha256: {error}")));
+                return Err(addr.invalid(format!("cert-sha256: {error}")));
             }
             pin => pin.transpose()?,
         };
@@ -68,7 +60,7 @@ impl TlsAddr {
     /// The name that the listener's certificate has to be for.
     pub(crate) fn server_name(&self, addr: &Addr) -> Result<ServerName<'static>> {
         let name = self.server_name.as_ref().unwrap_or(&self.at.host);
-        server_name(name).map_err(|error| invalid(addr, &error.to_string()))
+        server_name(name).map_err(|error| addr.invalid(error))
     }
 
     /// The address of an end of a connection like this one: of a listener with the hash of its

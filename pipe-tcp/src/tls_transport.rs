@@ -12,7 +12,6 @@ use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::door::Upgrade;
-use crate::host_port::invalid;
 use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
 use crate::tls_addr::{SCHEME, TlsAddr};
@@ -138,7 +137,7 @@ impl Transport for TlsTransport {
             self.tls
                 .listener_identity(&on.at.host, on.pin)
                 .map_err(|error| match error.kind() {
-                    ErrorKind::AddrInvalid => invalid(addr, &error.to_string()),
+                    ErrorKind::AddrInvalid => addr.invalid(error),
                     _ => error,
                 })?;
         let config = self.tls.server_config(&identity, &on.protocols())?;

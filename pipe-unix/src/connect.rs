@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixStream;
 use tokio::time::sleep;
 
-use crate::place::{Name, Place, invalid};
+use crate::place::{Name, Place};
 
 /// How long to wait at first, and at most, before the next attempt at a listener whose queue is full.
 /// The system tells nobody when there is room.
@@ -21,7 +21,7 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 pub(crate) async fn connect(addr: &Addr, to: &Place) -> Result<UnixStream> {
     if to.name == Name::Any {
         let why = "only a listener can leave its name to the system";
-        return Err(invalid(addr, why));
+        return Err(addr.invalid(why));
     }
     let target = to.sock_addr(addr)?;
     let socket = new_socket()?;

@@ -66,16 +66,15 @@ impl Place {
                 "there is no host, but {host:?} stands for one; an absolute path makes three \
                  slashes, as in unix:///run/app.sock"
             );
-            return Err(invalid(addr, &why));
+            return Err(addr.invalid(why));
         }
         if addr.port().is_some() || !url.username().is_empty() || url.password().is_some() {
-            return Err(invalid(addr, "there is neither a user nor a port"));
+            return Err(addr.invalid("there is neither a user nor a port"));
         }
         let name = Name::of(addr)?;
-        Ok(Self {
-            name,
-            wire: wire_of(addr)?,
-        })
+        addr.check_params(&["wire"])?;
+        let wire = Wire::from_addr(addr)?;
+        Ok(Self { name, wire })
     }
 
     /// The name as the system has it.
@@ -132,13 +131,13 @@ impl Name {
             return Self::abstracted(addr, &bytes[2..]);
         }
         if matches!(bytes.as_slice(), b"" | b"/") {
-            return Err(invalid(addr, "the path is missing"));
+            return Err(addr.invalid("the path is missing"));
         }
         if bytes.contains(&0) {
-            return Err(invalid(addr, "a path has no zero byte in it"));
+            return Err(addr.invalid("a path has no zero byte in it"));
         }
         if bytes.ends_with(b"/") {
-            return Err(invalid(addr, "the path ends with a slash, not with a name"));
+            return Err(addr.invalid("the path ends with a slash, not with a name"));
         }
         if bytes.len() > MAX_NAME {
             return Err(too_long(addr, "the path of a Unix socket", bytes.len()));
@@ -148,7 +147,7 @@ impl Name {
 
     fn abstracted(addr: &Addr, name: &[u8]) -> Result<Self> {
         if !cfg!(any(target_os = "linux", target_os = "android")) {
-            return Err(invalid(addr, "abstract names exist on Linux alone"));
+            return Err(addr.invalid("abstract names exist on Linux alone"));
         }
         if name.len() > MAX_NAME {
             return Err(too_long(addr, "an abstract name", name.len()));
@@ -170,28 +169,9 @@ fn decode(addr: &Addr) -> Result<Vec<u8>> {
     };
     if !path.split('%').skip(1).all(is_escape) {
         let why = "a % is not followed by two hexadecimal digits; the sign itself is %25";
-        return Err(invalid(addr, why));
+        return Err(addr.invalid(why));
     }
     Ok(percent_decode_str(path).collect())
-}
-
-fn wire_of(addr: &Addr) -> Result<Wire> {
-    let mut wire = Wire::Pipe;
-    for (key, value) in addr.params() {
-        wire = match (key.as_str(), value.as_str()) {
-            ("wire", "pipe") => Wire::Pipe,
-            ("wire", "raw") => Wire::Raw,
-            ("wire", _) => {
-                let why = format!("the wire {value:?} is unknown; there are pipe and raw");
-                return Err(invalid(addr, &why));
-            }
-            (key, _) => {
-                let why = format!("the option {key:?} is unknown; there is wire");
-                return Err(invalid(addr, &why));
-            }
-        };
-    }
-    Ok(wire)
 }
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -213,14 +193,7 @@ fn unnamed() -> Result<Addr> {
 
 fn too_long(addr: &Addr, what: &str, len: usize) -> Error {
     let why = format!("{what} has at most {MAX_NAME} bytes on this system, and this one has {len}");
-    invalid(addr, &why)
-}
-
-pub(crate) fn invalid(addr: &Addr, why: &str) -> Error {
-    Error::new(
-        ErrorKind::AddrInvalid,
-        format!("invalid address {addr}: {why}"),
-    )
+    addr.invalid(why)
 }
 
 #[cfg(test)]

@@ -18,29 +18,19 @@ pub(crate) fn path_of(addr: &Addr) -> Result<PathBuf> {
     let url = addr.as_url();
     if addr.host().is_some() || addr.port().is_some() || !url.username().is_empty() {
         let why = "there is no host; an absolute path makes three slashes, as in fifo:///run/app";
-        return Err(invalid(addr, why));
+        return Err(addr.invalid(why));
     }
-    if let Some((option, _)) = addr.params().next() {
-        let why = format!("the option {option:?} is unknown; there are none");
-        return Err(invalid(addr, &why));
-    }
+    addr.check_params(&[])?;
     if addr.path().is_empty() || addr.path().ends_with('/') {
-        return Err(invalid(addr, "it names no file"));
+        return Err(addr.invalid("it names no file"));
     }
     let path: Vec<u8> = percent_decode_str(addr.path()).collect();
     if path.contains(&0) {
-        return Err(invalid(addr, "a path has no zero byte"));
+        return Err(addr.invalid("a path has no zero byte"));
     }
     Ok(OsString::from_vec(path).into())
 }
 // ANCHOR_END: path_of
-
-fn invalid(addr: &Addr, why: &str) -> Error {
-    Error::new(
-        ErrorKind::AddrInvalid,
-        format!("invalid address {addr}: {why}"),
-    )
-}
 
 #[cfg(test)]
 mod tests {
