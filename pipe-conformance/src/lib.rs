@@ -57,7 +57,7 @@
 //! printed.
 //!
 //! At the end the program prints a matrix of the cases and the transports. If nothing was filtered
-//! out, it also writes it to `conformance/matrix.md` in cargo's target folder.
+//! out, it also writes it to `conformance/PACKAGE-TEST.md` in cargo's target folder.
 //!
 //! # The machine's pace
 //!

@@ -270,16 +270,33 @@ fn write(path: &Path, text: &str) -> std::io::Result<()> {
     std::fs::write(path, text)
 }
 
-/// `conformance/matrix.md` in cargo's target folder, which is the one above this program that cargo
+/// `conformance/PACKAGE-TEST.md` in cargo's target folder, which is the one above this program that cargo
 /// has tagged.
 fn matrix_path() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
+    let package = env::var("CARGO_PKG_NAME").ok();
+    let test = program.file_stem().map(|stem| stem.to_string_lossy());
+    let file = matrix_file(package.as_deref(), test.as_deref().unwrap_or("matrix"));
     let target = program
         .ancestors()
         .skip(1)
         .find(|folder| folder.join("CACHEDIR.TAG").is_file())
         .unwrap_or_else(|| Path::new("target"));
-    target.join("conformance").join("matrix.md")
+    target.join("conformance").join(file)
+}
+
+/// Each suite of a workspace has a file of its own: it is named after the package, which cargo tells to the
+/// tests that it runs, and the test, which stands before the hash in the name of its program.
+fn matrix_file(package: Option<&str>, program: &str) -> String {
+    let is_hash = |hash: &str| hash.len() == 16 && hash.bytes().all(|b| b.is_ascii_hexdigit());
+    let test = match program.rsplit_once('-') {
+        Some((test, hash)) if is_hash(hash) => test,
+        _ => program,
+    };
+    match package {
+        Some(package) => format!("{package}-{test}.md"),
+        None => format!("{test}.md"),
+    }
 }
 
 #[cfg(test)]
@@ -288,6 +305,14 @@ mod tests {
 
     use super::*;
     use crate::fixture::Setup;
+
+    #[test]
+    fn each_suite_has_a_file_of_its_own() {
+        let program = "conformance-0123456789abcdef";
+        assert_eq!(matrix_file(Some("mine"), program), "mine-conformance.md");
+        assert_eq!(matrix_file(None, program), "conformance.md");
+        assert_eq!(matrix_file(Some("mine"), "over-tcp"), "mine-over-tcp.md");
+    }
 
     struct Nameless(&'static str);
 
