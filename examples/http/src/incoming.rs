@@ -16,7 +16,7 @@ use crate::HttpStream;
 
 /// The streams of all connections of a listener, as they come.
 ///
-/// It is what [`axum::serve`] takes for a listener, and a [`futures::Stream`] for others. The streams that
+/// It is what [`axum::serve()`] takes for a listener, and a [`futures::Stream`] for others. The streams that
 /// the server has not taken yet wait at the connections, within the backlog that each has.
 #[derive(Debug)]
 pub struct Incoming {

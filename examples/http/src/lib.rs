@@ -2,7 +2,7 @@
 //!
 //! Two small adapters, made to be copied into a program that needs them:
 //!
-//! - [`Incoming`] stands where a server has its `TcpListener`: in [`axum::serve`], and in tonic's
+//! - [`Incoming`] stands where a server has its `TcpListener`: in [`axum::serve()`], and in tonic's
 //!   `serve_with_incoming`;
 //! - [`Connector`] stands where a client has its connector of TCP: in the client of `hyper-util`, and in
 //!   tonic's `connect_with_connector`.
