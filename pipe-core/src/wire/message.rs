@@ -188,10 +188,11 @@ impl Message {
             if input.len() < HEADER_LEN + length {
                 return Ok(None);
             }
-            input.advance(HEADER_LEN);
-            let payload = input.split_to(length);
-            if let Some(message) = Self::from_payload(kind, &payload)? {
-                return Ok(Some(message));
+            let payload = &input[HEADER_LEN..HEADER_LEN + length];
+            let message = Self::from_payload(kind, payload)?;
+            input.advance(HEADER_LEN + length);
+            if message.is_some() {
+                return Ok(message);
             }
         }
     }

@@ -11,6 +11,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use pipe_core::Result;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 use super::{Half, Shared, StreamPair};
 use crate::stream_core::StreamCore;
@@ -35,7 +36,8 @@ impl Shared {
 
     async fn next_pair(&self) -> Result<StreamPair> {
         let mut arriving = pin!(self.quinn.accept_bi());
-        let mut news = pin!(self.arrivals.news.notified());
+        // Under load streams are there already, and nobody waits for news.
+        let mut news = pin!(None::<Notified<'_>>);
         poll_fn(|cx| {
             loop {
                 if let Some(pair) = self.take_waiting()? {
@@ -45,10 +47,12 @@ impl Shared {
                     return Poll::Ready(arrived.map_err(|error| self.lost(&error)));
                 }
                 // What was looked at before this is told of by the news.
-                if news.as_mut().poll(cx).is_pending() {
+                if let Some(news) = news.as_mut().as_pin_mut()
+                    && news.poll(cx).is_pending()
+                {
                     return Poll::Pending;
                 }
-                news.set(self.arrivals.news.notified());
+                news.set(Some(self.arrivals.news.notified()));
             }
         })
         .await

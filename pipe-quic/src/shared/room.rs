@@ -19,7 +19,7 @@ impl Shared {
             room.credit(bytes)
         };
         drop(room);
-        let settled = self.settle(&mut inner, id);
+        let settled = self.settle(&mut inner, id, |_| {});
         drop(inner);
         self.let_go(settled);
         self.give(freed);

@@ -1,5 +1,6 @@
 //! The streams that are in use, and what follows from their ends.
 
+use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use pipe_core::wire::Message;
@@ -185,39 +186,40 @@ impl Shared {
             };
             inner.output.gather(&done, limit);
         }
-        if let Some(entry) = inner.table.entries.get_mut(&core.id) {
-            entry.done = true;
-        }
-        self.settle(inner, core.id)
+        self.settle(inner, core.id, |entry| entry.done = true)
     }
 
     /// The peer's application is done with a stream that this side opened.
     pub(crate) fn peer_done(&self, id: u64) {
         let mut inner = self.inner.lock();
-        if let Some(entry) = inner.table.entries.get_mut(&id) {
-            entry.peer_done = true;
-            // Called by the driver, who looks for output anyway.
-            let settled = self.settle(&mut inner, id);
-            drop(inner);
-            self.let_go(settled);
-        }
+        // Called by the driver, who looks for output anyway.
+        let settled = self.settle(&mut inner, id, |entry| entry.peer_done = true);
+        drop(inner);
+        self.let_go(settled);
     }
 
-    /// Forgets a stream that is not needed any more, and returns it for [`let_go`](Self::let_go).
-    pub(super) fn settle(&self, inner: &mut Inner, id: u64) -> Option<Entry> {
-        let entry = inner.table.entries.get(&id)?;
-        if !entry.done {
+    /// Takes a `note` of a stream. If the stream is not needed any more, forgets it, and returns it for
+    /// [`let_go`](Self::let_go).
+    pub(super) fn settle(
+        &self,
+        inner: &mut Inner,
+        id: u64,
+        note: impl FnOnce(&mut Entry),
+    ) -> Option<Entry> {
+        let Slot::Occupied(mut slot) = inner.table.entries.entry(id) else {
+            return None;
+        };
+        let entry = slot.get_mut();
+        note(entry);
+        let peer_needs_it = if entry.core.ours {
+            !entry.peer_done && self.wire == Wire::Pipe
+        } else {
+            self.awaits_credit(&entry.core)
+        };
+        if !entry.done || peer_needs_it {
             return None;
         }
-        let core = &entry.core;
-        if core.ours {
-            if !entry.peer_done && self.wire == Wire::Pipe {
-                return None;
-            }
-        } else if self.awaits_credit(core) {
-            return None;
-        }
-        let entry = inner.table.entries.remove(&id)?;
+        let entry = slot.remove();
         if entry.core.ours {
             inner.table.ours -= 1;
             if inner.table.ours == 0 {

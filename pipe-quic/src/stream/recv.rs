@@ -15,9 +15,10 @@ use crate::error::{Condition, code_of};
 use crate::shared::{Half, protocol};
 use crate::stream_core::Direction;
 
-/// How much is read at once together with the opener's first byte, in bytes. The rest of it is copied once
-/// more, which costs less than a read of its own.
-const FIRST_READ: usize = 2048;
+/// Reads of up to so many bytes ask quinn for one byte more. So the end of a stream is found together with its
+/// last bytes, and a buffer that they just fill costs no second visit to quinn, which takes the lock of the
+/// connection. What is read is copied once more for that, which costs less.
+const SMALL: usize = 2046;
 
 /// The receiving direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicRecvStream {
@@ -26,6 +27,8 @@ pub struct QuicRecvStream {
     state: RecvState,
     /// The opener's first byte has not come yet.
     awaits_preamble: bool,
+    /// What was read and did not fit.
+    ahead: Option<u8>,
     /// The opener is this side, and may not have shown the stream to the peer.
     may_be_unshown: bool,
     end: End,
@@ -37,6 +40,7 @@ impl QuicRecvStream {
             quinn: Some(quinn),
             state: RecvState::Open,
             awaits_preamble: !end.core.ours && end.shared().wire == Wire::Pipe,
+            ahead: None,
             may_be_unshown: end.core.ours,
             end,
         }
@@ -97,16 +101,12 @@ impl QuicRecvStream {
     }
 
     fn poll_read_open(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        if self.awaits_preamble {
-            let before = buf.filled().len();
-            ready!(self.poll_first(cx, buf))?;
-            if buf.filled().len() > before {
-                return Poll::Ready(Ok(()));
-            }
+        let ahead = self.ahead.take();
+        if let Some(byte) = ahead {
+            buf.put_slice(&[byte]);
         }
-        match self.quinn().poll_read_buf(cx, buf) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.read_failed(error))),
+        let read = match self.poll_quinn(cx, buf) {
+            Poll::Ready(result) => Poll::Ready(result),
             Poll::Pending => match self.end.conn_error() {
                 None => {
                     self.show();
@@ -117,7 +117,62 @@ impl QuicRecvStream {
                     Poll::Ready(Err(error))
                 }
             },
+        };
+        // What is in the buffer goes first: an error comes again.
+        if ahead.is_some() {
+            Poll::Ready(Ok(()))
+        } else {
+            read
         }
+    }
+
+    /// Reads what has come. Nothing is the end.
+    fn poll_quinn(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        if buf.remaining() > SMALL && !self.awaits_preamble {
+            let read = ready!(self.quinn().poll_read_buf(cx, buf));
+            return Poll::Ready(read.map_err(|error| self.read_failed(error)));
+        }
+        let mut room = [const { MaybeUninit::uninit() }; SMALL + 2];
+        loop {
+            let len = buf.remaining().min(SMALL) + 1 + usize::from(self.awaits_preamble);
+            let mut read = ReadBuf::uninit(&mut room[..len]);
+            if let Err(error) = ready!(self.quinn().poll_read_buf(cx, &mut read)) {
+                return Poll::Ready(Err(self.read_failed(error)));
+            }
+            let bytes = match read.filled() {
+                bytes if !self.awaits_preamble => bytes,
+                [PREAMBLE, bytes @ ..] => {
+                    self.awaits_preamble = false;
+                    if bytes.is_empty() {
+                        // More may have come, or the end.
+                        continue;
+                    }
+                    bytes
+                }
+                strange => {
+                    let error = self.refuse(strange.first());
+                    return Poll::Ready(Err(error));
+                }
+            };
+            let (fits, ahead) = bytes.split_at(bytes.len().min(buf.remaining()));
+            buf.put_slice(fits);
+            self.ahead = ahead.first().copied();
+            return Poll::Ready(Ok(()));
+        }
+    }
+
+    /// The stream begins with a wrong byte, or with none.
+    #[cold]
+    fn refuse(&mut self, first: Option<&u8>) -> Error {
+        let why = match first {
+            Some(first) => format!("a stream of the unknown kind {first:#04x}"),
+            None => "a stream that ends before its first byte".to_owned(),
+        };
+        let shared = self.end.shared();
+        shared.fail(Condition::Protocol, protocol(&why));
+        let error = shared.error();
+        self.state = RecvState::ConnEnded;
+        error
     }
 
     /// Shows the stream to the peer, who may have to speak first.
@@ -136,29 +191,6 @@ impl QuicRecvStream {
             // Any other error is told by whoever writes.
             Poll::Ready(_) => {}
         }
-    }
-
-    /// Takes the opener's first byte off, and what has come with it in.
-    fn poll_first(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
-        let mut room = [const { MaybeUninit::uninit() }; FIRST_READ];
-        let len = FIRST_READ.min(buf.remaining() + 1);
-        let mut read = ReadBuf::uninit(&mut room[..len]);
-        let result = ready!(self.quinn().poll_read_buf(cx, &mut read));
-        let broken = match (result, read.filled()) {
-            (Err(error), _) => return Poll::Ready(Err(self.read_failed(error))),
-            (Ok(()), [PREAMBLE, rest @ ..]) => {
-                buf.put_slice(rest);
-                self.awaits_preamble = false;
-                return Poll::Ready(Ok(()));
-            }
-            (Ok(()), [first, ..]) => format!("a stream of the unknown kind {first:#04x}"),
-            (Ok(()), []) => "a stream that ends before its first byte".to_owned(),
-        };
-        let shared = self.end.shared();
-        shared.fail(Condition::Protocol, protocol(&broken));
-        let error = shared.error();
-        self.state = RecvState::ConnEnded;
-        Poll::Ready(Err(error))
     }
 }
 
