@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 pub(super) const MIN_SLICE: usize = 16 * 1024;
 
 /// How large the buffer of an empty queue may be, in bytes.
-const SMALL: usize = 2 * 1024;
+const SMALL: usize = 512;
 
 /// What has come of a stream and was not read.
 #[derive(Default)]
