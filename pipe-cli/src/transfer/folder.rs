@@ -37,8 +37,12 @@ pub(crate) struct Claim {
 }
 
 impl Folder {
-    /// The folder at `root`, which has to exist.
+    /// The folder at `root`. It is made if the one around it is there.
     pub(crate) fn new(root: &Path, overwrite: bool) -> io::Result<Self> {
+        match fs::create_dir(root) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
         let root = root.canonicalize()?;
         if !root.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());

@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub(crate) struct ReceiveArgs {
     /// Address to listen on, such as tls://0.0.0.0:7000
     addr: String,
-    /// Folder to receive into
+    /// Folder to receive into; it is made if it is missing
     dir: PathBuf,
     /// Go on after the first transfer, until interrupted
     #[arg(long)]

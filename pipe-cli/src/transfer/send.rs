@@ -73,6 +73,10 @@ pub(crate) async fn send(context: &Context, args: &SendArgs) -> Result<Exit, Fai
             ..State::default()
         }),
     };
+    for link in source.links {
+        let what = format_args!("{}: a symbolic link, left out", link.display());
+        context.report.warn(what);
+    }
     for problem in source.problems {
         sender.state().summary.fail(problem);
     }

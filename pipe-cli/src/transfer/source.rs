@@ -27,6 +27,8 @@ pub(crate) struct Source {
     pub(crate) items: Vec<Item>,
     /// What cannot be sent, and why.
     pub(crate) problems: Vec<String>,
+    /// Symbolic links in folders: they are not sent.
+    pub(crate) links: Vec<PathBuf>,
 }
 
 impl Source {
@@ -103,7 +105,7 @@ impl Source {
 
     fn add_entry(&mut self, on_disk: &Path, path: &Path, link: bool) -> Result<(), FileError> {
         if link {
-            tracing::info!(path = %on_disk.display(), "a symbolic link is left out");
+            self.links.push(on_disk.to_owned());
             return Ok(());
         }
         let metadata = fs::metadata(on_disk)?;

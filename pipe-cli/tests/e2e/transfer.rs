@@ -405,6 +405,21 @@ fn files_that_cannot_be_read_are_named_and_the_others_are_sent() {
 }
 
 #[test]
+fn links_in_a_folder_are_left_out_with_a_word_and_a_missing_folder_is_made() {
+    let folders = Folders::new();
+    let file = folders.file("tree/file", b"x");
+    let tree = file.parent().unwrap();
+    std::os::unix::fs::symlink("file", tree.join("link")).unwrap();
+    let made = folders.to().join("made");
+    let receiver = Pipe::start(&["receive", "tcp://127.0.0.1:0", text(&made)]);
+    let sent = Pipe::run(&["send", text(tree), &receiver.addr()], b"").ok();
+    let word = format!("pipe: {}/link: a symbolic link, left out", text(tree));
+    assert!(sent.err.contains(&word), "{}", sent.err);
+    receiver.wait().ok();
+    assert_eq!(folders.arrived(), ["made", "made/tree", "made/tree/file"]);
+}
+
+#[test]
 fn a_file_without_permission_is_named() {
     use std::os::unix::process::CommandExt;
     let folders = Folders::new();
@@ -429,7 +444,7 @@ fn a_file_without_permission_is_named() {
 fn wrong_uses_are_told() {
     let folders = Folders::new();
     let file = folders.file("file", b"x");
-    let missing = folders.temp.path().join("missing");
+    let missing = folders.temp.path().join("missing/deep");
     Pipe::run(&["receive", "tcp://127.0.0.1:0", text(&missing)], b"")
         .fails(1, &[text(&missing), "No such file or directory"]);
     Pipe::run(&["receive", "tcp://127.0.0.1:0", text(&file)], b"")
