@@ -70,8 +70,9 @@ pub trait Conn: Clone + Send + Sync + 'static {
     /// Ends the connection in good order: no new streams on either side, those that are open run to
     /// their ends, then `close(0, "")`.
     ///
-    /// It waits as long as a stream is open: for a bound, put a timeout around it and
-    /// [`close`](Self::close) after it.
+    /// It waits as long as a stream is open, and one of the peer that nobody has accepted is open: go on
+    /// accepting meanwhile, until [`Closed`](crate::ErrorKind::Closed). For a bound, put a timeout around it
+    /// and [`close`](Self::close) after it.
     ///
     /// # Errors
     ///
