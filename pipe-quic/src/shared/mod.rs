@@ -9,6 +9,7 @@ mod table;
 mod unshown;
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -49,14 +50,14 @@ pub(crate) struct Shared {
     late: Mutex<Option<Vec<Half>>>,
     /// Told when there is something for the driver.
     pub(crate) news: Notify,
-    pub(crate) inner: Mutex<Inner>,
+    pub(crate) inner: Apart<Mutex<Inner>>,
     /// What all streams may have unread at the peer, where it counts that.
     peer_window: Option<ConnWindow>,
     /// Whether this side counts it, and tells what was read.
     pub(crate) tight: bool,
     /// How often a disconnect has ended the streams.
     disconnects: AtomicU64,
-    pub(crate) bytes: Bytes,
+    pub(crate) bytes: Apart<Bytes>,
     /// How many directions were shut down and are not at the peer yet. Counted where the wire is raw:
     /// else the peer says what it has read.
     unacknowledged: AtomicUsize,
@@ -65,10 +66,22 @@ pub(crate) struct Shared {
     ends: Ends,
 }
 
-/// What the application has written and read, in bytes. Every write and read changes it, so it lies apart
-/// from what they only look at: 128 bytes are two lines of a cache, which some processors fetch together.
+/// What many threads change, apart from what they only look at, so that each change does not take that away
+/// from the others' caches: 128 bytes are two lines of a cache, which some processors fetch together.
 #[derive(Default)]
 #[repr(align(128))]
+pub(crate) struct Apart<T>(T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// What the application has written and read, in bytes.
+#[derive(Default)]
 pub(crate) struct Bytes {
     pub(crate) sent: AtomicU64,
     pub(crate) received: AtomicU64,
@@ -153,14 +166,14 @@ impl Shared {
             idle: Notify::new(),
             late: Mutex::new(Some(Vec::new())),
             news: Notify::new(),
-            inner: Mutex::new(Inner {
+            inner: Apart(Mutex::new(Inner {
                 control,
                 early,
                 ..Inner::default()
-            }),
+            })),
             peer_window: window.map(ConnWindow::new),
             disconnects: AtomicU64::new(0),
-            bytes: Bytes::default(),
+            bytes: Apart::default(),
             unacknowledged: AtomicUsize::new(0),
             ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
             ends,
