@@ -284,12 +284,24 @@ async fn a_name_has_to_be_the_listeners() {
 
 #[tokio::test]
 async fn an_option_that_makes_no_sense_is_named() {
-    let error = transport()
-        .dial(&"webrtc+inproc://x?wire=morse".parse().unwrap())
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AddrInvalid);
-    assert!(error.to_string().contains("wire=morse"), "{error}");
+    for (option, why) in [
+        ("wire=morse", "wire=morse is unknown"),
+        ("wire=raw&wire=pipe", "the option \"wire\" is given twice"),
+        (
+            "wire=raw&ping=off&ping=off",
+            "the option \"ping\" is given twice",
+        ),
+        ("ping=off", "ping=off needs wire=raw"),
+        ("wire=pipe&ping=off", "ping=off needs wire=raw"),
+    ] {
+        let addr = format!("webrtc+inproc://x?{option}").parse().unwrap();
+        let dialed = transport().dial(&addr).await.unwrap_err();
+        let listened = transport().listen(&addr).await.unwrap_err();
+        for error in [dialed, listened] {
+            assert_eq!(error.kind(), ErrorKind::AddrInvalid, "{error}");
+            assert!(error.to_string().contains(why), "{error}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
