@@ -7,6 +7,7 @@ mod certificate;
 mod channel;
 mod external;
 mod faults;
+mod gaps;
 mod options;
 mod peer;
 mod peer_event;

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 
 use super::Faults;
+use super::gaps::Gaps;
 use super::refusals::RefusalWatch;
 use super::vitals::Vitals;
 
@@ -28,13 +29,27 @@ thread_local! {
 ///
 /// The system joins datagrams that come together (`UDP_GRO`). The engine would need a buffer of 96 KB a
 /// socket for that, and one more, while a connection has a socket for each address of the machine: here
-/// they share a buffer a thread, and the engine gets one datagram at a time.
+/// they share a buffer a thread, and the engine gets few datagrams at a time.
+///
+/// The engine goes on to take what there is, and acknowledges all of it together, at the end of its turn.
+/// That is too seldom where one was lost: RFC 9260 wants an acknowledgement for each packet then
+/// (section 6.7), and the peer sends the lost one again at the third of them, or when a second is over. So
+/// the engine gets one datagram a turn then.
 pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     vitals: Arc<Vitals>,
     faults: Option<Faults>,
     refusals: RefusalWatch,
-    batch: Mutex<Option<Batch>>,
+    intake: Mutex<Intake>,
+}
+
+/// What comes in.
+#[derive(Default)]
+struct Intake {
+    batch: Option<Batch>,
+    gaps: Gaps,
+    /// The engine's turn in which it took the last datagram.
+    turn: u64,
 }
 
 /// Datagrams that have come together, as far as the engine has not taken them.
@@ -47,15 +62,12 @@ struct Batch {
 
 impl Batch {
     /// The next datagram. Each but the last one has the length of the first.
-    fn next(&mut self) -> Option<&[u8]> {
+    fn first(&self) -> Option<&[u8]> {
         let end = self.meta.len.min(self.bytes.len());
-        let stride = self.meta.stride.max(1);
-        if self.at >= end {
-            return None;
-        }
-        let start = self.at;
-        self.at = end.min(start + stride);
-        Some(&self.bytes[start..self.at])
+        let next = end.min(self.at + self.meta.stride.max(1));
+        self.bytes
+            .get(self.at..next)
+            .filter(|next| !next.is_empty())
     }
 }
 
@@ -78,7 +90,7 @@ impl Socket {
             vitals,
             faults,
             refusals: RefusalWatch::default(),
-            batch: Mutex::new(None),
+            intake: Mutex::default(),
         }
     }
 
@@ -98,26 +110,51 @@ impl Socket {
         Poll::Ready(received.map(|_| batch))
     }
 
-    /// Takes the next datagram into a buffer. Returns its length, and where it comes from.
-    fn poll_datagram(
+    /// Takes the next datagrams into a buffer, as many of those that came together as have room: each but
+    /// the last one has the same length. Returns the length of all, and where they come from.
+    fn poll_datagrams(
         &self,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, RecvMeta)>> {
-        let mut waiting = self.batch.lock();
+        let mut intake = self.intake.lock();
+        let Intake { batch, gaps, turn } = &mut *intake;
+        let now = self.vitals.turns();
+        if gaps.are_near() && *turn == now {
+            // It asks again in its next turn.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         loop {
-            if let Some(batch) = &mut *waiting {
-                let meta = batch.meta;
-                while let Some(datagram) = batch.next() {
-                    // A longer one is of no protocol that is spoken here.
-                    if let Some(place) = buf.get_mut(..datagram.len()) {
-                        place.copy_from_slice(datagram);
-                        return Poll::Ready(Ok((datagram.len(), meta)));
+            if let Some(batch) = batch {
+                let mut taken = 0;
+                while let Some(next) = batch.first() {
+                    let length = next.len();
+                    // What was sent before the cut, or by a peer without these faults, is lost too.
+                    let cut = self.faults.as_ref().is_some_and(|f| f.cuts(next.first()));
+                    match buf.get_mut(taken..taken + length) {
+                        Some(place) if !cut => place.copy_from_slice(next),
+                        _ if taken > 0 => break,
+                        // It is lost, or too long for any protocol that is spoken here.
+                        _ => {
+                            batch.at += length;
+                            continue;
+                        }
+                    }
+                    gaps.note(next);
+                    taken += length;
+                    batch.at += length;
+                    if gaps.are_near() {
+                        break;
                     }
                 }
+                if taken > 0 {
+                    *turn = now;
+                    return Poll::Ready(Ok((taken, batch.meta)));
+                }
             }
-            *waiting = None;
-            *waiting = Some(ready!(self.poll_batch(cx))?);
+            *batch = None;
+            *batch = Some(ready!(self.poll_batch(cx))?);
         }
     }
 
@@ -161,21 +198,16 @@ impl AsyncUdpSocket for Socket {
         let (Some(buf), Some(place)) = (bufs.first_mut(), metas.first_mut()) else {
             return Poll::Ready(Ok(0));
         };
-        loop {
-            let (length, mut meta) = ready!(self.poll_datagram(cx, buf))?;
-            // What was sent before the cut, or by a peer without these faults, is lost too.
-            if self.faults.as_ref().is_some_and(|f| f.cuts(buf[..length].first())) {
-                continue;
-            }
-            self.vitals.note_heard();
-            if self.vitals.is_connecting() {
-                self.inspect(&buf[..length], meta.addr);
-            }
-            meta.len = length;
-            meta.stride = length.max(1);
-            *place = meta;
-            return Poll::Ready(Ok(1));
+        let (length, mut meta) = ready!(self.poll_datagrams(cx, buf))?;
+        let stride = meta.stride.clamp(1, length);
+        self.vitals.note_heard();
+        if self.vitals.is_connecting() {
+            self.inspect(&buf[..stride], meta.addr);
         }
+        meta.len = length;
+        meta.stride = stride;
+        *place = meta;
+        Poll::Ready(Ok(1))
     }
 
     fn max_gso_segments(&self) -> usize {
@@ -197,6 +229,7 @@ mod tests {
     use std::collections::VecDeque;
     use std::task::Waker;
 
+    use super::super::vitals::tests::record;
     use super::*;
 
     /// Gives what it was made with, each with the length of its datagrams.
@@ -236,45 +269,72 @@ mod tests {
         }
     }
 
-    fn take(socket: &Socket, room: usize) -> Option<Vec<u8>> {
+    fn socket(given: impl Into<VecDeque<(Vec<u8>, usize)>>, vitals: &Arc<Vitals>) -> Socket {
+        let given = Given(Mutex::new(given.into()));
+        Socket::new(Arc::new(given), vitals.clone(), None)
+    }
+
+    /// What the engine gets, and the length of its datagrams.
+    fn take(socket: &Socket, room: usize) -> Option<(Vec<u8>, usize)> {
         let mut buf = vec![0; room];
         let mut metas = [RecvMeta::default()];
         let mut cx = Context::from_waker(Waker::noop());
         match socket.poll_recv(&mut cx, &mut [IoSliceMut::new(&mut buf)], &mut metas) {
             Poll::Ready(received) => {
                 assert_eq!(received.unwrap(), 1);
-                assert_eq!(metas[0].stride, metas[0].len.max(1));
                 buf.truncate(metas[0].len);
-                Some(buf)
+                Some((buf, metas[0].stride))
             }
             Poll::Pending => None,
         }
     }
 
     #[test]
-    fn datagrams_that_come_together_are_taken_one_by_one() {
+    fn datagrams_that_come_together_are_taken_as_there_is_room() {
         let joined = [[1; 1200], [2; 1200], [3; 1200]].concat();
-        let given = VecDeque::from([
+        let vitals = Vitals::new();
+        let given = [
             (vec![9; 60], 60),
             (joined[..2500].to_vec(), 1200),
-            (vec![8; 3000], 3000),
+            (vec![8; 5000], 5000),
+            (vec![], 0),
             (vec![7; 65_535], 1500),
-        ]);
-        let given = Given(Mutex::new(given));
-        let vitals = Vitals::new();
-        let socket = Socket::new(Arc::new(given), vitals.clone(), None);
-        assert_eq!(take(&socket, 2000).unwrap(), [9; 60]);
-        assert_eq!(take(&socket, 2000).unwrap(), [1; 1200]);
-        assert_eq!(take(&socket, 2000).unwrap(), [2; 1200]);
-        assert_eq!(take(&socket, 2000).unwrap(), [3; 100]);
+        ];
+        let socket = socket(given, &vitals);
+        assert_eq!(take(&socket, 2400).unwrap(), (vec![9; 60], 60));
+        assert_eq!(take(&socket, 2400).unwrap(), (joined[..2400].into(), 1200));
+        assert_eq!(take(&socket, 2400).unwrap(), (vec![3; 100], 100));
         // The one that is too long is left out.
-        for _ in 0..43 {
-            assert_eq!(take(&socket, 2000).unwrap(), [7; 1500]);
+        for _ in 0..14 {
+            assert_eq!(take(&socket, 4600).unwrap(), (vec![7; 4500], 1500));
         }
-        assert_eq!(take(&socket, 2000).unwrap(), [7; 1035]);
-        assert_eq!(take(&socket, 2000), None);
-        assert_eq!(vitals.heard(), 48);
+        assert_eq!(take(&socket, 4600).unwrap(), (vec![7; 2535], 1500));
+        assert_eq!(take(&socket, 4600), None);
+        assert_eq!(vitals.heard(), 18);
         // Between them the socket holds no memory.
-        assert!(socket.batch.lock().is_none());
+        assert!(socket.intake.lock().batch.is_none());
+    }
+
+    #[test]
+    fn after_a_loss_each_datagram_has_a_turn_of_its_own() {
+        let data = |number: u8| {
+            let mut data = record(23, 1, &[number; 40]);
+            data[10] = number;
+            data
+        };
+        let joined = |numbers: &[u8]| numbers.iter().copied().flat_map(data).collect::<Vec<_>>();
+        let length = data(1).len();
+        let vitals = Vitals::new();
+        let given = [(joined(&[1, 2, 3, 5, 6]), length), (data(7), length)];
+        let socket = socket(given, &vitals);
+        assert_eq!(
+            take(&socket, 1000).unwrap(),
+            (joined(&[1, 2, 3, 5]), length)
+        );
+        for number in [6, 7] {
+            assert_eq!(take(&socket, 1000), None);
+            vitals.note_turn();
+            assert_eq!(take(&socket, 1000).unwrap(), (data(number), length));
+        }
     }
 }

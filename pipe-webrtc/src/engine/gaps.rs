@@ -1,0 +1,118 @@
+/// For how many datagrams after one that is missing the engine is to answer each: so many that a path
+/// that loses one of a thousand stays one with losses. It is where the next loss comes that there are to be
+/// enough answers already, and answers get lost too.
+const ALERT: u32 = 1024;
+
+/// So far a number may be behind the newest one. Others begin anew: nothing says that the newest was the
+/// peer's.
+const OLD: u64 = 1 << 16;
+
+/// Notices datagrams that are missing, by the numbers of their DTLS records, which are in the clear.
+#[derive(Debug, Default)]
+pub(super) struct Gaps {
+    newest: u64,
+    alert: u32,
+}
+
+impl Gaps {
+    /// A datagram has come.
+    pub(super) fn note(&mut self, datagram: &[u8]) {
+        let Some(number) = number(datagram) else {
+            return;
+        };
+        self.alert = self.alert.saturating_sub(1);
+        let ahead = number.wrapping_sub(self.newest);
+        if number < self.newest {
+            if self.newest - number > OLD {
+                self.newest = number;
+            }
+            return;
+        }
+        // A new epoch is a new count.
+        if ahead > 1 && number >> 48 == self.newest >> 48 {
+            self.alert = ALERT;
+        }
+        self.newest = number;
+    }
+
+    /// Whether datagrams were missing a short while ago.
+    pub(super) fn are_near(&self) -> bool {
+        self.alert > 0
+    }
+}
+
+/// The epoch and number of the first DTLS record in a datagram, as one (RFC 6347, section 4.1), which may
+/// come through a TURN server (RFC 8656, section 12.4).
+fn number(datagram: &[u8]) -> Option<u64> {
+    let record = match datagram {
+        [64..=79, _, _, _, record @ ..] => record,
+        record => record,
+    };
+    let [20..=63, 254, _, number @ ..] = record else {
+        return None;
+    };
+    Some(u64::from_be_bytes(*number.first_chunk()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::vitals::tests::record;
+    use super::*;
+
+    fn data(epoch: u8, number: u32) -> Vec<u8> {
+        let mut record = record(23, epoch, &[1; 40]);
+        record[7..11].copy_from_slice(&number.to_be_bytes());
+        record
+    }
+
+    fn after(datagrams: &[Vec<u8>]) -> Gaps {
+        let mut gaps = Gaps::default();
+        datagrams.iter().for_each(|datagram| gaps.note(datagram));
+        gaps
+    }
+
+    #[test]
+    fn numbers_in_order_miss_nothing() {
+        let epochs = [data(0, 0), data(0, 1), data(1, 0), data(1, 1), data(1, 2)];
+        assert!(!after(&epochs).are_near());
+    }
+
+    #[test]
+    fn what_is_late_or_comes_twice_is_not_missing() {
+        let late = [0, 1, 0, 1, 2].map(|number| data(1, number));
+        assert!(!after(&late).are_near());
+    }
+
+    #[test]
+    fn a_missing_one_is_near_for_a_while() {
+        let mut gaps = after(&[data(1, 1), data(1, 3)]);
+        for number in 4..3 + ALERT {
+            gaps.note(&[1, 1, 0, 0]);
+            gaps.note(&data(1, number));
+            assert!(gaps.are_near());
+        }
+        let mut relayed = vec![0x40, 0, 0, 53];
+        relayed.extend(data(1, 3 + ALERT));
+        gaps.note(&relayed);
+        assert!(!gaps.are_near());
+    }
+
+    #[test]
+    fn a_false_number_does_not_hide_what_is_missing_later() {
+        let mut gaps = after(&[data(1, 1), data(1, u32::MAX)]);
+        for number in 2..=1 + ALERT {
+            assert!(gaps.are_near());
+            gaps.note(&data(1, number));
+        }
+        assert!(!gaps.are_near());
+        gaps.note(&data(1, 3 + ALERT));
+        assert!(gaps.are_near());
+    }
+
+    #[test]
+    fn what_is_no_record_has_no_number() {
+        for datagram in [&[][..], &[23, 254, 253, 0, 1], &[0, 1, 0, 0], &[64, 0, 0]] {
+            assert_eq!(number(datagram), None);
+        }
+    }
+}
