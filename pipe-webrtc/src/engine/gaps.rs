@@ -1,7 +1,12 @@
-/// For how many datagrams after one that is missing the engine is to answer each: so many that a path
-/// that loses one of a thousand stays one with losses. It is where the next loss comes that there are to be
-/// enough answers already, and answers get lost too.
-const ALERT: u32 = 1024;
+/// How many datagrams after one that is missing the engine is to answer one by one: three answers make the
+/// peer send it again (RFC 9260, section 7.2.4), and some are lost.
+const CLOSE: u32 = 16;
+
+/// For how many the engine is to answer often, which are [`OFTEN`] an answer: so many that a path that loses
+/// one of a thousand stays one with losses. What is lost next is to be told of soon, and a lost answer is
+/// not to be the only one of a whole window. Each answer costs the peer a look at all that is on its way.
+const NEAR: u32 = 1024;
+const OFTEN: u32 = 4;
 
 /// So far a number may be behind the newest one. Others begin anew: nothing says that the newest was the
 /// peer's.
@@ -11,7 +16,8 @@ const OLD: u64 = 1 << 16;
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     newest: u64,
-    alert: u32,
+    /// How many datagrams more are near the last that was missing.
+    near: u32,
 }
 
 impl Gaps {
@@ -20,7 +26,7 @@ impl Gaps {
         let Some(number) = number(datagram) else {
             return;
         };
-        self.alert = self.alert.saturating_sub(1);
+        self.near = self.near.saturating_sub(1);
         let ahead = number.wrapping_sub(self.newest);
         if number < self.newest {
             if self.newest - number > OLD {
@@ -30,14 +36,18 @@ impl Gaps {
         }
         // A new epoch is a new count.
         if ahead > 1 && number >> 48 == self.newest >> 48 {
-            self.alert = ALERT;
+            self.near = NEAR;
         }
         self.newest = number;
     }
 
-    /// Whether datagrams were missing a short while ago.
-    pub(super) fn are_near(&self) -> bool {
-        self.alert > 0
+    /// How many datagrams the engine is to answer together, at most.
+    pub(super) fn together(&self) -> u32 {
+        match self.near {
+            0 => u32::MAX,
+            near if near + CLOSE > NEAR => 1,
+            _ => OFTEN,
+        }
     }
 }
 
@@ -74,39 +84,41 @@ mod tests {
     #[test]
     fn numbers_in_order_miss_nothing() {
         let epochs = [data(0, 0), data(0, 1), data(1, 0), data(1, 1), data(1, 2)];
-        assert!(!after(&epochs).are_near());
+        assert_eq!(after(&epochs).together(), u32::MAX);
     }
 
     #[test]
     fn what_is_late_or_comes_twice_is_not_missing() {
         let late = [0, 1, 0, 1, 2].map(|number| data(1, number));
-        assert!(!after(&late).are_near());
+        assert_eq!(after(&late).together(), u32::MAX);
     }
 
     #[test]
-    fn a_missing_one_is_near_for_a_while() {
+    fn after_a_missing_one_answers_come_often_for_a_while() {
         let mut gaps = after(&[data(1, 1), data(1, 3)]);
-        for number in 4..3 + ALERT {
+        for number in 4..3 + NEAR {
+            let together = if number < 3 + CLOSE + 1 { 1 } else { OFTEN };
+            assert_eq!(gaps.together(), together, "{number}");
             gaps.note(&[1, 1, 0, 0]);
             gaps.note(&data(1, number));
-            assert!(gaps.are_near());
         }
         let mut relayed = vec![0x40, 0, 0, 53];
-        relayed.extend(data(1, 3 + ALERT));
+        relayed.extend(data(1, 3 + NEAR));
+        assert_eq!(gaps.together(), OFTEN);
         gaps.note(&relayed);
-        assert!(!gaps.are_near());
+        assert_eq!(gaps.together(), u32::MAX);
     }
 
     #[test]
     fn a_false_number_does_not_hide_what_is_missing_later() {
         let mut gaps = after(&[data(1, 1), data(1, u32::MAX)]);
-        for number in 2..=1 + ALERT {
-            assert!(gaps.are_near());
+        for number in 2..=1 + NEAR {
+            assert!(gaps.together() <= OFTEN);
             gaps.note(&data(1, number));
         }
-        assert!(!gaps.are_near());
-        gaps.note(&data(1, 3 + ALERT));
-        assert!(gaps.are_near());
+        assert_eq!(gaps.together(), u32::MAX);
+        gaps.note(&data(1, 3 + NEAR));
+        assert_eq!(gaps.together(), 1);
     }
 
     #[test]

@@ -34,7 +34,7 @@ thread_local! {
 /// The engine goes on to take what there is, and acknowledges all of it together, at the end of its turn.
 /// That is too seldom where one was lost: RFC 9260 wants an acknowledgement for each packet then
 /// (section 6.7), and the peer sends the lost one again at the third of them, or when a second is over. So
-/// the engine gets one datagram a turn then.
+/// the engine gets no more than [`Gaps::together`] a turn.
 pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     vitals: Arc<Vitals>,
@@ -48,8 +48,9 @@ pub(super) struct Socket {
 struct Intake {
     batch: Option<Batch>,
     gaps: Gaps,
-    /// The engine's turn in which it took the last datagram.
+    /// A turn of the engine, and how many datagrams it has taken in it.
     turn: u64,
+    count: u32,
 }
 
 /// Datagrams that have come together, as far as the engine has not taken them.
@@ -118,9 +119,17 @@ impl Socket {
         buf: &mut [u8],
     ) -> Poll<io::Result<(usize, RecvMeta)>> {
         let mut intake = self.intake.lock();
-        let Intake { batch, gaps, turn } = &mut *intake;
+        let Intake {
+            batch,
+            gaps,
+            turn,
+            count,
+        } = &mut *intake;
         let now = self.vitals.turns();
-        if gaps.are_near() && *turn == now {
+        if std::mem::replace(turn, now) != now {
+            *count = 0;
+        }
+        if *count >= gaps.together() {
             // It asks again in its next turn.
             cx.waker().wake_by_ref();
             return Poll::Pending;
@@ -142,14 +151,14 @@ impl Socket {
                         }
                     }
                     gaps.note(next);
+                    *count = count.saturating_add(1);
                     taken += length;
                     batch.at += length;
-                    if gaps.are_near() {
+                    if *count >= gaps.together() {
                         break;
                     }
                 }
                 if taken > 0 {
-                    *turn = now;
                     return Poll::Ready(Ok((taken, batch.meta)));
                 }
             }
