@@ -239,31 +239,25 @@ impl<T: Transport> WebRtcTransport<T> {
         let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
         let mut url = Addr::parse(text)?.as_url().clone();
         url.set_query(None);
-        let invalid = |why: &str| {
-            let why = format!("invalid address {addr}: {why}");
-            Error::new(ErrorKind::AddrInvalid, why)
-        };
         let mut raw = self.wire.is_raw();
         let mut ping = !matches!(self.wire, Wire::Raw { ping: false });
         for (name, value) in addr.params() {
             let own = matches!(name.as_str(), "wire" | "ping");
             if own && addr.params().filter(|(other, _)| *other == name).count() > 1 {
-                return Err(invalid(&format!("the option {name:?} is given twice")));
+                return Err(addr.invalid(format!("the option {name:?} is given twice")));
             }
             match (name.as_str(), value.as_str()) {
                 ("wire", "raw") => raw = true,
                 ("wire", "pipe") => raw = false,
                 ("ping", "on") => ping = true,
                 ("ping", "off") => ping = false,
-                _ if own => return Err(invalid(&format!("{name}={value} is unknown"))),
+                _ if own => return Err(addr.invalid(format!("{name}={value} is unknown"))),
                 // The rest is for the signalling.
                 _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
             }
         }
         if !raw && addr.param("ping").as_deref() == Some("off") {
-            return Err(invalid(
-                "ping=off needs wire=raw, since the other wire pings",
-            ));
+            return Err(addr.invalid("ping=off needs wire=raw, since the other wire pings"));
         }
         let mut inner = Addr::parse(url.as_str())?;
         let mut target = Target {
