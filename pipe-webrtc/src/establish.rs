@@ -133,6 +133,7 @@ impl Plan {
             bind: Vec::new(),
             ice_servers: settings.ice_servers.clone(),
             relay_only: settings.relay_only,
+            turn_tls: settings.turn_tls.clone(),
             disconnected_after: config.disconnected_after,
             failed_after: patience,
             keep_alive: config.keep_alive,

@@ -42,6 +42,7 @@ pub use conn::WebRtcConn;
 pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats};
 pub use events::{ConnEvent, ConnEvents};
 pub use listener::WebRtcListener;
+pub use pipe_tls::{Identity, Roots, TlsOptions};
 pub use settings::{
     AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings, default_config,
 };

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use pipe_core::{Config, Error, ErrorKind, Result};
+use pipe_tls::TlsOptions;
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 use crate::engine::Certificate;
@@ -30,6 +31,9 @@ pub struct WebRtcSettings {
     /// Whether packets go through a TURN server only, so that the peer does not learn the addresses of this
     /// machine. Not by default.
     pub relay_only: bool,
+    /// How the certificates of TURN servers over TLS are verified, and the one that this side shows them. By
+    /// the system's roots by default, and none.
+    pub turn_tls: TlsOptions,
     /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
     /// stands for the addresses of this machine's interfaces, as both filters and
     /// [`loopback`](Self::loopback) let them through.
@@ -72,6 +76,7 @@ impl Default for WebRtcSettings {
         Self {
             ice_servers: Vec::new(),
             relay_only: false,
+            turn_tls: TlsOptions::new(),
             bind_addrs: Vec::new(),
             port_range: None,
             loopback: None,
@@ -108,12 +113,16 @@ pub fn default_config() -> Config {
         .with_failed_after(Duration::from_secs(30))
 }
 
-/// A STUN or TURN server, which is spoken to over UDP.
+/// A STUN or TURN server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IceServer {
-    /// Its addresses: `stun:host:port`, `turn:host:port` or `turn:host:port?transport=udp` (RFC 7064 and
-    /// 7065). Without a port it is 3478. The engine speaks neither TCP nor TLS to such servers:
-    /// `transport=tcp`, `turns:` and `stuns:` are [`Unsupported`](ErrorKind::Unsupported).
+    /// Its addresses (RFC 7064 and 7065): `stun:host:port` and `turn:host:port` over UDP,
+    /// `turn:host:port?transport=tcp` over TCP, and `turns:host:port` over TLS, for networks that let nothing
+    /// else out. Without a port it is 3478, and 5349 over TLS.
+    ///
+    /// A relay that is reached over TCP carries bytes well, but a lost packet on the way to it holds up all
+    /// that is behind. `stuns:` is [`Unsupported`](ErrorKind::Unsupported), since what it would tell is how TCP
+    /// is seen outside, and so is `turns:…?transport=udp`, which is DTLS.
     pub urls: Vec<String>,
     /// The user name, for TURN.
     pub username: String,
@@ -130,7 +139,7 @@ impl IceServer {
         }
     }
 
-    /// The TURN server at this URL, such as `turn:host:port` or `turn:[::1]:port`.
+    /// The TURN server at this URL, such as `turn:host:port`, `turn:[::1]:port` or `turns:host`.
     ///
     /// It is asked for a relay without a family, and so gives one of IPv4, over IPv6 too (RFC 8656, section
     /// 7.2), unless it is set up for others, as coturn is with `--allocation-default-address-family=keep`. One
@@ -150,7 +159,7 @@ impl IceServer {
         for text in &self.urls {
             let bad = |why: &dyn std::fmt::Display| {
                 invalid(format!(
-                    "ice_servers: {text:?} is not of the form stun:host:port or turn:host:port: {why}"
+                    "ice_servers: {text:?} is not of the form stun:host:port, turn:host:port or turns:host:port: {why}"
                 ))
             };
             // The engine's own parser: what it does not take, it would leave out without a word. It looks
@@ -163,14 +172,16 @@ impl IceServer {
             if url.host.is_empty() || url.port == 0 {
                 return Err(bad(&"it has no host, or port 0"));
             }
-            let secure = matches!(url.scheme, SchemeType::Stuns | SchemeType::Turns);
-            if secure || url.proto != ProtoType::Udp {
-                let why = format!(
-                    "ice_servers: {text:?} asks for TCP or TLS, but servers are spoken to over UDP only"
-                );
+            let unsupported = match (url.scheme, url.proto) {
+                (SchemeType::Stuns, _) => Some("STUN is spoken over UDP only"),
+                (SchemeType::Turns, ProtoType::Udp) => Some("TURN is not spoken over DTLS"),
+                _ => None,
+            };
+            if let Some(why) = unsupported {
+                let why = format!("ice_servers: {text:?}: {why}");
                 return Err(Error::new(ErrorKind::Unsupported, why));
             }
-            if url.scheme == SchemeType::Turn
+            if matches!(url.scheme, SchemeType::Turn | SchemeType::Turns)
                 && (self.username.is_empty() || self.credential.is_empty())
             {
                 return Err(invalid(format!(
@@ -294,6 +305,13 @@ impl WebRtcSettings {
     #[must_use]
     pub fn with_ice_servers(mut self, servers: impl IntoIterator<Item = IceServer>) -> Self {
         self.ice_servers = servers.into_iter().collect();
+        self
+    }
+
+    /// Sets [`turn_tls`](Self::turn_tls).
+    #[must_use]
+    pub fn with_turn_tls(mut self, options: TlsOptions) -> Self {
+        self.turn_tls = options;
         self
     }
 

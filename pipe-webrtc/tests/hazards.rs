@@ -305,10 +305,13 @@ fn settings_are_checked() {
         "stun:host:1?transport=udp",
         "turn:host:1",
         "turn:host?transport=udp",
+        "turn:host?transport=tcp",
+        "turns:host:5349",
+        "turns:[::1]?transport=tcp",
     ] {
         ok().with_ice_servers([turn(url)]).validate().expect(url);
     }
-    for url in ["turn:host?transport=tcp", "turns:host:5349", "stuns:host"] {
+    for url in ["turns:host?transport=udp", "stuns:host"] {
         let error = ok().with_ice_servers([turn(url)]).validate().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains(url), "{error}");

@@ -1,7 +1,7 @@
 //! coturn as the STUN and TURN server of two of our peers.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use libtest_mimic::Trial;
 use pipewerks::prelude::*;
 use pipewerks::webrtc::signaling::Signal;
 use pipewerks::webrtc::{
-    IceServer, MemorySignaling, Signaling, WebRtcConn, WebRtcSettings, WebRtcTransport,
+    IceServer, MemorySignaling, Roots, Signaling, TlsOptions, WebRtcConn, WebRtcSettings,
+    WebRtcTransport,
 };
 use pipewerks::{ErrorKind, Registry, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,8 +29,20 @@ const SECRET: &str = "something";
 const LEN: usize = 2_000_000;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    let scenarios: [(&str, Scenario<Server>); 6] = [
+    let scenarios: [(&str, Scenario<Server>); 10] = [
         ("relay_only", |server| Box::pin(relay_only(server))),
+        ("relay_only_over_tcp", |server| {
+            Box::pin(relay_only(server.over(Over::Tcp)))
+        }),
+        ("relay_only_over_tls", |server| {
+            Box::pin(relay_only(server.over(Over::Tls)))
+        }),
+        ("wrong_credentials_over_tls", |server| {
+            Box::pin(wrong_credentials(server.over(Over::Tls)))
+        }),
+        ("a_wrong_certificate", |server| {
+            Box::pin(a_wrong_certificate(server.over(Over::Tls)))
+        }),
         ("one_side_relayed", |server| {
             Box::pin(one_side_relayed(server))
         }),
@@ -84,9 +97,22 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
+/// What a server is spoken to over.
+#[derive(Clone, Copy)]
+enum Over {
+    Udp,
+    Tcp,
+    Tls,
+}
+
 /// A running server, on loopback.
 struct Server {
     addr: SocketAddr,
+    /// Where it speaks TLS.
+    tls_addr: SocketAddr,
+    /// Who vouches for its certificate.
+    roots: Roots,
+    over: Over,
     _process: Child,
     _folder: tempfile::TempDir,
 }
@@ -99,9 +125,22 @@ impl Server {
         let log = std::env::var_os("PIPE_PEER_LOG").is_some();
         let free = UdpSocket::bind((ip, 0)).expect("a socket");
         let addr = free.local_addr().expect("its address");
-        drop(free);
+        let stream = TcpListener::bind((ip, 0)).expect("a socket");
+        let tls_addr = stream.local_addr().expect("its address");
+        drop((free, stream));
+        let names = ["127.0.0.1".to_owned(), "::1".to_owned()];
+        let made = rcgen::generate_simple_self_signed(names).expect("a certificate");
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| folder.path().join(name));
+        let pem = made.cert.pem();
+        std::fs::write(&cert, &pem).expect("a file");
+        std::fs::write(&key, made.signing_key.serialize_pem()).expect("a file");
         let process = Command::new(program)
-            .args(["-n", "--no-cli", "--no-tls", "--no-dtls", "--no-tcp"])
+            .args(["-n", "--no-cli", "--no-dtls"])
+            .arg("--cert")
+            .arg(cert)
+            .arg("--pkey")
+            .arg(key)
+            .arg(format!("--tls-listening-port={}", tls_addr.port()))
             .args([
                 "--allow-loopback-peers",
                 "--log-file",
@@ -131,8 +170,25 @@ impl Server {
         until_it_answers(addr).await;
         Self {
             addr,
+            tls_addr,
+            roots: Roots::from_pem(pem.as_bytes()).expect("roots"),
+            over: Over::Udp,
             _process: process,
             _folder: folder,
+        }
+    }
+
+    fn over(mut self, over: Over) -> Self {
+        self.over = over;
+        self
+    }
+
+    /// Its URL.
+    fn url(&self) -> String {
+        match self.over {
+            Over::Udp => format!("turn:{}", self.addr),
+            Over::Tcp => format!("turn:{}?transport=tcp", self.addr),
+            Over::Tls => format!("turns:{}?transport=tcp", self.tls_addr),
         }
     }
 
@@ -141,12 +197,14 @@ impl Server {
     }
 
     fn turn(&self, secret: &str) -> IceServer {
-        IceServer::turn(&format!("turn:{}", self.addr), NAME, secret)
+        IceServer::turn(&self.url(), NAME, secret)
     }
 
     /// The settings of a side that is on the server's loopback address.
     fn on_loopback(&self) -> WebRtcSettings {
-        WebRtcSettings::default().with_bind_addrs(vec![self.addr.ip()])
+        WebRtcSettings::default()
+            .with_bind_addrs(vec![self.addr.ip()])
+            .with_turn_tls(TlsOptions::new().with_roots(self.roots.clone()))
     }
 
     /// The settings of a side that is reached through this server only.
@@ -295,11 +353,31 @@ async fn wrong_credentials(server: Server) {
     let error = here.expect_err("no relay");
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
     let text = error.to_string();
-    let said = format!("the TURN server {} refuses with 401", server.addr);
+    let name = match server.over {
+        Over::Udp => server.addr.to_string(),
+        Over::Tcp | Over::Tls => server.url(),
+    };
+    let said = format!("the TURN server {name} refuses with 401");
     assert!(text.contains(&said), "{text}");
     let told = there.expect_err("no peer");
     assert_eq!(told.kind(), ErrorKind::Unreachable, "{told}");
     assert!(took < Duration::from_secs(9), "{took:?}");
+}
+
+/// A server over TLS whose certificate nobody vouches for is not used, and the error says why.
+async fn a_wrong_certificate(server: Server) {
+    let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned(), "::1".to_owned()]);
+    let pem = other.expect("a certificate").cert.pem();
+    let roots = Roots::from_pem(pem.as_bytes()).expect("roots");
+    let settings = server
+        .relayed(SECRET)
+        .with_turn_tls(TlsOptions::new().with_roots(roots));
+    let (here, _there, _) = connect(settings, server.on_loopback()).await;
+    let error = here.expect_err("no relay");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
+    let said = format!("the TURN server {} is not reached: ", server.url());
+    assert!(error.to_string().contains(&said), "{error}");
+    assert!(error.to_string().contains("certificate"), "{error}");
 }
 
 /// A server without a relay of the family that it is to give says so.

@@ -16,6 +16,8 @@ mod runtime;
 mod socket;
 mod stats;
 mod task;
+mod tunnel;
+mod tunnels;
 mod vitals;
 
 pub use certificate::Certificate;

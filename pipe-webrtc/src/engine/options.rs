@@ -2,6 +2,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pipe_core::Result;
+use pipe_tls::TlsOptions;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
 use webrtc::peer_connection::{
@@ -11,6 +12,7 @@ use webrtc::peer_connection::{
 
 use super::Faults;
 use super::certificate::Certificate;
+use super::tunnels::engine_url;
 use crate::settings::IceServer;
 
 /// How often a pair of candidates is tried, five times a second.
@@ -22,6 +24,7 @@ pub(crate) struct PeerOptions {
     pub(crate) bind: Vec<SocketAddr>,
     pub(crate) ice_servers: Vec<IceServer>,
     pub(crate) relay_only: bool,
+    pub(crate) turn_tls: TlsOptions,
     /// From silence to [`IceState::Disconnected`].
     pub(crate) disconnected_after: Duration,
     /// From there to [`IceState::Failed`].
@@ -87,7 +90,7 @@ pub(super) fn ice_servers(servers: &[IceServer]) -> Vec<RTCIceServer> {
     servers
         .iter()
         .map(|server| RTCIceServer {
-            urls: server.urls.clone(),
+            urls: server.urls.iter().map(|url| engine_url(url)).collect(),
             username: server.username.clone(),
             credential: server.credential.clone(),
         })

@@ -22,6 +22,7 @@ use super::peer_event::{Candidate, Handler, PeerEvent};
 use super::runtime::PipeRuntime;
 use super::stats::{CandidatePair, SctpStats};
 use super::task::Parts;
+use super::tunnels::Servers;
 use super::vitals::Vitals;
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
@@ -68,6 +69,7 @@ impl Peer {
                 task: Mutex::new(Some((parts.clone(), task))),
                 vitals: vitals.clone(),
                 faults: options.faults,
+                servers: Servers::new(options.turn_tls),
                 socket_buffer: options.socket_buffer,
                 resolve_timeout: options.resolve_timeout,
             }))

@@ -18,6 +18,7 @@ use webrtc::runtime::{
 use super::Faults;
 use super::socket::Socket;
 use super::task::{Parts, Task};
+use super::tunnels::Servers;
 use super::vitals::Vitals;
 
 /// Tokio, with larger socket buffers, hurried timers, faults, and one task for the engine and those who
@@ -28,6 +29,7 @@ pub(super) struct PipeRuntime {
     pub(super) task: parking_lot::Mutex<Option<(Arc<Parts>, Task)>>,
     pub(super) vitals: Arc<Vitals>,
     pub(super) faults: Option<Faults>,
+    pub(super) servers: Arc<Servers>,
     pub(super) socket_buffer: u32,
     /// How long to look for the address of a STUN or TURN server. The engine does nothing else
     /// meanwhile.
@@ -72,7 +74,8 @@ impl Runtime for PipeRuntime {
         let inner = self.inner.wrap_udp_socket(socket)?;
         self.vitals.note_socket();
         let (vitals, faults) = (self.vitals.clone(), self.faults.clone());
-        Ok(Arc::new(Socket::new(inner, vitals, faults)))
+        let servers = self.servers.clone();
+        Ok(Arc::new(Socket::new(inner, vitals, faults, servers)))
     }
 
     fn wrap_tcp_listener(
@@ -94,6 +97,9 @@ impl Runtime for PipeRuntime {
         host: &'a str,
     ) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + 'a>> {
         Box::pin(async move {
+            if let Some(addrs) = self.servers.resolve(host) {
+                return Ok(addrs);
+            }
             let limit = self.resolve_timeout;
             let found = match tokio::time::timeout(limit, self.inner.resolve_host(host)).await {
                 Ok(found) => found,
@@ -207,6 +213,7 @@ mod tests {
             task: parking_lot::Mutex::new(None),
             vitals,
             faults: None,
+            servers: Servers::new(pipe_tls::TlsOptions::new()),
             socket_buffer: 4096,
             resolve_timeout: Duration::from_secs(1),
         }

@@ -11,6 +11,7 @@ use webrtc::runtime::{AsyncUdpSocket, RecvMeta, Transmit};
 use super::Faults;
 use super::gaps::Gaps;
 use super::refusals::RefusalWatch;
+use super::tunnels::{Servers, Tunnels};
 use super::vitals::Vitals;
 
 /// What the system gives at most in one go, in bytes: the length of a UDP packet has 16 bits.
@@ -40,6 +41,7 @@ pub(super) struct Socket {
     vitals: Arc<Vitals>,
     faults: Option<Faults>,
     refusals: RefusalWatch,
+    tunnels: Tunnels,
     intake: Mutex<Intake>,
 }
 
@@ -85,9 +87,11 @@ impl Socket {
         inner: Arc<dyn AsyncUdpSocket>,
         vitals: Arc<Vitals>,
         faults: Option<Faults>,
+        servers: Arc<Servers>,
     ) -> Self {
         Self {
             inner,
+            tunnels: Tunnels::new(servers, vitals.clone()),
             vitals,
             faults,
             refusals: RefusalWatch::default(),
@@ -134,6 +138,24 @@ impl Socket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        while let Poll::Ready((from, datagram)) = self.tunnels.poll_recv(cx) {
+            if self
+                .faults
+                .as_ref()
+                .is_some_and(|f| f.cuts(datagram.first()))
+            {
+                continue;
+            }
+            // One that is longer is too long for any protocol that is spoken here.
+            if let Some(place) = buf.get_mut(..datagram.len()) {
+                place.copy_from_slice(&datagram);
+                gaps.note(&datagram);
+                *count = count.saturating_add(1);
+                let mut meta = RecvMeta::default();
+                (meta.addr, meta.len, meta.stride) = (from, datagram.len(), datagram.len());
+                return Poll::Ready(Ok((datagram.len(), meta)));
+            }
+        }
         loop {
             if let Some(batch) = batch {
                 let mut taken = 0;
@@ -169,7 +191,10 @@ impl Socket {
 
     /// Looks for what TURN servers say to this side.
     fn inspect(&self, datagram: &[u8], from: SocketAddr) {
-        if let Some(why) = self.refusals.inspect(from, datagram) {
+        if let Some(mut why) = self.refusals.inspect(from, datagram) {
+            if let Some(server) = self.tunnels.server(from) {
+                why = why.replace(&from.to_string(), &server.to_string());
+            }
             self.vitals.refusals().note(why);
         }
     }
@@ -194,6 +219,13 @@ impl AsyncUdpSocket for Socket {
         let first = transmit.contents.first();
         if self.faults.as_ref().is_some_and(|f| f.loses_one(first)) {
             return Poll::Ready(Ok(transmit.contents.len()));
+        }
+        if let Some(server) = self.tunnels.server(transmit.destination) {
+            let (from, datagrams) = (self.inner.local_addr()?, transmit.contents);
+            let each = transmit.segment_size.unwrap_or(datagrams.len());
+            self.tunnels
+                .send(from, transmit.destination, server, datagrams, each);
+            return Poll::Ready(Ok(datagrams.len()));
         }
         self.inner.poll_send(cx, transmit)
     }
@@ -280,7 +312,8 @@ mod tests {
 
     fn socket(given: impl Into<VecDeque<(Vec<u8>, usize)>>, vitals: &Arc<Vitals>) -> Socket {
         let given = Given(Mutex::new(given.into()));
-        Socket::new(Arc::new(given), vitals.clone(), None)
+        let servers = Servers::new(pipe_tls::TlsOptions::new());
+        Socket::new(Arc::new(given), vitals.clone(), None, servers)
     }
 
     /// What the engine gets, and the length of its datagrams.

@@ -1,0 +1,288 @@
+//! TURN servers over TCP and TLS (RFC 8656, section 3.1), for an engine that knows them over UDP only: it is
+//! given names and addresses that exist nowhere else, and what it sends there goes over a stream.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use parking_lot::Mutex;
+use pipe_tls::TlsOptions;
+use rtc::ice::url::{ProtoType, SchemeType, Url};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::tunnel::{QUEUE, Tunnel};
+use super::vitals::Vitals;
+
+/// Where names end that stand for servers over TCP, and over TLS. The domain is reserved (RFC 6761, section
+/// 6.4), so that none of them is anybody's.
+const TCP: &str = ".tcp.turn.invalid";
+const TLS: &str = ".tls.turn.invalid";
+
+/// How many servers over TCP and TLS a connection has at most, over all its restarts.
+const MAX_SERVERS: usize = 256;
+
+/// A TURN server over TCP or TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) host: String,
+    pub(super) port: u16,
+    pub(super) tls: bool,
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "turns" } else { "turn" };
+        match &*self.host {
+            host if host.contains(':') => write!(f, "{scheme}:[{host}]")?,
+            host => write!(f, "{scheme}:{host}")?,
+        }
+        write!(f, ":{}?transport=tcp", self.port)
+    }
+}
+
+impl Server {
+    /// The server at this URL, if it is spoken to over TCP or TLS.
+    fn of(url: &str) -> Option<Self> {
+        let url = Url::parse_url(url).ok()?;
+        let tls = match (url.scheme, url.proto) {
+            (SchemeType::Turn, ProtoType::Tcp) => false,
+            (SchemeType::Turns, ProtoType::Tcp) => true,
+            _ => return None,
+        };
+        Some(Self {
+            host: url.host,
+            port: url.port,
+            tls,
+        })
+    }
+
+    /// The name that stands for it, with its port.
+    fn name(&self) -> String {
+        let end = if self.tls { TLS } else { TCP };
+        // Letters and digits are a name whatever the host is.
+        let host = HEXLOWER.encode(self.host.as_bytes());
+        format!("x{host}{end}:{}", self.port)
+    }
+
+    /// The server that a name stands for, if it is one of these.
+    fn named(name: &str) -> Option<Self> {
+        let (name, port) = name.rsplit_once(':')?;
+        let (host, tls) = match name.strip_suffix(TLS) {
+            Some(host) => (host, true),
+            None => (name.strip_suffix(TCP)?, false),
+        };
+        let host = HEXLOWER.decode(host.strip_prefix('x')?.as_bytes()).ok()?;
+        Some(Self {
+            host: String::from_utf8(host).ok()?,
+            port: port.parse().ok()?,
+            tls,
+        })
+    }
+}
+
+/// The URL that the engine is given for this one.
+pub(super) fn engine_url(url: &str) -> String {
+    Server::of(url).map_or_else(
+        || url.to_owned(),
+        |server| format!("turn:{}", server.name()),
+    )
+}
+
+/// The servers of a connection that are spoken to over TCP or TLS.
+#[derive(Debug)]
+pub(super) struct Servers {
+    pub(super) tls: TlsOptions,
+    known: Mutex<Vec<Server>>,
+}
+
+impl Servers {
+    pub(super) fn new(tls: TlsOptions) -> Arc<Self> {
+        Arc::new(Self {
+            tls,
+            known: Mutex::default(),
+        })
+    }
+
+    /// The addresses that stand for the server of this name, one of each family; none if the name stands for
+    /// no server.
+    pub(super) fn resolve(&self, name: &str) -> Option<Vec<SocketAddr>> {
+        let server = Server::named(name)?;
+        let mut known = self.known.lock();
+        let at = match known.iter().position(|other| *other == server) {
+            Some(at) => at,
+            None if known.len() == MAX_SERVERS => return Some(Vec::new()),
+            None => {
+                known.push(server.clone());
+                known.len() - 1
+            }
+        };
+        let [high, low] = (at as u16).to_be_bytes();
+        // Addresses for future use (RFC 1112, section 4), and a prefix for what is to be thrown away
+        // (RFC 6666): no server has one.
+        let v4 = Ipv4Addr::new(240, 0, high, low);
+        let v6 = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, at as u16);
+        Some(vec![(v4, server.port).into(), (v6, server.port).into()])
+    }
+
+    /// The server that an address stands for.
+    pub(super) fn at(&self, addr: SocketAddr) -> Option<Server> {
+        let at = match addr {
+            SocketAddr::V4(addr) => match addr.ip().octets() {
+                [240, 0, high, low] => u16::from_be_bytes([high, low]),
+                _ => return None,
+            },
+            SocketAddr::V6(addr) => match addr.ip().segments() {
+                [0x100, 0, 0, 0, 0, 0, 0, at] => at,
+                _ => return None,
+            },
+        };
+        let known = self.known.lock();
+        let server = known.get(usize::from(at))?;
+        (server.port == addr.port()).then(|| server.clone())
+    }
+}
+
+/// The streams of one socket to such servers.
+#[derive(Debug)]
+pub(super) struct Tunnels {
+    servers: Arc<Servers>,
+    vitals: Arc<Vitals>,
+    streams: Mutex<HashMap<SocketAddr, Tunnel>>,
+    /// What has come over all of them.
+    came: Mutex<mpsc::Receiver<(SocketAddr, Bytes)>>,
+    sender: mpsc::Sender<(SocketAddr, Bytes)>,
+}
+
+impl Tunnels {
+    pub(super) fn new(servers: Arc<Servers>, vitals: Arc<Vitals>) -> Self {
+        let (sender, came) = mpsc::channel(QUEUE);
+        Self {
+            servers,
+            vitals,
+            streams: Mutex::default(),
+            came: Mutex::new(came),
+            sender,
+        }
+    }
+
+    pub(super) fn server(&self, addr: SocketAddr) -> Option<Server> {
+        self.servers.at(addr)
+    }
+
+    /// Sends datagrams of this length to a server. As on the way over UDP, what finds no room is lost, and
+    /// what comes while the stream is broken.
+    pub(super) fn send(
+        &self,
+        from: SocketAddr,
+        to: SocketAddr,
+        server: Server,
+        datagrams: &[u8],
+        each: usize,
+    ) {
+        let mut streams = self.streams.lock();
+        let tunnel = match streams.get(&to) {
+            Some(tunnel) if !tunnel.may_begin_anew(Instant::now()) => tunnel,
+            _ => {
+                let begun = Tunnel::begin(
+                    (from, to),
+                    server,
+                    self.servers.tls.clone(),
+                    self.sender.clone(),
+                    self.vitals.clone(),
+                );
+                streams.insert(to, begun);
+                &streams[&to]
+            }
+        };
+        for datagram in datagrams.chunks(each.max(1)) {
+            tunnel.send(datagram);
+        }
+    }
+
+    /// The next datagram that has come, and the address of its server.
+    pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<(SocketAddr, Bytes)> {
+        match self.came.lock().poll_recv(cx) {
+            Poll::Ready(Some(came)) => Poll::Ready(came),
+            // It has a sender of its own.
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_for_its_server() {
+        for (url, text) in [
+            (
+                "turn:example.org?transport=tcp",
+                "turn:example.org:3478?transport=tcp",
+            ),
+            ("turn:[::1]:7?transport=tcp", "turn:[::1]:7?transport=tcp"),
+            ("turns:example.org", "turns:example.org:5349?transport=tcp"),
+            (
+                "turns:10.0.0.1:443?transport=tcp",
+                "turns:10.0.0.1:443?transport=tcp",
+            ),
+        ] {
+            let server = Server::of(url).unwrap();
+            assert_eq!(server.to_string(), text);
+            let name = engine_url(url);
+            let parsed = Url::parse_url(&name).unwrap();
+            assert!(
+                !parsed.is_secure() && parsed.proto == ProtoType::Udp,
+                "{name}"
+            );
+            let name = format!("{}:{}", parsed.host, parsed.port);
+            assert_eq!(Server::named(&name), Some(server));
+        }
+        for url in [
+            "turn:example.org",
+            "turn:h?transport=udp",
+            "stun:h",
+            "turns:h?transport=udp",
+        ] {
+            assert_eq!(engine_url(url), url);
+        }
+        for name in [
+            "example.org:1",
+            "xzz.tcp.turn.invalid:1",
+            "x00.tcp.turn.invalid:x",
+        ] {
+            assert_eq!(Server::named(name), None);
+        }
+    }
+
+    #[test]
+    fn an_address_stands_for_its_server() {
+        let servers = Servers::new(TlsOptions::new());
+        assert_eq!(servers.resolve("example.org:1"), None);
+        let server = |port| Server {
+            host: "example.org".into(),
+            port,
+            tls: false,
+        };
+        for port in [1, 2, 1] {
+            for addr in servers.resolve(&server(port).name()).unwrap() {
+                assert_eq!(servers.at(addr), Some(server(port)));
+            }
+        }
+        assert_eq!(servers.known.lock().len(), 2);
+        for addr in [
+            "240.0.0.2:1",
+            "240.0.0.0:2",
+            "10.0.0.1:1",
+            "[::1]:1",
+            "[100::2]:1",
+        ] {
+            assert_eq!(servers.at(addr.parse().unwrap()), None, "{addr}");
+        }
+    }
+}
