@@ -275,6 +275,12 @@ fn kind(candidate: &str) -> &str {
     candidate.split(' ').nth(7).expect("a type")
 }
 
+/// The address and port of a candidate.
+fn place(candidate: &str) -> [&str; 2] {
+    let mut parts = candidate.split(' ').skip(4);
+    [(); 2].map(|()| parts.next().expect("an address and a port"))
+}
+
 /// The types of the two ends of the path that a connection takes, if it has one.
 async fn path(conn: &WebRtcConn) -> [String; 2] {
     match conn.selected_candidate_pair().await {
@@ -340,8 +346,17 @@ async fn one_side_relayed(server: Server) {
         here.expect("the offerer's end"),
         there.expect("the answerer's"),
     );
-    assert_eq!(path(&here).await[0], "relay");
-    assert_eq!(path(&there).await[1], "relay");
+    let pairs = (
+        here.selected_candidate_pair(),
+        there.selected_candidate_pair(),
+    );
+    let (near, far) = tokio::join!(pairs.0, pairs.1);
+    let (near, far) = (near.expect("a path"), far.expect("a path"));
+    assert_eq!(kind(&near.local), "relay");
+    // Where a check has come before the candidate, the other side knows the relay as one that a peer has shown.
+    let known = kind(&far.remote);
+    assert!(["relay", "prflx"].contains(&known), "{known}");
+    assert_eq!(place(&far.remote), place(&near.local));
     exchange(&here, &there).await;
 }
 
