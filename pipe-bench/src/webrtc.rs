@@ -247,19 +247,52 @@ impl<const LOSS: u16> Pair for Ours<LOSS> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
     use crate::measure::works;
 
+    /// What takes longer hangs.
+    const LIMIT: Duration = Duration::from_secs(120);
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn every_contender_does_the_work() {
-        works::<Ours>().await;
-        works::<ByHand>().await;
-        works::<Ours<1>>().await;
-        works::<ByHand<1, DEEP>>().await;
-        let connect = Connect { times: 2 };
-        assert!(connect.run::<Ours>().await.unwrap()[0] > 0.0);
-        assert!(connect.run::<ByHand>().await.unwrap()[0] > 0.0);
-        let crowded = Crowded { stalled: 8 };
-        assert!(crowded.run::<Ours>().await.unwrap()[0] > 0.0);
+    async fn ours_does_the_work() {
+        let work = async {
+            works::<Ours>().await;
+            works::<Ours<1>>().await;
+            assert!(connect::<Ours>().await > 0.0);
+            let crowded = Crowded { stalled: 8 };
+            assert!(crowded.run::<Ours>().await.unwrap()[0] > 0.0);
+        };
+        timeout(LIMIT, work).await.expect("it hangs");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn the_crate_by_hand_does_the_work() {
+        often_enough("transfers", works::<ByHand>).await;
+        often_enough("transfers with losses", works::<ByHand<1, DEEP>>).await;
+        often_enough("connections", async || {
+            assert!(connect::<ByHand>().await > 0.0);
+        })
+        .await;
+    }
+
+    /// The crate by itself hangs in about one of fifteen of these runs, which the bench shows as failed. One
+    /// that ends has to be right, and some have to end.
+    async fn often_enough<F: Future<Output = ()>>(what: &str, work: impl Fn() -> F) {
+        const RUNS: usize = 6;
+        for _ in 0..RUNS {
+            if timeout(LIMIT / 6, work()).await.is_ok() {
+                return;
+            }
+            println!("the crate hung: {what}");
+        }
+        panic!("{what}: none of {RUNS} runs ended");
+    }
+
+    async fn connect<P: Pair>() -> f64 {
+        Connect { times: 2 }.run::<P>().await.unwrap()[0]
     }
 }
