@@ -210,7 +210,100 @@ fn next(bytes: &mut BytesMut) -> io::Result<Option<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+
     use super::*;
+
+    /// What stands for the server.
+    const SERVER: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 1);
+
+    /// A tunnel to a server of this test, the server's end of it, and what comes.
+    async fn tunnel() -> (Tunnel, TcpStream, mpsc::Receiver<(SocketAddr, Bytes)>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            tls: false,
+        };
+        let (sender, came) = mpsc::channel(QUEUE);
+        let from = "127.0.0.1:0".parse().unwrap();
+        let tunnel = Tunnel::begin(
+            (from, SERVER),
+            server,
+            TlsOptions::new(),
+            sender,
+            Vitals::new(),
+        );
+        (tunnel, listener.accept().await.unwrap().0, came)
+    }
+
+    /// Data of a channel that begins with a number.
+    fn numbered(number: u32) -> Vec<u8> {
+        let mut datagram = vec![0x40, 0, 4, 0];
+        datagram.extend_from_slice(&number.to_be_bytes());
+        datagram.resize(4 + 1024, 7);
+        datagram
+    }
+
+    fn number(datagram: &[u8]) -> u32 {
+        assert_eq!(datagram.len(), 4 + 1024);
+        u32::from_be_bytes(*datagram[4..].first_chunk().unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_finds_no_room_is_lost_and_nothing_else() {
+        const LAST: u32 = 1_000_000;
+        let (tunnel, mut server, _came) = tunnel().await;
+        // The server does not read: the buffers of the sockets are full at some time, then the queue.
+        let mut sent = 0;
+        while tunnel.out.capacity() > 0 {
+            for _ in 0..16 {
+                tunnel.send(&numbered(sent));
+                sent += 1;
+            }
+            assert!(sent < LAST, "the queue has no end");
+            tokio::task::yield_now().await;
+        }
+        let lost = sent;
+        tunnel.send(&numbered(lost));
+        let mut bytes = BytesMut::new();
+        let mut heard = Vec::new();
+        let mut again = false;
+        while heard.last() != Some(&LAST) {
+            assert_ne!(server.read_buf(&mut bytes).await.unwrap(), 0);
+            while let Some(datagram) = next(&mut bytes).unwrap() {
+                heard.push(number(&datagram));
+            }
+            if !again && tunnel.out.capacity() == QUEUE {
+                again = true;
+                tunnel.send(&numbered(LAST));
+            }
+        }
+        assert!(heard.is_sorted(), "{heard:?}");
+        assert!(heard.len() > QUEUE && !heard.contains(&lost), "{heard:?}");
+    }
+
+    #[tokio::test]
+    async fn what_nobody_takes_stays_with_the_server() {
+        const COUNT: u32 = 20_000;
+        let (_tunnel, mut server, mut came) = tunnel().await;
+        let sending = tokio::spawn(async move {
+            for number in 0..COUNT {
+                server.write_all(&numbered(number)).await.unwrap();
+            }
+            server
+        });
+        while came.len() < QUEUE {
+            tokio::task::yield_now().await;
+        }
+        assert!(!sending.is_finished());
+        for expected in 0..COUNT {
+            let (server, datagram) = came.recv().await.unwrap();
+            assert_eq!((server, number(&datagram)), (SERVER, expected));
+        }
+        sending.await.unwrap();
+    }
 
     #[test]
     fn datagrams_come_out_of_a_stream_as_they_went_in() {

@@ -216,6 +216,13 @@ impl Tunnels {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
     use super::*;
 
     #[test]
@@ -258,6 +265,40 @@ mod tests {
         ] {
             assert_eq!(Server::named(name), None);
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_is_over_is_begun_anew() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let server = Server {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            tls: false,
+        };
+        let vitals = Vitals::new();
+        let tunnels = Tunnels::new(Servers::new(TlsOptions::new()), vitals.clone());
+        let [from, to] = ["127.0.0.1:0", "240.0.0.0:1"].map(|addr| addr.parse().unwrap());
+        let data = [0x40, 0, 0, 4, 1, 2, 3, 4];
+        let start = Instant::now();
+        for round in 0..2 {
+            // What is sent while the stream is broken is lost.
+            let mut stream = loop {
+                tunnels.send(from, to, server.clone(), &data, data.len());
+                if let Ok(accepted) = timeout(Duration::from_millis(20), listener.accept()).await {
+                    break accepted.unwrap().0;
+                }
+            };
+            // The second is not begun before its time.
+            assert!(round == 0 || start.elapsed() >= Duration::from_secs(1));
+            let mut heard = [0; 8];
+            stream.read_exact(&mut heard).await.unwrap();
+            assert_eq!(heard, data);
+            stream.write_all(&data).await.unwrap();
+            let came = poll_fn(|cx| tunnels.poll_recv(cx)).await;
+            assert_eq!(came, (to, Bytes::copy_from_slice(&data)));
+        }
+        let why = vitals.refusals().to_string();
+        assert!(why.contains(&server.to_string()), "{why}");
     }
 
     #[test]
