@@ -128,6 +128,10 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
         let figure = || rate().goal(Goal::RatioAtLeast(1.0));
         let [one, eight] = [1, 8].map(|streams| transfers(streams, 64 * 1024, LOSSY_BYTES));
         all.push(lossy::<1>(scenario("0.1 % loss", figure()), one));
+        all.push(lossy::<1>(
+            scenario("0.1 % loss, 8 streams", figure()),
+            eight,
+        ));
         all.push(lossy::<10>(scenario("1 % loss", figure()), one));
         all.push(lossy::<10>(
             scenario("1 % loss, 8 streams", figure()),
