@@ -21,10 +21,12 @@
 //! [`Lane`] moves bytes from a writer to a reader, with buffers at chosen offsets in their pages;
 //! [`extremes`] finds the offsets where that is fastest and slowest; [`copies`] does the same for plain
 //! copies. [`round_trip`] sends a message to and fro.
-//! [`echo_streams`] opens, uses and ends streams. [`idle_streams`] counts the memory of streams. They
+//! [`echo_streams`] opens, uses and ends streams, [`connect_times`] connections. [`idle_streams`] and
+//! [`idle_conns`] count their memory. They
 //! work over anything that has streams of bytes: see [`Opener`] and [`Acceptor`].
 
 mod alignment;
+mod conns;
 mod copies;
 mod idle;
 pub mod inproc;
@@ -43,6 +45,7 @@ pub mod tcp;
 pub mod webrtc;
 
 pub use alignment::{Extremes, extremes};
+pub use conns::connect_times;
 pub use copies::copies;
 pub use idle::{Heap, idle_conns, idle_streams};
 pub use interleave::interleave;

@@ -4,6 +4,7 @@
 use std::io;
 use std::net::UdpSocket;
 use std::sync::Arc;
+use std::time::Instant;
 
 use pipe_core::{Addr, Config, Listener, Transport};
 use pipe_quic::quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -11,7 +12,7 @@ use pipe_quic::quinn::{
     ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream, ServerConfig,
     TokioRuntime, TransportConfig, VarInt,
 };
-use pipe_quic::{Identity, Profile, QuicConn, QuicTransport, TlsOptions};
+use pipe_quic::{Identity, Profile, QuicConn, QuicListener, QuicTransport, TlsOptions};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, join};
 
@@ -20,7 +21,8 @@ use crate::measure::{
     rate, round_trip_time, streams_per_second,
 };
 use crate::{
-    Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, idle_conns, idle_streams,
+    Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, connect_times, idle_conns,
+    idle_streams,
 };
 
 /// The name of ours.
@@ -28,6 +30,7 @@ const OURS: &str = "pipewerks quic";
 const LOOPBACK: &str = "pipewerks, Loopback profile";
 const SAME: &str = "quinn, same settings";
 const DEFAULTS: &str = "quinn, its defaults";
+const OWN_SOCKET: &str = "pipewerks, a socket for each";
 
 /// What a transfer moves altogether, in bytes.
 const BYTES: u64 = 128 * 1024 * 1024;
@@ -39,6 +42,9 @@ const LARGE: usize = 64 * 1024;
 /// does at its start not to count.
 const STREAMS: usize = 20_000;
 const STREAMS_AT_ONCE: usize = 50_000;
+
+/// How many connections are made one after another.
+const CONNS: usize = 200;
 
 /// How many streams are kept to count their memory; quinn's defaults allow 100.
 const IDLE: usize = 90;
@@ -86,6 +92,27 @@ pub fn speed(flavor: Flavor) -> Vec<Scenario> {
                 streams: STREAMS_AT_ONCE,
             },
         ),
+        scenario(
+            "connections with a byte to and fro",
+            Figure::higher("connections", "1/s"),
+        )
+        .contender(OURS, move || {
+            alone(flavor, || async {
+                let ends = OurEnds::new().await?;
+                conns_per_second(|| ends.connect()).await
+            })
+        })
+        .contender(SAME, move || alone(flavor, || conns_of_quinn(same)))
+        .contender(DEFAULTS, move || {
+            alone(flavor, || conns_of_quinn(|| Ok(TransportConfig::default())))
+        })
+        .contender(OWN_SOCKET, move || {
+            alone(flavor, || async {
+                let mut ends = OurEnds::new().await?;
+                ends.dialing = QuicTransport::new();
+                conns_per_second(|| ends.connect()).await
+            })
+        }),
     ]
 }
 
@@ -106,20 +133,30 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
     vec![
         Scenario::new("idle stream", Flavor::Current, streams)
             .contender(OURS, move || {
-                alone(move || idle_streams_of(Ours::connect(), heap))
+                alone(Flavor::Current, move || {
+                    idle_streams_of(Ours::connect(), heap)
+                })
             })
             .contender(SAME, move || {
-                alone(move || idle_streams_of(shown(Same::connect()), heap))
+                alone(Flavor::Current, move || {
+                    idle_streams_of(shown(Same::connect()), heap)
+                })
             })
             .contender(DEFAULTS, move || {
-                alone(move || idle_streams_of(shown(Defaults::connect()), heap))
+                alone(Flavor::Current, move || {
+                    idle_streams_of(shown(Defaults::connect()), heap)
+                })
             }),
         Scenario::new("idle connection", Flavor::Current, conns)
-            .contender(OURS, move || alone(move || idle_conns_of_ours(heap)))
-            .contender(SAME, move || alone(move || idle_conns_of_quinn(same, heap)))
+            .contender(OURS, move || {
+                alone(Flavor::Current, move || idle_conns_of_ours(heap))
+            })
+            .contender(SAME, move || {
+                alone(Flavor::Current, move || idle_conns_of_quinn(same, heap))
+            })
             .contender(DEFAULTS, move || {
                 let defaults = || Ok(TransportConfig::default());
-                alone(move || idle_conns_of_quinn(defaults, heap))
+                alone(Flavor::Current, move || idle_conns_of_quinn(defaults, heap))
             }),
     ]
 }
@@ -127,10 +164,25 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
 /// Runs on a runtime of its own, so that whatever connections do after their end is over with it and is not
 /// counted for the next contender.
 async fn alone<F: Future<Output = io::Result<Vec<f64>>>>(
+    flavor: Flavor,
     measure: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<Vec<f64>> {
-    let run = move || Flavor::Current.runtime()?.block_on(measure());
+    let run = move || flavor.runtime()?.block_on(measure());
     tokio::task::spawn_blocking(run).await?
+}
+
+/// Makes connections one after another.
+async fn conns_per_second<O: Opener, A: Acceptor, F: Future<Output = io::Result<(O, A)>>>(
+    connect: impl Fn() -> F,
+) -> io::Result<Vec<f64>> {
+    let start = Instant::now();
+    connect_times(connect, CONNS).await?;
+    Ok(vec![CONNS as f64 / start.elapsed().as_secs_f64()])
+}
+
+async fn conns_of_quinn(transport: fn() -> io::Result<TransportConfig>) -> io::Result<Vec<f64>> {
+    let ends = Ends::new(transport()?, Some(4 * 1024 * 1024))?;
+    conns_per_second(|| ends.connect()).await
 }
 
 async fn idle_streams_of<O: Opener + Sync, A: Acceptor>(
@@ -145,14 +197,8 @@ async fn idle_streams_of<O: Opener + Sync, A: Acceptor>(
 }
 
 async fn idle_conns_of_ours(heap: Heap) -> io::Result<Vec<f64>> {
-    let transport = QuicTransport::new();
-    let any = Addr::parse("quic://127.0.0.1:0")?;
-    let (listener, dialing) = (transport.listen(&any).await?, transport.listen(&any).await?);
-    let (addr, dialing) = (listener.local_addr(), dialing.transport());
-    let connect = || async {
-        let (near, far) = tokio::try_join!(dialing.dial(&addr), listener.accept())?;
-        Ok((ConnStreams(near), ConnStreams(far)))
-    };
+    let ends = OurEnds::new().await?;
+    let connect = || ends.connect();
     Ok(idle_conns(connect, IDLE_CONNS, heap).await?.to_vec())
 }
 
@@ -205,6 +251,34 @@ async fn ours(profile: Profile) -> io::Result<(ConnStreams<QuicConn>, ConnStream
     let addr = listener.local_addr();
     let (near, far) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
     Ok((ConnStreams(near), ConnStreams(far)))
+}
+
+/// A listener of ours, and what dials it over one other socket.
+struct OurEnds {
+    listener: QuicListener,
+    dialing: QuicTransport,
+    /// Its dials end with it.
+    _socket: QuicListener,
+}
+
+impl OurEnds {
+    async fn new() -> io::Result<Self> {
+        let transport = QuicTransport::new();
+        let any = Addr::parse("quic://127.0.0.1:0")?;
+        let (listener, socket) = (transport.listen(&any).await?, transport.listen(&any).await?);
+        Ok(Self {
+            listener,
+            dialing: socket.transport(),
+            _socket: socket,
+        })
+    }
+
+    /// Both sides of a connection.
+    async fn connect(&self) -> io::Result<(ConnStreams<QuicConn>, ConnStreams<QuicConn>)> {
+        let addr = self.listener.local_addr();
+        let (near, far) = tokio::try_join!(self.dialing.dial(&addr), self.listener.accept())?;
+        Ok((ConnStreams(near), ConnStreams(far)))
+    }
 }
 
 /// quinn with our settings.

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::measure::{Measure, Pair, stream_pairs};
 use crate::summary::Summary;
-use crate::{Acceptor, Lane, Opener, Transfer};
+use crate::{Lane, Transfer, connect_times};
 
 /// How much goes over the stream beside others, in bytes.
 const BESIDE: u64 = 4 * 1024 * 1024;
@@ -28,25 +28,8 @@ pub(super) struct Connect {
 
 impl Measure for Connect {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let mut times = Vec::with_capacity(self.times);
-        for _ in 0..self.times {
-            let start = Instant::now();
-            let (opener, mut acceptor) = P::connect().await?;
-            let near = async {
-                let mut near = opener.open().await?;
-                near.write_u8(7).await?;
-                near.read_u8().await
-            };
-            let far = async {
-                let far = acceptor.accept().await;
-                let mut far = far.ok_or(io::ErrorKind::UnexpectedEof)?;
-                let byte = far.read_u8().await?;
-                far.write_u8(byte).await?;
-                Ok(far)
-            };
-            tokio::try_join!(near, far)?;
-            times.push(start.elapsed().as_secs_f64() * 1e3);
-        }
+        let times = connect_times(P::connect, self.times).await?;
+        let times = times.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         Ok(vec![Summary::of(times).median])
     }
 }
