@@ -70,4 +70,4 @@ pub use status::ConnStatus;
 pub use stream::{RecvStream, SendStream, Stream};
 pub use stream_state::{RecvState, SendState};
 pub use transport::{Listener, Transport};
-pub use window::ConnWindow;
+pub use window::{ConnWindow, WindowTicket};

@@ -14,6 +14,11 @@ use crate::{Config, Error, ErrorKind};
 /// after [`disconnected_after`](Config::disconnected_after) the peer is disconnected, after
 /// [`failed_after`](Config::failed_after) it is lost, both counted from the last sign of life.
 ///
+/// Only silence that this process was awake to hear counts: an owner that asks later than the
+/// [deadline](Self::deadline), because the process was suspended or had no processor, has not heard
+/// what the peer sent meanwhile. The time that it was late is left out, and after an absence the peer
+/// is asked once more and has a keep-alive period, or half of what is left, to answer.
+///
 /// ```
 /// use pipe_core::{Config, Liveness, LivenessEvent};
 /// use tokio::time::Instant;
@@ -30,10 +35,14 @@ pub struct Liveness {
     keep_alive: Duration,
     disconnected_after: Duration,
     failed_after: Duration,
+    /// The last sign of life, later by the time that the owner was late since.
     heard: Instant,
     next_ping: Instant,
     phase: Phase,
 }
+
+/// Lateness from which on the owner counts as absent, rather than as scheduled late.
+const ABSENCE: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
@@ -79,8 +88,9 @@ impl Liveness {
         std::mem::replace(&mut self.phase, Phase::Connected) == Phase::Disconnected
     }
 
-    /// What is due at `now`. Ask until there is nothing more.
+    /// Returns what is due at `now`. Ask until there is nothing more.
     pub fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
+        self.discount_absence(now);
         let silence = now.saturating_duration_since(self.heard);
         if self.phase < Phase::Disconnected && silence >= self.disconnected_after {
             self.phase = Phase::Disconnected;
@@ -95,6 +105,26 @@ impl Liveness {
             return Some(LivenessEvent::Ping);
         }
         None
+    }
+
+    /// Leaves out of the silence what the owner has missed.
+    fn discount_absence(&mut self, now: Instant) {
+        let late = now.saturating_duration_since(self.deadline());
+        if self.phase == Phase::Failed || late.is_zero() {
+            return;
+        }
+        self.heard += late;
+        if late < ABSENCE {
+            return;
+        }
+        // Input that came meanwhile may wait in a buffer: the peer gets time to be heard.
+        let limit = match self.phase {
+            Phase::Connected => self.disconnected_after,
+            Phase::Disconnected | Phase::Failed => self.failed_after,
+        };
+        let grace = self.keep_alive.min(limit / 2);
+        self.heard = self.heard.max(now - (limit - grace)).min(now);
+        self.next_ping = self.next_ping.min(now);
     }
 
     /// When to [`poll`](Self::poll) again, if nothing is heard before.
@@ -175,12 +205,44 @@ mod tests {
     }
 
     #[test]
-    fn a_late_owner_gets_every_step() {
+    fn time_that_the_owner_was_absent_is_no_silence_of_the_peer() {
         let (mut clock, start) = clock();
-        let late = start + Duration::from_secs(60);
-        assert_eq!(clock.poll(late), Some(LivenessEvent::Disconnected));
-        assert_eq!(clock.poll(late), Some(LivenessEvent::Failed));
-        assert_eq!(clock.poll(late), None);
+        let woken = start + Duration::from_secs(60);
+        assert_eq!(clock.poll(woken), Some(LivenessEvent::Ping));
+        assert_eq!(clock.poll(woken), None);
+        assert!(clock.deadline() > woken);
+        // What the peer sent is heard now, and nothing was lost.
+        assert!(!clock.heard(woken));
+
+        // A peer that is gone for good is found out after the grace.
+        let events = run(&mut clock, woken, 100);
+        assert_eq!(events.last().map(|e| e.1), Some(LivenessEvent::Failed));
+    }
+
+    #[test]
+    fn an_absence_within_a_disconnect_does_not_lose_the_peer() {
+        let (mut clock, start) = clock();
+        run(&mut clock, start, 20);
+        let woken = start + Duration::from_secs(600);
+        while let Some(event) = clock.poll(woken) {
+            assert_eq!(event, LivenessEvent::Ping);
+        }
+        assert!(clock.deadline() > woken);
+        assert!(clock.heard(woken + Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_clock_that_is_asked_a_little_late_each_time_still_finds_the_peer_lost() {
+        let (mut clock, start) = clock();
+        let late = Duration::from_millis(40);
+        let failed = loop {
+            let now = clock.deadline() + late;
+            let mut events = std::iter::from_fn(|| clock.poll(now));
+            if events.any(|e| e == LivenessEvent::Failed) {
+                break now - start;
+            }
+        };
+        assert!(failed < Duration::from_secs(32), "{failed:?}");
     }
 
     #[test]

@@ -306,6 +306,7 @@ impl ConnCore {
     fn after_cut(&self, stream: &Arc<StreamCore>, writer: Side, over: bool, freed: u32) {
         if let Some(window) = &self.conn_windows[writer] {
             window.give(freed);
+            window.nudge();
         }
         if over {
             self.mark_over(stream, writer);

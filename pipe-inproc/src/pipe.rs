@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use pipe_core::{RecvState, SendState};
+use pipe_core::{RecvState, SendState, WindowTicket};
 use tokio::io::ReadBuf;
 
 use crate::ring::Ring;
@@ -25,6 +25,8 @@ pub(crate) struct Pipe {
     pub(crate) received: u64,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
+    /// The writer's place in the queue for the connection window.
+    pub(crate) ticket: WindowTicket,
 }
 
 impl Pipe {

@@ -165,7 +165,7 @@ impl InprocSendStream {
         let direct = conn.wire.is_direct();
         let mut room = if direct { room } else { room.min(MAX_SEGMENT) };
         if let Some(window) = &conn.conn_windows[side] {
-            room = window.take(room, cx);
+            room = window.take(room, &mut pipe.ticket, cx);
         }
         if room == 0 {
             keep(&mut pipe.writer, cx);

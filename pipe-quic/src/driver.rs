@@ -274,6 +274,7 @@ impl Clock {
     fn strike(&mut self, shared: &Shared) -> bool {
         let now = Instant::now();
         self.looked = now;
+        shared.nudge_writers();
         let received = received(shared);
         if std::mem::replace(&mut self.seen, received) != received {
             self.heard(shared);

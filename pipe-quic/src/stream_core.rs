@@ -5,6 +5,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use pipe_core::WindowTicket;
 use quinn::WriteError;
 
 use crate::stream::ANNOUNCEMENT;
@@ -42,6 +43,8 @@ pub(crate) struct Room {
     pub(crate) used: u32,
     /// The peer needs no more room for this stream: what comes, it throws away.
     pub(crate) free: bool,
+    /// The stream's place in the queue for room.
+    pub(crate) ticket: WindowTicket,
 }
 
 /// The sending direction until its half takes it, so that others can show the stream meanwhile.

@@ -3,23 +3,27 @@ use std::collections::{HashSet, VecDeque};
 use bytes::BytesMut;
 
 use crate::wire::message::{Hello, Message, PING_LEN};
+use crate::wire::outbox::Outbox;
 use crate::{Error, ErrorKind, Result};
 
-/// How much output may wait while the peer goes on asking for answers, in bytes. Beyond it, the peer
-/// is flooding.
-const MAX_OUTPUT: usize = 64 * 1024;
+/// How many answers to pings may wait while the peer goes on asking for more. Beyond it, the peer is
+/// flooding: one that keeps the rules has fewer pings under way.
+const MAX_ANSWERS: usize = 1024;
 
 /// One side of the control channel of `pipe/1`, without any I/O.
 ///
 /// Its owner feeds it what the channel [received](Self::receive), takes the [events](Self::next_event)
 /// that come of it, and sends what is in [`output`](Self::output). Pings are answered by itself.
 ///
-/// Its queues are bounded: the input by one message; the output by the owner's own messages and
-/// 64 KiB of answers; the events by one [`receive`](Self::receive), after which the owner takes them.
+/// Its queues are bounded: the input by one message; the output by 1,024 answers and, as long as the owner
+/// ends the connection once the output [is flooded](Self::is_flooded), by 64 KiB and 128 bytes for each
+/// stream; the events by one [`receive`](Self::receive), after which the owner takes them.
 #[derive(Debug)]
 pub struct Control {
     input: BytesMut,
-    output: BytesMut,
+    output: Outbox,
+    /// Answers to pings in the output, at most.
+    answers: usize,
     events: VecDeque<ControlEvent>,
     greeted: bool,
     closed: bool,
@@ -90,7 +94,8 @@ impl Control {
     pub fn new(hello: Hello) -> Self {
         let mut control = Self {
             input: BytesMut::new(),
-            output: BytesMut::new(),
+            output: Outbox::default(),
+            answers: 0,
             events: VecDeque::new(),
             greeted: false,
             closed: false,
@@ -129,7 +134,17 @@ impl Control {
 
     /// The bytes that are to be sent to the peer; the owner takes them from the front.
     pub fn output(&mut self) -> &mut BytesMut {
-        &mut self.output
+        let output = self.output.bytes();
+        if output.is_empty() {
+            self.answers = 0;
+        }
+        output
+    }
+
+    /// Whether so much waits that the peer does not take what this side says, where each side may have
+    /// `max_streams` streams open. The connection is to be ended then.
+    pub fn is_flooded(&self, max_streams: u32) -> bool {
+        self.output.is_flooded(max_streams)
     }
 
     /// Asks the peer for a sign of life, with random bytes that its answer has to repeat.
@@ -170,7 +185,7 @@ impl Control {
 
     /// Announces that so many more bytes of the peer's direction of a stream were read.
     pub fn credit(&mut self, stream: u64, bytes: u32) {
-        self.send(&Message::Credit { stream, bytes });
+        self.output.credit(stream, bytes);
     }
 
     /// Announces that no more streams are to be opened.
@@ -187,7 +202,7 @@ impl Control {
     }
 
     fn send(&mut self, message: &Message) {
-        message.encode(&mut self.output);
+        self.output.push(message);
     }
 
     fn take(&mut self, message: Message) -> Result<()> {
@@ -205,10 +220,12 @@ impl Control {
         let event = match message {
             Message::Hello(_) => return Err(protocol("a second hello")),
             Message::Ping(bytes) => {
-                if self.output.len() > MAX_OUTPUT {
+                if self.answers >= MAX_ANSWERS {
                     return Err(protocol("a flood of pings"));
                 }
-                return self.answer(&Message::Pong(bytes));
+                self.answers += 1;
+                self.send(&Message::Pong(bytes));
+                return Ok(());
             }
             Message::Pong(bytes) => {
                 if !self.pings.remove(&bytes) {
@@ -226,7 +243,7 @@ impl Control {
                 if std::mem::replace(&mut self.drain_announced, true) {
                     return Err(protocol("a second drain"));
                 }
-                self.answer(&Message::Drained)?;
+                self.send(&Message::Drained);
                 ControlEvent::Drain
             }
             Message::Drained => ControlEvent::Drained,
@@ -236,11 +253,6 @@ impl Control {
             }
         };
         self.events.push_back(event);
-        Ok(())
-    }
-
-    fn answer(&mut self, message: &Message) -> Result<()> {
-        self.send(message);
         Ok(())
     }
 

@@ -6,6 +6,8 @@
 
 mod control;
 mod message;
+mod outbox;
 
 pub use control::{Control, ControlEvent};
 pub use message::{Hello, MAX_PAYLOAD, Message, PING_LEN};
+pub use outbox::Outbox;

@@ -27,10 +27,14 @@ impl Shared {
 
     /// Takes room for up to `want` bytes of a stream at the peer.
     pub(crate) fn take_room(&self, core: &StreamCore, want: usize, cx: &Context<'_>) -> usize {
-        match &self.peer_window {
-            Some(window) if !core.room.lock().free => window.take(want, cx),
-            _ => want,
+        let Some(window) = &self.peer_window else {
+            return want;
+        };
+        let mut room = core.room.lock();
+        if room.free {
+            return want;
         }
+        window.take(want, &mut room.ticket, cx)
     }
 
     /// Notes how many of the bytes that there was room for were written.
@@ -65,6 +69,13 @@ impl Shared {
     fn give(&self, bytes: u32) {
         if let Some(window) = &self.peer_window {
             window.give(bytes);
+        }
+    }
+
+    /// Lets a stream that waits for room look again, if there is some.
+    pub(crate) fn nudge_writers(&self) {
+        if let Some(window) = &self.peer_window {
+            window.nudge();
         }
     }
 

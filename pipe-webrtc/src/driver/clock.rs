@@ -59,7 +59,10 @@ impl Driver {
         let greeted = self.ready.is_none();
         while let Some(event) = self.signs.poll(now) {
             match event {
-                LivenessEvent::Ping if greeted => self.shared.ask(),
+                LivenessEvent::Ping if greeted => {
+                    self.shared.peer_windows().nudge();
+                    self.shared.ask();
+                }
                 LivenessEvent::Disconnected if greeted => self.note_state(),
                 LivenessEvent::Failed if greeted => {
                     self.shared.end(&CloseReason::Failed(self.signs.error()));

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::{Error, RecvState, Result, SendState, StreamSlot};
+use pipe_core::{Error, RecvState, Result, SendState, StreamSlot, WindowTicket};
 use tokio::sync::Notify;
 
 use crate::engine::Channel;
@@ -46,6 +46,8 @@ pub(crate) struct StreamState {
     buffer: BytesMut,
     /// Bytes that count against the peer's window.
     used: u32,
+    /// The stream's place in the queue for the connection window.
+    ticket: WindowTicket,
     /// Bytes that have come and were not read, and whether they were a message of text.
     queue: VecDeque<(BytesMut, bool)>,
     queued: usize,
@@ -118,6 +120,7 @@ impl StreamState {
             received: 0,
             buffer: BytesMut::new(),
             used: 0,
+            ticket: WindowTicket::default(),
             queue: VecDeque::new(),
             queued: 0,
             granted: window,
@@ -208,7 +211,7 @@ impl StreamState {
         let want = buf.len().min(SEND_BUFFER - self.buffer.len());
         let room = match want {
             0 => 0,
-            want => windows.take(self.used, want, cx),
+            want => windows.take(self.used, want, &mut self.ticket, cx),
         };
         if room == 0 {
             self.writer = Some(cx.waker().clone());

@@ -1,6 +1,6 @@
 use std::task::Context;
 
-use pipe_core::ConnWindow;
+use pipe_core::{ConnWindow, WindowTicket};
 
 /// What the peer allows this side to have under way or unread.
 #[derive(Debug)]
@@ -11,10 +11,16 @@ pub(crate) struct PeerWindows {
 
 impl PeerWindows {
     /// Takes room for up to `want` bytes of a stream that uses so many already.
-    pub(super) fn take(&self, used: u32, want: usize, cx: &Context<'_>) -> usize {
+    pub(super) fn take(
+        &self,
+        used: u32,
+        want: usize,
+        ticket: &mut WindowTicket,
+        cx: &Context<'_>,
+    ) -> usize {
         let room = (self.stream.saturating_sub(used) as usize).min(want);
         match &self.conn {
-            Some(conn) if room > 0 => conn.take(room, cx),
+            Some(conn) if room > 0 => conn.take(room, ticket, cx),
             _ => room,
         }
     }
@@ -22,6 +28,13 @@ impl PeerWindows {
     pub(crate) fn give_back(&self, count: u32) {
         if let Some(conn) = &self.conn {
             conn.give(count);
+        }
+    }
+
+    /// Lets a stream that waits for room look again, if there is some.
+    pub(crate) fn nudge(&self) {
+        if let Some(conn) = &self.conn {
+            conn.nudge();
         }
     }
 }
