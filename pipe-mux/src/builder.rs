@@ -13,7 +13,7 @@ use crate::driver::Driver;
 use crate::muxer::Muxer;
 use crate::shared::{NewConn, Shared};
 use crate::turns::DriverWaker;
-use crate::yamux::Yamux;
+use crate::yamux::{CONTROL, Limits, WINDOW, Yamux};
 
 /// Turns byte streams into connections.
 ///
@@ -254,19 +254,16 @@ impl MuxBuilder {
             None => (opaque_addr()?, opaque_addr()?),
         };
         let limit = config.handshake_timeout;
-        // Streams of both sides, the control stream, and those on their way out.
-        let max_streams = 4 * config.max_streams as usize + 64;
         let waker = DriverWaker::new();
-        let window = config.stream_window;
+        let limits = limits(&config, wire);
         let writer = Box::new(writer);
         let muxer = Yamux::new(
             reader,
             writer,
             client,
-            window,
+            limits,
             // Between two of ours, the control channel says what became of a stream.
             wire == Wire::Raw,
-            max_streams,
             waker.clone(),
         );
         let shared = Shared::new(NewConn {
@@ -305,6 +302,28 @@ impl MuxBuilder {
             }
             None => error,
         })
+    }
+}
+
+/// What the peer may do, as this side's configuration has it.
+fn limits(config: &Config, wire: Wire) -> Limits {
+    let counts = wire == Wire::Pipe && !config.connection_window_is_ample();
+    Limits {
+        window: config.stream_window.max(WINDOW),
+        stream_unread: match wire {
+            Wire::Pipe => config.stream_window,
+            Wire::Raw => u32::MAX,
+        },
+        // The peer takes a reset for the end of what it counts, and other streams may write before it
+        // arrives.
+        conn_unread: counts.then(|| {
+            config
+                .connection_window
+                .saturating_add(config.stream_window.into())
+        }),
+        // Streams of both sides, the control stream, and those on their way out.
+        max_streams: 8 * config.max_streams as usize + 64,
+        control: (wire == Wire::Pipe).then_some(CONTROL),
     }
 }
 

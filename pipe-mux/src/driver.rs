@@ -1,7 +1,8 @@
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -30,7 +31,7 @@ const ANNOUNCE_AFTER: Duration = Duration::from_millis(1);
 const BATCH: usize = 64;
 
 /// Owns a multiplexer and drives the connection over it until it has ended.
-pub(crate) struct Driver<M> {
+pub(crate) struct Driver<M: Muxer<Stream = InnerStream>> {
     muxer: M,
     shared: Arc<Shared>,
     client: bool,
@@ -41,7 +42,7 @@ pub(crate) struct Driver<M> {
     /// Bytes that have arrived when it was last looked.
     heard: u64,
     chores: Chores,
-    /// Streams to be brought to their ends.
+    /// Streams to be looked at and brought to their ends.
     lingering: Vec<Arc<StreamCore>>,
     /// Opens may wait that can be served, and streams to be shown to the peer.
     opens: bool,
@@ -53,8 +54,10 @@ pub(crate) struct Driver<M> {
     patience: Option<Pin<Box<Sleep>>>,
     /// Streams of the peer that it may not know to have come.
     unanswered: Vec<u64>,
-    /// What the peer said of streams that have not come yet.
-    early: Vec<ControlEvent>,
+    /// Messages about streams of the peer that have not come yet, by their numbers.
+    early: BTreeMap<u64, Vec<ControlEvent>>,
+    /// How many there are.
+    early_count: usize,
     newest: u64,
 }
 
@@ -83,7 +86,8 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             alarm,
             patience: None,
             unanswered: Vec::new(),
-            early: Vec::new(),
+            early: BTreeMap::new(),
+            early_count: 0,
             newest: 0,
         };
         if driver.shared.wire == Wire::Raw {
@@ -100,6 +104,9 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         let turns = Turns::new(self.shared.driver.clone());
         let lost = poll_fn(|cx| turns.poll(cx, |cx| self.poll(cx))).await;
         if let Err(error) = lost {
+            if error.kind() == ErrorKind::Protocol {
+                self.muxer.condemn();
+            }
             self.greet(Err(error.clone()));
             self.shared.end(&CloseReason::Failed(error));
         }
@@ -113,6 +120,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.muxer.begin_turn();
         if let Poll::Ready(Err(_)) = self.poll_control_output(cx) {
             return Poll::Ready(());
         }
@@ -130,6 +138,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
 
     /// Ready when the connection has ended, with the error if it was lost.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        self.muxer.begin_turn();
         loop {
             if self.shared.status.reason().is_some() {
                 return Poll::Ready(Ok(()));
@@ -138,10 +147,12 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             progress |= self.start_control()?;
             self.take_chores();
             self.poll_opens(cx)?;
-            self.poll_lingering(cx)?;
+            self.poll_lingering()?;
             if let Poll::Ready(sent) = self.poll_control_output(cx) {
                 sent?;
+                self.shared.free_room();
             }
+            self.check_output()?;
             for _ in 0..BATCH {
                 match self.muxer.poll_next(cx) {
                     // Nothing comes behind it but the end of the byte stream.
@@ -157,12 +168,16 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                 }
             }
             progress |= self.poll_control_input(cx)?;
+            if self.muxer.waits_for_hello() {
+                let why = "the peer broke the protocol: a stream before its hello";
+                return Poll::Ready(Err(Error::new(ErrorKind::Handshake, why)));
+            }
             self.poll_clock(cx);
             if self.leaving && self.shared.inner.lock().streams.is_empty() {
                 self.shared.end(&CloseReason::remote(0, ""));
                 continue;
             }
-            if !progress && !self.shared.has_chores() {
+            if self.muxer.has_rest() || !progress && !self.shared.has_chores() {
                 if let Poll::Ready(sent) = self.muxer.poll_flush(cx) {
                     sent?;
                 }
@@ -224,22 +239,35 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     }
 
     /// Brings streams to their ends.
-    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Result<()> {
-        let mut broken = Ok(());
-        let shared = &self.shared;
-        self.lingering.retain(|stream| {
+    fn poll_lingering(&mut self) -> Result<()> {
+        while let Some(stream) = self.lingering.pop() {
             let mut state = stream.state.lock();
-            match state.poll_linger(cx) {
-                Poll::Pending => return true,
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => broken = Err(error),
-            }
             state.lingers = false;
+            // What comes later calls the driver again, for this stream alone.
+            let waker = Waker::from(stream.clone());
+            let ended = state.poll_linger(&mut Context::from_waker(&waker));
             drop(state);
-            shared.settle_in_turn(stream);
-            false
-        });
-        broken
+            if let Poll::Ready(ended) = ended {
+                ended?;
+                self.shared.settle_in_turn(&stream);
+            }
+        }
+        Ok(())
+    }
+
+    /// A peer that does not take what is said over the control channel has lost the connection.
+    fn check_output(&self) -> Result<()> {
+        let inner = self.shared.inner.lock();
+        let max_streams = self.shared.config.max_streams;
+        if inner
+            .control
+            .as_ref()
+            .is_some_and(|c| c.is_flooded(max_streams))
+        {
+            let why = "the peer broke the protocol: it does not read its control channel";
+            return Err(Error::new(ErrorKind::Protocol, why));
+        }
+        Ok(())
     }
 
     fn take(&mut self, event: MuxerEvent<InnerStream>) -> Result<()> {
@@ -276,21 +304,34 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             return Ok(());
         }
         let id = io.id();
+        let limit = self.shared.config.max_streams;
+        let (theirs, in_use) = {
+            let inner = self.shared.inner.lock();
+            (inner.theirs, inner.theirs_in_use)
+        };
         // The peer counts what is over earlier than this side, which waits for its last words.
-        let theirs = self.shared.inner.lock().theirs;
-        if theirs >= 4 * self.shared.config.max_streams as usize {
-            let limit = self.shared.config.max_streams;
+        if in_use >= limit as usize || theirs >= 4 * limit as usize {
+            if self.shared.wire == Wire::Raw {
+                // A plain peer does not know the limit: the drop of its stream resets it.
+                tracing::debug!(id, limit, "a stream beyond the limit is refused");
+                return Ok(());
+            }
             let why = format!("the peer broke the protocol: more than {limit} streams at once");
             return Err(Error::new(ErrorKind::Protocol, why));
         }
-        let stream = Arc::new(StreamCore::new(io, self.shared.wire, None));
+        let conn = self.shared.weak();
+        let stream = Arc::new(StreamCore::new(io, self.shared.wire, None, conn));
         self.newest = self.newest.max(id);
         self.shared.insert(&stream);
         self.answer(&stream);
         // A queue that is closed belongs to a connection that is ending.
         let _ = self.shared.backlog.push(stream);
-        let early = std::mem::take(&mut self.early);
-        early.into_iter().try_for_each(|event| self.handle(event))
+        // Numbers rise, so that what is before this one never comes.
+        let later = self.early.split_off(&(id + 1));
+        let mut early = std::mem::replace(&mut self.early, later);
+        self.early_count -= early.values().map(Vec::len).sum::<usize>();
+        let events = early.remove(&id).unwrap_or_default();
+        events.into_iter().try_for_each(|event| self.handle(event))
     }
 
     /// The multiplexer's connection has ended: what the peer said before still counts, its close above
@@ -328,10 +369,10 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         let Some(control) = &mut inner.control else {
             return Poll::Pending;
         };
-        let output = control.output();
-        while !output.is_empty() {
-            match stream.poll_write(cx, output) {
-                Poll::Ready(Ok(count)) => output.advance(count),
+        // Credit comes behind the rest.
+        while !control.output().is_empty() {
+            match stream.poll_write(cx, control.output()) {
+                Poll::Ready(Ok(count)) => control.output().advance(count),
                 Poll::Ready(Err(error)) => {
                     let why = format!("the control channel is lost: {error}");
                     return Poll::Ready(Err(Error::with_source(ErrorKind::Failed, why, error)));
@@ -380,6 +421,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         match event {
             ControlEvent::Hello(hello) => {
                 shared.greet(&hello);
+                self.muxer.greet();
                 self.greet(Ok(hello));
             }
             ControlEvent::Pong(bytes) => shared.pings.answer(&bytes),
@@ -457,11 +499,12 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         let stream = self.shared.stream(id);
         let theirs = (id % 2 == 1) != self.client;
         if stream.is_none() && theirs && id > self.newest {
-            if self.early.len() >= 4 * self.shared.config.max_streams as usize {
+            if self.early_count >= 4 * self.shared.config.max_streams as usize {
                 let why = "the peer broke the protocol: messages about streams that do not come";
                 return Err(Error::new(ErrorKind::Protocol, why));
             }
-            self.early.push(event);
+            self.early_count += 1;
+            self.early.entry(id).or_default().push(event);
         }
         Ok(stream)
     }
@@ -478,7 +521,12 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             let now = Instant::now();
             while let Some(event) = self.clock.poll(now) {
                 match event {
-                    LivenessEvent::Ping => self.ask(),
+                    LivenessEvent::Ping => {
+                        if let Some(windows) = self.shared.peer_windows() {
+                            windows.nudge();
+                        }
+                        self.ask();
+                    }
                     LivenessEvent::Disconnected => self.shared.disconnect(),
                     LivenessEvent::Failed => {
                         self.shared.end(&CloseReason::Failed(self.clock.error()));
@@ -512,8 +560,14 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     }
 }
 
-impl<M> Drop for Driver<M> {
+impl<M: Muxer<Stream = InnerStream>> Drop for Driver<M> {
     fn drop(&mut self) {
+        // Without its driver, a connection that has not ended would leave all that waits waiting: the runtime
+        // is gone, or the driver has panicked.
+        let why = "the task that drives the connection has stopped";
+        let stopped = Error::new(ErrorKind::Failed, why);
+        self.greet(Err(stopped.clone()));
+        self.shared.end(&CloseReason::Failed(stopped));
         self.shared.left.close();
     }
 }

@@ -25,6 +25,21 @@ pub(crate) trait Muxer: Send + Unpin + 'static {
     /// Sends what is under way, ends the connection, and waits for the peer to do so.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Starts a turn of the task: what one turn takes in is bounded.
+    fn begin_turn(&mut self);
+
+    /// Whether this turn is over, so that other tasks run before more is taken in.
+    fn has_rest(&self) -> bool;
+
+    /// Whether something of a stream has come before the peer's hello. Nothing more is taken in then.
+    fn waits_for_hello(&self) -> bool;
+
+    /// Notes that the peer has introduced itself, so that its streams are taken in.
+    fn greet(&mut self);
+
+    /// Notes that the peer has broken the rules: what it still sends is hardly read.
+    fn condemn(&mut self);
+
     /// How many bytes have arrived, ever.
     fn heard(&self) -> u64;
 }

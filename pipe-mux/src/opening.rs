@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
+use parking_lot::MutexGuard;
 use pipe_core::{Result, StreamSlot};
 use tokio::sync::oneshot;
 
@@ -41,16 +42,25 @@ impl Opens {
     pub(crate) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+}
 
+impl Inner {
     /// Shows to the peer what was opened, up to `last` where it is given. Streams are shown in the order
     /// in which they were opened.
-    fn show(&mut self, last: Option<u64>) {
-        while let Some(stream) = self.unshown.front() {
+    fn show_opened(&mut self, last: Option<u64>) {
+        while let Some(stream) = self.opens.unshown.front() {
             if last.is_some_and(|last| stream.id > last) {
                 return;
             }
-            stream.state.lock().show();
-            self.unshown.pop_front();
+            let mut state = stream.state.lock();
+            state.show();
+            let has_work = state.needs_driver() && !std::mem::replace(&mut state.lingers, true);
+            drop(state);
+            if let Some(stream) = self.opens.unshown.pop_front()
+                && has_work
+            {
+                self.chores.lingering.push(stream);
+            }
         }
     }
 }
@@ -82,7 +92,7 @@ impl Shared {
             let (done, opened) = oneshot::channel();
             inner.opens.waiting.push_back(Open { slot, handle, done });
             // The peer answers nothing that it does not see.
-            inner.opens.show(None);
+            inner.show_opened(None);
             Opening::UnderWay(opened)
         };
         inner.chores.opens = true;
@@ -109,8 +119,10 @@ impl Shared {
             }
             let Some(io) = self.mux.open()? else {
                 inner.opens.waiting.push_front(open);
-                inner.opens.show(None);
+                inner.show_opened(None);
                 inner.opens.soon = false;
+                drop(inner);
+                self.call_driver();
                 return Ok(false);
             };
             let Open { slot, handle, done } = open;
@@ -123,7 +135,7 @@ impl Shared {
 
     /// Makes a stream of the multiplexer one that this side has opened.
     fn adopt(&self, inner: &mut Inner, io: InnerStream, slot: StreamSlot) -> Arc<StreamCore> {
-        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
+        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot), self.weak()));
         self.insert_into(inner, &stream);
         inner.opens.unshown.push_back(stream.clone());
         self.opened.fetch_add(1, Ordering::Relaxed);
@@ -134,35 +146,53 @@ impl Shared {
     pub(crate) fn show_opened(&self) {
         let mut inner = self.inner.lock();
         inner.opens.soon = false;
-        inner.opens.show(None);
+        inner.show_opened(None);
+        self.call_if_lingering(inner);
+    }
+
+    /// Calls the driver if there are streams for it to bring to their ends.
+    fn call_if_lingering(&self, inner: MutexGuard<'_, Inner>) {
+        let has_work = !inner.chores.lingering.is_empty();
+        drop(inner);
+        if has_work {
+            self.call_driver();
+        }
     }
 
     /// Shows a stream to the peer, and those opened before it.
     pub(crate) fn show(&self, stream: &StreamCore) {
-        self.inner.lock().opens.show(Some(stream.id));
+        let mut inner = self.inner.lock();
+        inner.show_opened(Some(stream.id));
+        self.call_if_lingering(inner);
     }
 
     /// Does something with a stream that this side opened that may show it to the peer, after those
     /// opened before it.
     pub(crate) fn poll_first<R>(
         &self,
-        stream: &StreamCore,
+        stream: &Arc<StreamCore>,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
     ) -> Poll<R> {
         let mut inner = self.inner.lock();
-        inner.opens.show(Some(stream.id - 1));
+        inner.show_opened(Some(stream.id - 1));
         let mut state = stream.state.lock();
         let done = act(&mut state, cx);
-        if state.shown
-            && inner
+        let is_first = |inner: &Inner| {
+            inner
                 .opens
                 .unshown
                 .front()
                 .is_some_and(|s| s.id == stream.id)
-        {
+        };
+        if state.shown && is_first(&inner) {
             inner.opens.unshown.pop_front();
         }
+        if state.shown && state.needs_driver() && !std::mem::replace(&mut state.lingers, true) {
+            inner.chores.lingering.push(stream.clone());
+        }
+        drop(state);
+        self.call_if_lingering(inner);
         done
     }
 }

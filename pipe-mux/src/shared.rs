@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -10,7 +10,6 @@ use pipe_core::{
     Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
     OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
 };
-use rustc_hash::FxBuildHasher;
 use tokio::sync::{Notify, Semaphore};
 
 use crate::muxer::MuxerHandle;
@@ -25,6 +24,7 @@ use crate::{MuxHandle, Wire};
 ///
 /// Locks are taken in the order `inner`, stream. None is held while a task is woken.
 pub(crate) struct Shared {
+    this: Weak<Self>,
     pub(crate) config: Config,
     pub(crate) wire: Wire,
     /// What the peer said of its windows, where it counts them.
@@ -55,12 +55,17 @@ pub(crate) struct Shared {
 pub(crate) struct Inner {
     /// None where the wire is raw.
     pub(crate) control: Option<Control>,
-    pub(crate) streams: HashMap<u64, Arc<StreamCore>, FxBuildHasher>,
+    /// With a keyed hash, as the peer chooses numbers.
+    pub(crate) streams: HashMap<u64, Arc<StreamCore>>,
     pub(crate) opens: Opens,
     /// What the driver has to do next.
     pub(crate) chores: Chores,
     /// How many of the streams the peer opened.
     pub(crate) theirs: usize,
+    /// How many of those this side's application is not done with.
+    pub(crate) theirs_in_use: usize,
+    /// Room in the peer's connection window that is free once the peer is told of the resets.
+    freed: usize,
     /// Streams that owe the peer a word; bounded by the streams.
     owing: Vec<Arc<StreamCore>>,
     carried: Carried,
@@ -125,7 +130,8 @@ impl Shared {
         } else {
             (config.stream_window < WINDOW).then_some(config.stream_window / 4)
         };
-        Arc::new(Self {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
             peer_windows: OnceLock::new(),
             worth_telling: worth_telling.filter(|_| wire == Wire::Pipe),
             slots: StreamSlots::new(config.max_streams),
@@ -144,6 +150,8 @@ impl Shared {
                 opens: Opens::default(),
                 chores: Chores::default(),
                 theirs: 0,
+                theirs_in_use: 0,
+                freed: 0,
                 owing: Vec::new(),
                 carried: Carried::default(),
                 drain_announced: false,
@@ -287,6 +295,7 @@ impl Shared {
         } else {
             inner.streams.insert(stream.id, stream.clone());
             inner.theirs += usize::from(!stream.ours);
+            inner.theirs_in_use += usize::from(!stream.ours);
         }
     }
 
@@ -318,6 +327,7 @@ impl Shared {
         let newly_done = !state.done && state.is_done();
         if newly_done {
             state.done = true;
+            inner.theirs_in_use -= usize::from(!stream.ours);
             if let Some(control) = &mut inner.control {
                 if !stream.ours {
                     // Which says that everything was taken, too.
@@ -330,7 +340,7 @@ impl Shared {
             }
         }
         let mut work = newly_done;
-        if (newly_done && !state.is_closed() || state.is_cut_short()) && !state.lingers {
+        if state.needs_driver() && !state.lingers {
             state.lingers = true;
             inner.chores.lingering.push(stream.clone());
             self.busy.store(true, Ordering::Release);
@@ -357,6 +367,49 @@ impl Shared {
             }
         }
         work
+    }
+
+    /// Puts a stream on the list of those that the driver brings to their ends, and calls it.
+    pub(crate) fn linger(&self, stream: &Arc<StreamCore>) {
+        let mut inner = self.inner.lock();
+        let is_news = !std::mem::replace(&mut stream.state.lock().lingers, true);
+        if is_news {
+            inner.chores.lingering.push(stream.clone());
+        }
+        drop(inner);
+        self.call_driver();
+    }
+
+    /// A reference for streams, which do not keep the connection.
+    pub(crate) fn weak(&self) -> Weak<Self> {
+        self.this.clone()
+    }
+
+    /// The application has let go of the sending half of a stream.
+    pub(crate) fn release_send(&self, stream: &Arc<StreamCore>) {
+        let done = stream.state.lock().release_send();
+        if done {
+            self.settle(stream);
+        }
+    }
+
+    /// The application has let go of the receiving half of a stream.
+    pub(crate) fn release_recv(&self, stream: &Arc<StreamCore>) {
+        let done = stream.state.lock().release_recv();
+        if done {
+            self.settle(stream);
+        }
+    }
+
+    /// Gives room back that was in use by streams that were reset, now that the peer is told of that.
+    pub(crate) fn free_room(&self) {
+        let Some(windows) = self.peer_windows() else {
+            return;
+        };
+        let freed = std::mem::take(&mut self.inner.lock().freed);
+        if freed > 0 {
+            windows.give_back(freed);
+        }
     }
 
     pub(crate) fn stream(&self, id: u64) -> Option<Arc<StreamCore>> {
@@ -431,8 +484,15 @@ impl Shared {
             state.send = next;
             state.writer.take()
         };
-        self.tell(|control| control.reset(stream.id, code));
-        self.credit(stream, u32::MAX);
+        {
+            let mut inner = self.inner.lock();
+            if let Some(control) = &mut inner.control {
+                control.reset(stream.id, code);
+            }
+            // What was written counts at the peer until it knows of the reset.
+            inner.freed += stream.state.lock().credit(u32::MAX).0 as usize;
+        }
+        self.wake_driver();
         self.settle(stream);
         wake(waker);
     }

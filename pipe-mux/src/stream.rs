@@ -9,6 +9,7 @@ use pipe_core::{Error, RecvState, RecvStream, Result, SendState, SendStream, Str
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
+use crate::Wire;
 use crate::conn::Handle;
 use crate::shared::Shared;
 use crate::stream_core::{Read, StreamCore, StreamState};
@@ -48,6 +49,13 @@ impl End {
         }
         drop(state);
         self.shared().poll_first(&self.stream, cx, act)
+    }
+
+    /// Resets the sending direction if it is open, and lets go of it.
+    fn abandon(&self, code: u32) {
+        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
+        self.shared().cut_send(&self.stream, cut, code);
+        self.shared().release_send(&self.stream);
     }
 
     /// A peer that broke the rules within a stream has lost the connection.
@@ -130,6 +138,8 @@ impl AsyncWrite for MuxSendStream {
         if let Some(bytes) = shut? {
             shared.tell(|control| control.end(stream.id, bytes));
             shared.settle(stream);
+        } else {
+            shared.release_send(stream);
         }
         Poll::Ready(Ok(()))
     }
@@ -141,8 +151,12 @@ impl SendStream for MuxSendStream {
     }
 
     fn reset(&mut self, code: u32) {
-        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
-        self.0.shared().cut_send(&self.0.stream, cut, code);
+        let (shared, stream) = (self.0.shared(), &self.0.stream);
+        if shared.wire == Wire::Raw {
+            // A reset of yamux ends both directions.
+            shared.cut_recv(stream, RecvState::Reset(code), code);
+        }
+        self.0.abandon(code);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
@@ -171,7 +185,7 @@ impl SendStream for MuxSendStream {
 
 impl Drop for MuxSendStream {
     fn drop(&mut self) {
-        SendStream::reset(self, 0);
+        self.0.abandon(0);
     }
 }
 
@@ -222,6 +236,7 @@ impl RecvStream for MuxRecvStream {
         self.0
             .shared()
             .cut_recv(&self.0.stream, RecvState::Stopped(code), code);
+        self.0.shared().release_recv(&self.0.stream);
     }
 }
 

@@ -1,10 +1,14 @@
-use std::task::{Context, Poll, Waker, ready};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use parking_lot::Mutex;
-use pipe_core::{ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot};
+use pipe_core::{
+    ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot, WindowTicket,
+};
 
 use crate::Wire;
 use crate::muxer::MuxerStream;
+use crate::shared::Shared;
 
 /// How much is thrown away at once of what nobody wants to read.
 const SCRATCH: usize = 4 * 1024;
@@ -14,6 +18,7 @@ pub(crate) struct StreamCore {
     pub(crate) id: u64,
     /// Whether this side opened it.
     pub(crate) ours: bool,
+    conn: Weak<Shared>,
     pub(crate) state: Mutex<StreamState>,
 }
 
@@ -33,6 +38,8 @@ pub(crate) struct StreamState {
     pub(crate) received: u64,
     /// Bytes that count against the peer's window; only where it counts them over the control channel.
     used: u32,
+    /// The stream's place in the queue for the peer's connection window.
+    ticket: WindowTicket,
     /// Bytes that were read and that the peer was not told of.
     pub(crate) unreturned: u32,
     /// The peer has read this side's direction to its end.
@@ -52,6 +59,10 @@ pub(crate) struct StreamState {
     pub(crate) writer: Option<Waker>,
     /// This side's application has it.
     pub(crate) accepted: bool,
+    /// The application has let go of the sending half, or has ended it by itself after the peer's stop.
+    send_released: bool,
+    /// The application has let go of the receiving half, or has stopped it after the peer's reset.
+    recv_released: bool,
     /// The peer's application is done with it.
     pub(crate) peer_done: bool,
     /// This side's application was found to be done with it.
@@ -71,10 +82,10 @@ pub(crate) struct PeerWindows {
 
 impl PeerWindows {
     /// Takes room for up to `want` more bytes of a stream that uses `used`.
-    fn take(&self, used: u32, want: usize, cx: &Context<'_>) -> usize {
+    fn take(&self, used: u32, want: usize, ticket: &mut WindowTicket, cx: &Context<'_>) -> usize {
         let room = (self.stream.saturating_sub(used) as usize).min(want);
         match &self.conn {
-            Some(conn) if room > 0 => conn.take(room, cx),
+            Some(conn) if room > 0 => conn.take(room, ticket, cx),
             _ => room,
         }
     }
@@ -83,6 +94,13 @@ impl PeerWindows {
     pub(crate) fn give_back(&self, count: usize) {
         if let Some(conn) = &self.conn {
             conn.give(count as u32);
+        }
+    }
+
+    /// Lets a stream that waits for room look again, if there is some.
+    pub(crate) fn nudge(&self) {
+        if let Some(conn) = &self.conn {
+            conn.nudge();
         }
     }
 }
@@ -94,11 +112,17 @@ pub(crate) enum Read {
 }
 
 impl StreamCore {
-    pub(crate) fn new(io: crate::InnerStream, wire: Wire, slot: Option<StreamSlot>) -> Self {
+    pub(crate) fn new(
+        io: crate::InnerStream,
+        wire: Wire,
+        slot: Option<StreamSlot>,
+        conn: Weak<Shared>,
+    ) -> Self {
         let id = io.id();
         Self {
             id,
             ours: slot.is_some(),
+            conn,
             state: Mutex::new(StreamState {
                 io: Some(io),
                 wire,
@@ -109,6 +133,7 @@ impl StreamCore {
                 sent: 0,
                 received: 0,
                 used: 0,
+                ticket: WindowTicket::default(),
                 unreturned: 0,
                 taken: false,
                 owes_taken: false,
@@ -120,11 +145,22 @@ impl StreamCore {
                 reader: None,
                 writer: None,
                 accepted: slot.is_some(),
+                send_released: false,
+                recv_released: false,
                 peer_done: false,
                 done: false,
                 lingers: false,
                 slot,
             }),
+        }
+    }
+}
+
+/// Has the driver look at a stream that it brings to its end, when something comes that is thrown away.
+impl Wake for StreamCore {
+    fn wake(self: Arc<Self>) {
+        if let Some(conn) = self.conn.upgrade() {
+            conn.linger(&self);
         }
     }
 }
@@ -152,7 +188,7 @@ impl StreamState {
             match io.poll_read(cx, buf) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.received += count as u64;
-                    self.unreturned += count as u32;
+                    self.unreturned = self.unreturned.saturating_add(count as u32);
                     if self.announced.is_some_and(|all| self.received > all) {
                         return Poll::Ready(Err(protocol("bytes behind the end of a stream")));
                     }
@@ -169,6 +205,10 @@ impl StreamState {
         if self.read_ended && self.wire == Wire::Raw {
             self.recv = RecvState::Ended;
             return Poll::Ready(Ok(Read::End));
+        }
+        // The end of the connection wakes what waits; it comes before it, or finds the waker here.
+        if let Some(error) = conn() {
+            return Poll::Ready(Err(error));
         }
         // The end of the multiplexer's stream is not that of a direction, which END announces.
         self.reader = Some(cx.waker().clone());
@@ -209,7 +249,9 @@ impl StreamState {
         let Some(io) = &mut self.io else {
             return Poll::Ready(Err(self.send.write_error(conn())));
         };
-        let room = windows.map_or(buf.len(), |w| w.take(self.used, buf.len(), cx));
+        let room = windows.map_or(buf.len(), |w| {
+            w.take(self.used, buf.len(), &mut self.ticket, cx)
+        });
         if room == 0 {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
@@ -232,6 +274,9 @@ impl StreamState {
             }
             // The driver says what became of the stream or the connection.
             Poll::Ready(Err(_)) | Poll::Pending => {}
+        }
+        if let Some(error) = conn() {
+            return Poll::Ready(Err(error));
         }
         self.writer = Some(cx.waker().clone());
         Poll::Pending
@@ -288,10 +333,34 @@ impl StreamState {
         self.cut_recv(RecvState::ConnEnded);
     }
 
-    /// Whether this side's application is done with both directions.
+    /// Whether this side's application is done with both directions: it has ended them, or has let go of
+    /// those that the peer has cut. Until then it may work for the stream, so that it counts.
     pub(crate) fn is_done(&self) -> bool {
-        let received = self.recv != RecvState::Open || self.announced == Some(self.received);
-        received && self.send != SendState::Open && self.accepted
+        let received = match self.recv {
+            RecvState::Open => self.announced == Some(self.received),
+            RecvState::Reset(_) | RecvState::Disconnected => self.recv_released,
+            RecvState::Ended | RecvState::Stopped(_) | RecvState::ConnEnded => true,
+        };
+        let sent = match self.send {
+            SendState::Open => false,
+            SendState::Stopped { shut: false, .. } | SendState::Disconnected => self.send_released,
+            SendState::Stopped { shut: true, .. }
+            | SendState::Shut
+            | SendState::Reset(_)
+            | SendState::ConnEnded => true,
+        };
+        received && sent && self.accepted
+    }
+
+    /// Notes that the application has let go of its sending half, or has ended it by itself. Returns
+    /// whether it is done with the stream by that.
+    pub(crate) fn release_send(&mut self) -> bool {
+        !std::mem::replace(&mut self.send_released, true) && !self.done && self.is_done()
+    }
+
+    /// The same of the receiving half.
+    pub(crate) fn release_recv(&mut self) -> bool {
+        !std::mem::replace(&mut self.recv_released, true) && !self.done && self.is_done()
     }
 
     /// Whether the peer's direction was read to its end.
@@ -312,6 +381,11 @@ impl StreamState {
         send || recv
     }
 
+    /// Whether the driver has something to bring to its end.
+    pub(crate) fn needs_driver(&self) -> bool {
+        self.done && !self.is_closed() || self.is_cut_short()
+    }
+
     /// Whether the multiplexer's stream can be dropped without a reset.
     pub(crate) fn is_closed(&self) -> bool {
         self.read_ended && self.write_ended
@@ -320,7 +394,11 @@ impl StreamState {
     /// Brings the multiplexer's stream to its end once the application is done with it: what still
     /// comes is thrown away, so that the peer's credit lasts.
     pub(crate) fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
-        if self.wire == Wire::Raw && self.is_done() && !self.write_ended {
+        let own_reset = matches!(
+            (self.send, self.recv),
+            (SendState::Reset(_), RecvState::Reset(_))
+        );
+        if self.wire == Wire::Raw && (self.is_done() || own_reset) && !self.write_ended {
             self.reset_plain();
             return Poll::Ready(Ok(()));
         }

@@ -1,10 +1,9 @@
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::{Error, ErrorKind, Result};
-use rustc_hash::FxBuildHasher;
 
 use super::frame::{ACK, Header, PING, SYN, broken};
 use super::output::Output;
@@ -15,23 +14,48 @@ use crate::muxer::MuxerHandle;
 /// a queue of streams to be accepted reset what is beyond it; the first one held 256.
 const MAX_UNANSWERED: usize = 256;
 
+/// How many numbers that the peer has left out may come late, where it need not open its streams in order.
+const MAX_LATE: usize = 256;
+
+/// The bounds of what a peer may do to a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// How many bytes of a stream the peer may send ahead of its reader, as yamux grants them.
+    pub(crate) window: u32,
+    /// How many bytes of a stream may be unread; below `window` where the peer counts them by itself.
+    pub(crate) stream_unread: u32,
+    /// How many bytes of all streams together may be unread.
+    pub(crate) conn_unread: Option<u64>,
+    /// How many streams of both sides there may be.
+    pub(crate) max_streams: usize,
+    /// The number of the control channel, whose bytes count neither as unread bytes of a stream nor of the
+    /// connection. With one, the numbers of the peer's streams rise strictly; without, a number may come
+    /// late, but none may come twice.
+    pub(crate) control: Option<u32>,
+}
+
 /// A yamux connection: what its streams and its session share.
 ///
 /// Locks are taken in the order stream, table, output, and none is held while a task is woken.
 pub(crate) struct Core {
     pub(super) output: Output,
-    /// How many bytes of a stream the peer may send ahead of its reader.
-    pub(super) window: u32,
+    pub(super) limits: Limits,
+    /// Unread bytes of all streams that are counted; only where they are limited.
+    unread: AtomicU64,
     /// Whether the drop of a stream that has not ended tells the peer.
     pub(super) resets: bool,
-    max_streams: usize,
     table: Mutex<Table>,
     /// A stream can be opened now where one could not before.
     room: AtomicBool,
 }
 
 struct Table {
-    streams: HashMap<u32, Entry, FxBuildHasher>,
+    /// With a keyed hash, as the peer chooses numbers.
+    streams: HashMap<u32, Entry>,
+    /// The highest number of a stream of the peer.
+    highest: u32,
+    /// Numbers below it that the peer has not used and still may.
+    late: BTreeSet<u32>,
     /// The number of the next stream of this side; none when they are used up.
     next: Option<u32>,
     /// How many streams of this side wait for the peer's answer.
@@ -50,20 +74,16 @@ struct Entry {
 pub(crate) struct YamuxHandle(pub(super) Arc<Core>);
 
 impl Core {
-    pub(super) fn new(
-        output: Output,
-        client: bool,
-        window: u32,
-        resets: bool,
-        max_streams: usize,
-    ) -> Arc<Self> {
+    pub(super) fn new(output: Output, client: bool, limits: Limits, resets: bool) -> Arc<Self> {
         Arc::new(Self {
             output,
-            window,
+            limits,
+            unread: AtomicU64::new(0),
             resets,
-            max_streams,
             table: Mutex::new(Table {
                 streams: HashMap::default(),
+                highest: 0,
+                late: BTreeSet::new(),
                 next: Some(if client { 1 } else { 2 }),
                 unanswered: 0,
                 refused: false,
@@ -72,16 +92,14 @@ impl Core {
         })
     }
 
-    /// A stream of the peer. None if there are too many.
+    /// Takes in a stream of the peer. Returns `None` if there are too many.
     pub(super) fn accept(self: &Arc<Self>, id: u32) -> Result<Option<YamuxStream>> {
         let mut table = self.table.lock();
-        if table.streams.len() >= self.max_streams {
+        if table.streams.len() >= self.limits.max_streams {
             return Ok(None);
         }
-        if table.streams.contains_key(&id) {
-            return Err(broken(&format!("stream {id} was opened twice")));
-        }
-        let remote = Remote::new(id, self.window);
+        table.use_number(id, self.limits.control.is_some())?;
+        let remote = Remote::new(id, &self.limits);
         let entry = Entry {
             remote: remote.clone(),
             answered: true,
@@ -89,6 +107,27 @@ impl Core {
         table.streams.insert(id, entry);
         drop(table);
         Ok(Some(YamuxStream::new(remote, self.clone(), ACK)))
+    }
+
+    /// Counts bytes of a stream that are about to come. An error says that they are more than was granted.
+    pub(super) fn count_unread(&self, bytes: u32) -> Result<()> {
+        let Some(limit) = self.limits.conn_unread else {
+            return Ok(());
+        };
+        let unread = self.unread.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes);
+        if unread > limit {
+            return Err(broken(&format!(
+                "flow control: {unread} unread bytes of all streams, where {limit} are granted"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that were read, or will not be, out of the count.
+    pub(super) fn note_read(&self, bytes: usize) {
+        if self.limits.conn_unread.is_some() && bytes > 0 {
+            self.unread.fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
     }
 
     /// The stream of this number, if it is in use. `answer` tells that the peer has taken it.
@@ -128,6 +167,33 @@ impl Core {
     }
 }
 
+impl Table {
+    /// Notes the number of a stream that the peer opens. No number comes twice.
+    fn use_number(&mut self, id: u32, in_order: bool) -> Result<()> {
+        if id > self.highest {
+            if !in_order {
+                let skipped = (self.highest + 1..id)
+                    .rev()
+                    .filter(|late| late % 2 == id % 2);
+                self.late.extend(skipped.take(MAX_LATE));
+                // The nearest ones are those that are most likely under way.
+                while self.late.len() > MAX_LATE {
+                    self.late.pop_first();
+                }
+            }
+            self.highest = id;
+            return Ok(());
+        }
+        if self.late.remove(&id) {
+            return Ok(());
+        }
+        Err(broken(&format!(
+            "stream {id} was opened after stream {}: numbers rise",
+            self.highest
+        )))
+    }
+}
+
 impl MuxerHandle for YamuxHandle {
     type Stream = YamuxStream;
 
@@ -143,7 +209,7 @@ impl MuxerHandle for YamuxHandle {
             return Err(Error::new(ErrorKind::LimitReached, why));
         };
         table.next = id.checked_add(2);
-        let remote = Remote::new(id, core.window);
+        let remote = Remote::new(id, &core.limits);
         let entry = Entry {
             remote: remote.clone(),
             answered: false,

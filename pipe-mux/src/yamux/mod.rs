@@ -8,12 +8,15 @@ mod received;
 mod session;
 mod stream;
 
-pub(crate) use self::core::YamuxHandle;
+pub(crate) use self::core::{Limits, YamuxHandle};
 pub(crate) use session::Yamux;
 pub(crate) use stream::YamuxStream;
 
 /// The window that every stream has from its start, in bytes.
 pub(crate) const WINDOW: u32 = 256 * 1024;
+
+/// The number of the stream that carries the control channel.
+pub(crate) const CONTROL: u32 = 1;
 
 /// How much one frame carries at most, in bytes: a longer one delays other streams.
 const FRAME: usize = 64 * 1024;

@@ -1,65 +1,130 @@
 use std::collections::VecDeque;
+use std::mem;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
-/// How small a piece may be that is kept where it was read, in bytes. A smaller one is copied, so that a
-/// few bytes that nobody reads do not hold a whole buffer of the connection.
-pub(super) const MIN_SLICE: usize = 16 * 1024;
+/// How small a piece may be that is kept where it was read, in bytes: half of a large read, so that what
+/// is kept is never less than half of what it holds. A smaller piece is copied.
+pub(super) const MIN_SLICE: usize = 32 * 1024;
 
-/// How large the buffer of an empty queue may be, in bytes.
-const SMALL: usize = 512;
+/// The capacity of the first block of an empty queue, and the largest that it keeps, in bytes.
+const MIN_BLOCK: usize = 512;
 
-/// What has come of a stream and was not read.
+/// The capacity of a block at most, in bytes.
+const MAX_BLOCK: usize = 16 * 1024;
+
+/// Bytes of a stream that have come and were not read.
+///
+/// Memory is at most twice the unread bytes, one block that was read in part, and the smallest block.
 #[derive(Default)]
 pub(super) struct Received {
-    slices: VecDeque<Bytes>,
-    /// Copied pieces, behind the slices.
-    copied: Vec<u8>,
-    /// How much of the copied pieces was read.
-    read: usize,
+    pieces: VecDeque<Piece>,
+    len: usize,
+}
+
+enum Piece {
+    /// Where it was read.
+    Slice(Bytes),
+    /// Copied together. Only the last piece grows.
+    Block { bytes: Vec<u8>, read: usize },
 }
 
 impl Received {
-    pub(super) fn push_slice(&mut self, slice: Bytes) {
-        if self.read < self.copied.len() {
-            let mut copied = Bytes::from(std::mem::take(&mut self.copied));
-            copied.advance(self.read);
-            self.slices.push_back(copied);
-        } else {
-            self.copied.clear();
-        }
-        self.read = 0;
-        self.slices.push_back(slice);
+    /// Returns how many bytes are there.
+    pub(super) fn len(&self) -> usize {
+        self.len
     }
 
-    pub(super) fn push_copy(&mut self, piece: &[u8]) {
-        self.copied.extend_from_slice(piece);
+    /// Takes `count` bytes from the front of `input`.
+    pub(super) fn take(&mut self, input: &mut BytesMut, count: usize) {
+        self.len += count;
+        if count >= MIN_SLICE {
+            if self.len == count {
+                // A block that was kept for small pieces.
+                self.pieces.clear();
+            }
+            self.pieces
+                .push_back(Piece::Slice(input.split_to(count).freeze()));
+            return;
+        }
+        self.copy(&input[..count]);
+        input.advance(count);
+    }
+
+    fn copy(&mut self, mut from: &[u8]) {
+        let mut capacity = MIN_BLOCK;
+        if let Some(Piece::Block { bytes, read }) = self.pieces.back_mut() {
+            if *read == bytes.len() {
+                bytes.clear();
+                *read = 0;
+            }
+            let (now, later) = from.split_at(from.len().min(bytes.capacity() - bytes.len()));
+            bytes.extend_from_slice(now);
+            from = later;
+            capacity = (2 * bytes.capacity()).min(MAX_BLOCK);
+        }
+        while !from.is_empty() {
+            let (now, later) = from.split_at(from.len().min(MAX_BLOCK));
+            let mut bytes = Vec::with_capacity(now.len().max(capacity));
+            bytes.extend_from_slice(now);
+            self.pieces.push_back(Piece::Block { bytes, read: 0 });
+            from = later;
+        }
     }
 
     /// Moves as much as there is into `buf`. Returns how much that was.
     pub(super) fn read(&mut self, buf: &mut [u8]) -> usize {
         let mut count = 0;
         while count < buf.len()
-            && let Some(slice) = self.slices.front_mut()
+            && let Some(piece) = self.pieces.front_mut()
         {
-            let some = slice.len().min(buf.len() - count);
-            slice.copy_to_slice(&mut buf[count..count + some]);
+            let room = &mut buf[count..];
+            let (some, over) = match piece {
+                Piece::Slice(slice) => {
+                    let some = slice.len().min(room.len());
+                    slice.copy_to_slice(&mut room[..some]);
+                    (some, slice.is_empty())
+                }
+                Piece::Block { bytes, read } => {
+                    let some = (bytes.len() - *read).min(room.len());
+                    room[..some].copy_from_slice(&bytes[*read..*read + some]);
+                    *read += some;
+                    (some, *read == bytes.len())
+                }
+            };
             count += some;
-            if slice.is_empty() {
-                self.slices.pop_front();
+            if over {
+                self.pop();
+                if some == 0 {
+                    // An empty block is all that there is.
+                    break;
+                }
             }
         }
-        let some = (self.copied.len() - self.read).min(buf.len() - count);
-        buf[count..count + some].copy_from_slice(&self.copied[self.read..self.read + some]);
-        self.read += some;
-        if self.read == self.copied.len() && self.read > 0 {
-            self.read = 0;
-            self.copied.clear();
-            if self.copied.capacity() > SMALL {
-                self.copied = Vec::new();
-            }
+        self.len -= count;
+        count
+    }
+
+    /// Drops the first piece, which was read to its end. A small block stays if nothing is behind it.
+    fn pop(&mut self) {
+        if self.pieces.len() == 1
+            && let Some(Piece::Block { bytes, read }) = self.pieces.front_mut()
+            && bytes.capacity() <= MIN_BLOCK
+        {
+            bytes.clear();
+            *read = 0;
+            return;
         }
-        count + some
+        self.pieces.pop_front();
+        if self.pieces.is_empty() && self.pieces.capacity() > 4 {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// Drops everything. Returns how many bytes that was.
+    pub(super) fn clear(&mut self) -> usize {
+        self.pieces = VecDeque::new();
+        mem::take(&mut self.len)
     }
 }
 
@@ -69,26 +134,79 @@ mod tests {
 
     use super::*;
 
+    impl Received {
+        /// How much memory the pieces hold, counting a slice as the half of a large read that it may be.
+        fn held(&self) -> usize {
+            let pieces = self.pieces.iter().map(|piece| match piece {
+                Piece::Slice(slice) => 2 * slice.len().max(MIN_SLICE),
+                Piece::Block { bytes, .. } => bytes.capacity(),
+            });
+            pieces.sum()
+        }
+    }
+
+    #[test]
+    fn a_reader_that_is_never_done_holds_only_what_is_unread() {
+        let mut received = Received::default();
+        let mut buf = vec![0; 8000];
+        for _ in 0..10_000 {
+            let mut frame = BytesMut::from(&[7; 8000][..]);
+            received.take(&mut frame, 8000);
+            if received.len() > 64 * 1024 {
+                assert_eq!(received.read(&mut buf), 8000);
+                assert!(
+                    received.held() <= 2 * received.len() + MAX_BLOCK,
+                    "{}",
+                    received.held()
+                );
+            }
+            if received.len() > 100 * 1024 {
+                received.read(&mut buf);
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_at_a_time_is_packed() {
+        let mut received = Received::default();
+        for _ in 0..100_000 {
+            received.take(&mut BytesMut::from(&b"x"[..]), 1);
+        }
+        assert!(received.held() <= 200_000, "{}", received.held());
+    }
+
+    #[test]
+    fn an_empty_queue_is_small() {
+        let mut received = Received::default();
+        let mut buf = vec![0; 100_000];
+        for len in [1, 600, 20_000, 40_000, 90_000] {
+            received.take(&mut BytesMut::from(&vec![1; len][..]), len);
+            assert_eq!(received.read(&mut buf), len);
+            assert!(received.held() <= MIN_BLOCK);
+            assert_eq!(received.read(&mut buf), 0);
+        }
+    }
+
     proptest! {
         #[test]
         fn pieces_come_out_in_their_order(
-            steps in prop::collection::vec((any::<bool>(), 1_usize..40, 0_usize..60), 1..60),
+            steps in prop::collection::vec((0_usize..4, 1_usize..40, 0_usize..60_000), 1..60),
         ) {
             let mut received = Received::default();
             let mut next = 0_u8;
             let mut due = VecDeque::<u8>::new();
-            for (slice, len, read) in steps {
-                let piece: Vec<u8> = (0..len).map(|_| { next = next.wrapping_add(1); next }).collect();
+            for (size, len, read) in steps {
+                let len = len * [1, 37, 1000, MIN_SLICE / 20][size];
+                let mut piece: BytesMut = (0..len).map(|_| { next = next.wrapping_mul(5).wrapping_add(1); next }).collect();
                 due.extend(&piece);
-                if slice {
-                    received.push_slice(piece.into());
-                } else {
-                    received.push_copy(&piece);
-                }
+                received.take(&mut piece, len);
+                prop_assert!(piece.is_empty());
+                prop_assert_eq!(received.len(), due.len());
                 let mut buf = vec![0; read];
                 let count = received.read(&mut buf);
                 prop_assert_eq!(count, read.min(due.len()));
                 prop_assert!(due.drain(..count).eq(buf[..count].iter().copied()));
+                prop_assert!(received.held() <= 2 * due.len() + 2 * 60_000 + MAX_BLOCK);
             }
             let mut rest = vec![0; due.len()];
             prop_assert_eq!(received.read(&mut rest), due.len());

@@ -11,8 +11,7 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
-use super::WINDOW;
-use super::core::{Core, YamuxHandle};
+use super::core::{Core, Limits, YamuxHandle};
 use super::frame::{
     ACK, DATA, FIN, GO_AWAY, HEADER, Header, INTERNAL_ERROR, NORMAL, PING, PROTOCOL_ERROR, RST,
     SYN, WINDOW_UPDATE, broken,
@@ -34,6 +33,17 @@ const READS: usize = 4;
 
 /// How long large buffers are kept after they were last needed.
 const SPARE_AFTER: Duration = Duration::from_millis(50);
+
+/// How many frames are taken in before other tasks run: small ones cost the peer little.
+const FRAMES: usize = 1024;
+
+/// How much is read at most of what a peer still sends after this side has ended the connection, in bytes:
+/// as much as may be under way in sockets. A socket that is closed with unread data would take back what it
+/// has sent last.
+const MAX_LATE_BYTES: u64 = 32 << 20;
+
+/// The same of a peer that has broken the rules.
+const MAX_LATE_BYTES_OF_A_BREAKER: u64 = 256 * 1024;
 
 /// How long a frame may be whose stream is over or never was, in bytes. What is in it is thrown away.
 const MAX_STRAY: u32 = 1 << 20;
@@ -57,6 +67,21 @@ pub(crate) struct Yamux<R> {
     ended: bool,
     /// The code of the GoAway that was sent.
     said: Option<u32>,
+    /// The peer has introduced itself. Until then there is the control channel alone.
+    greeted: bool,
+    /// A frame of another stream waits in the input for that.
+    waits_for_hello: bool,
+    /// Frames and reads that are left of this turn.
+    budget: usize,
+    reads: usize,
+    /// This turn is over: other tasks run first.
+    rests: bool,
+    /// The input may hold whole frames.
+    unparsed: bool,
+    /// The peer has broken the rules.
+    broken: bool,
+    /// Bytes that have come since this side ended the connection.
+    late: u64,
     /// Much arrived since the timer was set.
     busy: bool,
     /// Runs while buffers are large.
@@ -72,24 +97,30 @@ struct Body {
 }
 
 impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
-    /// `window` is how many bytes of a stream the peer may send ahead of its reader; below 256 KiB yamux
-    /// does not go. `resets` tells whether the drop of a stream that has not ended tells the peer.
-    /// `max_streams` counts the streams of both sides: the peer's that passes it ends the
-    /// connection, so the owner keeps this side's below.
+    /// Creates the session of a byte stream. `resets` tells whether the drop of a stream that has not ended
+    /// tells the peer. A stream of the peer that passes [`Limits::max_streams`] ends the connection, so the
+    /// owner keeps this side's below.
     pub(crate) fn new(
         reader: R,
         writer: Writer,
         client: bool,
-        window: u32,
+        limits: Limits,
         resets: bool,
-        max_streams: usize,
         driver: Arc<DriverWaker>,
     ) -> Self {
         let output = Output::new(writer, driver.clone());
         Self {
             reader,
             driver,
-            core: Core::new(output, client, window.max(WINDOW), resets, max_streams),
+            greeted: limits.control.is_none(),
+            waits_for_hello: false,
+            budget: FRAMES,
+            reads: READS,
+            rests: false,
+            unparsed: false,
+            broken: false,
+            late: 0,
+            core: Core::new(output, client, limits, resets),
             client,
             input: BytesMut::new(),
             appetite: READ_SMALL,
@@ -113,7 +144,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
         ))?;
         self.heard += count as u64;
         self.busy |= count > READ_SMALL;
-        if count >= self.appetite {
+        if count >= self.appetite && self.greeted {
             self.appetite = READ_LARGE;
         }
         Poll::Ready(Ok(count))
@@ -123,6 +154,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
     fn take_in(&mut self) -> Result<()> {
         let taken = self.take_frames();
         if let Err(error) = &taken {
+            self.broken = true;
             let code = match error.kind() {
                 ErrorKind::Protocol => PROTOCOL_ERROR,
                 _ => INTERNAL_ERROR,
@@ -156,7 +188,19 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
             let Some(header) = self.input.first_chunk::<HEADER>() else {
                 return Ok(());
             };
+            if self.budget == 0 {
+                self.unparsed = true;
+                return Ok(());
+            }
             let header = Header::decode(*header)?;
+            if !self.greeted
+                && header.stream != 0
+                && Some(header.stream) != self.core.limits.control
+            {
+                self.waits_for_hello = true;
+                return Ok(());
+            }
+            self.budget -= 1;
             self.input.advance(HEADER);
             self.take_frame(header)?;
         }
@@ -205,7 +249,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
         let stream = self.core.find(id, header.has(ACK));
         if header.kind == DATA {
             match &stream {
-                Some(stream) => stream.announce(header.length)?,
+                Some(stream) => stream.announce(header.length, &self.core)?,
                 None if header.length > MAX_STRAY => {
                     return Err(broken(&format!(
                         "a frame of {} bytes of stream {id}, which is not open",
@@ -290,16 +334,29 @@ impl<R: AsyncRead + Unpin + Send + 'static> Muxer for Yamux<R> {
         if self.core.take_room() {
             return Poll::Ready(Ok(Some(MuxerEvent::Room)));
         }
-        for _ in 0..READS {
+        loop {
             if let Some(event) = self.events.pop_front() {
                 return Poll::Ready(Ok(Some(event)));
             }
             if self.ended {
                 return Poll::Ready(Ok(None));
             }
+            if self.waits_for_hello {
+                return Poll::Pending;
+            }
+            if self.budget == 0 || self.reads == 0 {
+                self.rests = true;
+                self.driver.rest();
+                return Poll::Pending;
+            }
             if self.core.output.is_too_much() {
                 ready!(self.poll_flush(cx))?;
             }
+            if std::mem::take(&mut self.unparsed) {
+                self.take_in()?;
+                continue;
+            }
+            self.reads -= 1;
             let Poll::Ready(count) = self.poll_fill(cx).map_err(lost)? else {
                 self.poll_spare(cx);
                 return Poll::Pending;
@@ -312,25 +369,48 @@ impl<R: AsyncRead + Unpin + Send + 'static> Muxer for Yamux<R> {
                 return Poll::Ready(Err(lost(io::ErrorKind::UnexpectedEof.into())));
             }
         }
-        if let Some(event) = self.events.pop_front() {
-            return Poll::Ready(Ok(Some(event)));
-        }
-        self.driver.rest();
-        Poll::Pending
+    }
+
+    fn begin_turn(&mut self) {
+        (self.budget, self.reads, self.rests) = (FRAMES, READS, false);
+    }
+
+    fn has_rest(&self) -> bool {
+        self.rests
+    }
+
+    fn waits_for_hello(&self) -> bool {
+        self.waits_for_hello
+    }
+
+    fn greet(&mut self) {
+        self.greeted = true;
+        self.unparsed |= std::mem::take(&mut self.waits_for_hello);
+    }
+
+    fn condemn(&mut self) {
+        self.broken = true;
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.core.output.poll_flush(cx).map_err(lost)
     }
 
-    /// Sends everything, ends the sending direction, and takes in what still comes until the peer's
-    /// end: a socket that is closed with unread data would take back what it has sent last.
+    /// Sends everything, ends the sending direction, and takes in what still comes until the peer's end, up to
+    /// a limit.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.go_away(NORMAL);
         ready!(self.core.output.poll_shutdown(cx))?;
+        let most = if self.broken {
+            MAX_LATE_BYTES_OF_A_BREAKER
+        } else {
+            MAX_LATE_BYTES
+        };
         while !self.ended {
             self.input.clear();
-            self.ended = ready!(self.poll_fill(cx))? == 0;
+            let count = ready!(self.poll_fill(cx))?;
+            self.late += count as u64;
+            self.ended = count == 0 || self.late > most;
         }
         Poll::Ready(Ok(()))
     }

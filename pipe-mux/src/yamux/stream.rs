@@ -7,9 +7,9 @@ use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
 use pipe_core::Result;
 
-use super::core::Core;
+use super::core::{Core, Limits};
 use super::frame::{DATA, FIN, Header, RST, SYN, WINDOW_UPDATE, broken};
-use super::received::{MIN_SLICE, Received};
+use super::received::Received;
 use super::{FRAME, WINDOW};
 use crate::muxer::MuxerStream;
 
@@ -33,12 +33,19 @@ pub(super) struct Remote {
     /// The peer has cut the stream.
     reset: AtomicBool,
     incoming: Mutex<Incoming>,
+    /// How many bytes may be unread. None for the control channel, whose bytes do not count against the
+    /// connection either.
+    max_unread: Option<u32>,
 }
 
 struct Incoming {
     received: Received,
     /// How many more bytes the peer may send.
     window: u32,
+    /// Bytes of the current frame that have not come yet.
+    announced: u32,
+    /// What comes is thrown away.
+    discards: bool,
     /// The peer's direction has ended.
     fin: bool,
     /// This side's direction has ended.
@@ -71,7 +78,7 @@ impl YamuxStream {
 
     /// Shows the stream together with the room beyond what every stream has.
     fn announce(&mut self) {
-        let header = self.frame(WINDOW_UPDATE, 0, self.core.window - WINDOW);
+        let header = self.frame(WINDOW_UPDATE, 0, self.core.limits.window - WINDOW);
         self.core.output.push(header);
     }
 }
@@ -100,8 +107,11 @@ impl MuxerStream for YamuxStream {
             incoming.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
+        if self.remote.max_unread.is_some() {
+            self.core.note_read(count);
+        }
         self.unreturned += count as u32;
-        if self.unreturned < self.core.window / 2 || incoming.fin {
+        if self.unreturned < self.core.limits.window / 2 || incoming.fin {
             return Poll::Ready(Ok(count));
         }
         let room = std::mem::take(&mut self.unreturned);
@@ -114,7 +124,7 @@ impl MuxerStream for YamuxStream {
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let credit = ready!(self.remote.poll_credit(cx))?;
-        if self.flag != 0 && self.core.window > WINDOW {
+        if self.flag != 0 && self.core.limits.window > WINDOW {
             self.announce();
         }
         let count = buf.len().min(credit as usize).min(FRAME);
@@ -151,11 +161,17 @@ impl MuxerStream for YamuxStream {
 
 impl Drop for YamuxStream {
     fn drop(&mut self) {
-        let incoming = self.remote.incoming.lock();
-        if incoming.fin && incoming.finished {
+        let mut incoming = self.remote.incoming.lock();
+        incoming.discards = true;
+        let unread = incoming.received.clear() + incoming.announced as usize;
+        let over = incoming.fin && incoming.finished;
+        drop(incoming);
+        if self.remote.max_unread.is_some() {
+            self.core.note_read(unread);
+        }
+        if over {
             return;
         }
-        drop(incoming);
         self.core.forget(self.remote.id);
         // What was never shown needs no end.
         if self.core.resets && self.flag != SYN && !self.is_cut() {
@@ -166,8 +182,8 @@ impl Drop for YamuxStream {
 }
 
 impl Remote {
-    /// A stream of this number. Its peer may send `window` bytes.
-    pub(super) fn new(id: u32, window: u32) -> Arc<Self> {
+    /// Creates the stream of this number.
+    pub(super) fn new(id: u32, limits: &Limits) -> Arc<Self> {
         Arc::new(Self {
             id,
             credit: AtomicU32::new(WINDOW),
@@ -175,11 +191,14 @@ impl Remote {
             reset: AtomicBool::new(false),
             incoming: Mutex::new(Incoming {
                 received: Received::default(),
-                window,
+                window: limits.window,
+                announced: 0,
+                discards: false,
                 fin: false,
                 finished: false,
                 reader: None,
             }),
+            max_unread: (limits.control != Some(id)).then_some(limits.stream_unread),
         })
     }
 
@@ -220,8 +239,8 @@ impl Remote {
         Ok(())
     }
 
-    /// A frame of so many bytes begins.
-    pub(super) fn announce(&self, length: u32) -> Result<()> {
+    /// Notes that a frame of so many bytes begins. An error says that they are more than was granted.
+    pub(super) fn announce(&self, length: u32, core: &Core) -> Result<()> {
         let mut incoming = self.incoming.lock();
         if incoming.fin {
             return Err(broken(&format!(
@@ -229,28 +248,34 @@ impl Remote {
                 self.id
             )));
         }
-        match incoming.window.checked_sub(length) {
-            Some(window) => incoming.window = window,
-            None => {
-                return Err(broken(&format!(
-                    "{length} bytes of stream {}, which has room for {}",
-                    self.id, incoming.window
-                )));
-            }
+        let too_much = |room: u32| {
+            let id = self.id;
+            broken(&format!(
+                "flow control: {length} bytes of stream {id}, which has room for {room}"
+            ))
+        };
+        let room = incoming.window;
+        incoming.window = room.checked_sub(length).ok_or_else(|| too_much(room))?;
+        let Some(max_unread) = self.max_unread else {
+            return Ok(());
+        };
+        let room = max_unread.saturating_sub(incoming.received.len() as u32);
+        if length > room {
+            return Err(too_much(room));
         }
-        Ok(())
+        incoming.announced = length;
+        core.count_unread(length)
     }
 
     /// Takes `count` bytes of its frame from the input.
     pub(super) fn take(&self, input: &mut BytesMut, count: usize) {
         let mut incoming = self.incoming.lock();
-        if count >= MIN_SLICE {
-            let slice = input.split_to(count).freeze();
-            incoming.received.push_slice(slice);
-        } else {
-            incoming.received.push_copy(&input[..count]);
+        if incoming.discards {
             input.advance(count);
+            return;
         }
+        incoming.announced = incoming.announced.saturating_sub(count as u32);
+        incoming.received.take(input, count);
         let reader = incoming.reader.take();
         drop(incoming);
         wake(reader);
