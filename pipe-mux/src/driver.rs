@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use crate::muxer::{Muxer, MuxerEvent, MuxerHandle, MuxerStream};
 use crate::pings::{self, random};
 use crate::shared::{Chores, Shared};
-use crate::stream_core::{StreamCore, wake};
+use crate::stream_core::{StreamCore, linger_waker, wake};
 use crate::turns::Turns;
 use crate::{InnerStream, Wire};
 
@@ -244,7 +244,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             let mut state = stream.state.lock();
             state.lingers = false;
             // What comes later calls the driver again, for this stream alone.
-            let waker = Waker::from(stream.clone());
+            let waker = linger_waker(&stream);
             let ended = state.poll_linger(&mut Context::from_waker(&waker));
             drop(state);
             if let Poll::Ready(ended) = ended {

@@ -156,13 +156,23 @@ impl StreamCore {
     }
 }
 
-/// Has the driver look at a stream that it brings to its end, when something comes that is thrown away.
-impl Wake for StreamCore {
+/// Has the driver look at a stream that it brings to its end, when something comes that is thrown away. It
+/// lies in the stream, so that it does not keep it.
+struct LingerWaker(Weak<StreamCore>);
+
+impl Wake for LingerWaker {
     fn wake(self: Arc<Self>) {
-        if let Some(conn) = self.conn.upgrade() {
-            conn.linger(&self);
+        if let Some(stream) = self.0.upgrade()
+            && let Some(conn) = stream.conn.upgrade()
+        {
+            conn.linger(&stream);
         }
     }
+}
+
+/// The waker with which the driver looks at a stream.
+pub(crate) fn linger_waker(stream: &Arc<StreamCore>) -> Waker {
+    Arc::new(LingerWaker(Arc::downgrade(stream))).into()
 }
 
 impl StreamState {
