@@ -26,7 +26,7 @@ mod yamux;
 pub use builder::{Mux, MuxBuilder, Wire};
 pub use conn::MuxConn;
 pub use listener::{Acceptor, MuxListener};
-pub use shared_socket::{FirstByte, SharedSocket};
+pub use shared_socket::{FirstByte, SharedSocket, Socket};
 pub use stream::{MuxRecvStream, MuxSendStream, MuxStream};
 
 /// The multiplexer in use.

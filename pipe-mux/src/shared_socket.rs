@@ -26,11 +26,27 @@ const SHORT_IS_LAST: bool = cfg!(any(
 /// A socket that a connection runs over while the application can still look at it.
 ///
 /// It is what the transports over sockets give to [`Mux`](crate::Mux), together with the same `Arc` as
-/// [`inner`](crate::MuxBuilder::inner).
+/// [`inner`](crate::MuxBuilder::inner). Once the side that reads is dropped, the socket is shut down, so that
+/// the peer learns of the end although the application may still look at the socket.
 #[derive(Debug)]
-pub struct SharedSocket<S> {
+pub struct SharedSocket<S: Socket> {
     socket: Arc<S>,
     first_byte: FirstByte,
+    reads: bool,
+}
+
+/// A socket that can be shut down. [`SharedSocket`] takes those of tokio.
+pub trait Socket: Send + Sync + 'static {
+    /// Ends both directions: bytes that still come are refused.
+    fn shut_down(&self);
+}
+
+impl<S: Socket> Drop for SharedSocket<S> {
+    fn drop(&mut self) {
+        if self.reads {
+            self.socket.shut_down();
+        }
+    }
 }
 
 /// The first byte that a peer has sent, once it has: it tells protocols apart.
@@ -44,12 +60,13 @@ impl FirstByte {
     }
 }
 
-impl<S> SharedSocket<S> {
-    /// Nobody else may read, write or shut the socket down.
+impl<S: Socket> SharedSocket<S> {
+    /// Takes a socket over: nothing else may read, write or shut it down.
     pub fn new(socket: Arc<S>) -> Self {
         Self {
             socket,
             first_byte: FirstByte::default(),
+            reads: true,
         }
     }
 
@@ -58,6 +75,7 @@ impl<S> SharedSocket<S> {
         let writer = Self {
             socket: self.socket.clone(),
             first_byte: self.first_byte.clone(),
+            reads: false,
         };
         (self, writer)
     }
@@ -70,6 +88,13 @@ impl<S> SharedSocket<S> {
 
 macro_rules! shared_socket {
     ($socket:ty) => {
+        impl Socket for $socket {
+            fn shut_down(&self) {
+                // It may have ended by itself.
+                let _ = SockRef::from(self).shutdown(Shutdown::Both);
+            }
+        }
+
         impl SharedSocket<$socket> {
             fn poll_write_with(
                 &self,

@@ -1,6 +1,7 @@
 //! Peers that break the rules on the wire, over raw sockets: yamux by hand, and the control protocol on
 //! it. The numbers are those of the conformance cases.
 
+mod limits;
 mod peer;
 
 use std::alloc::System;

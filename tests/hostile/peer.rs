@@ -78,7 +78,7 @@ pub(crate) fn control(messages: &[Message]) -> Vec<u8> {
     data(0, CONTROL, &bytes)
 }
 
-fn hello() -> Message {
+pub(crate) fn hello() -> Message {
     Message::Hello(Hello {
         max_streams: 256,
         stream_window: 256 * 1024,
@@ -161,6 +161,12 @@ impl Peer {
                 _ => return None,
             }
         }
+    }
+
+    /// Reads what is there and throws it away. Returns whether there was anything.
+    pub(crate) async fn read_some(&mut self) -> bool {
+        let mut scratch = [0; 16 * 1024];
+        matches!(self.socket.try_read(&mut scratch), Ok(count) if count > 0)
     }
 
     /// Reads until the end of the byte stream.
