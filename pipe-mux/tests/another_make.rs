@@ -161,6 +161,58 @@ async fn a_stream_that_is_stopped_reads_as_an_end_at_the_crate() {
 }
 
 #[tokio::test]
+async fn an_own_reset_ends_both_directions_at_once() {
+    with_the_crate(|conn, mut other| async move {
+        let mut stream = conn.open_stream().await.unwrap();
+        stream.write_all(b"half").await.unwrap();
+        let mut theirs = other.accepted.recv().await.unwrap();
+        theirs.read_exact(&mut [0; 4]).await.unwrap();
+        // The crate waits for more, and sends nothing.
+        let waiting = tokio::spawn(async move { theirs.read(&mut [0]).await });
+        stream.reset(5);
+        let error: Error = stream.read(&mut [0]).await.unwrap_err().into();
+        assert_eq!(error.kind(), ErrorKind::Reset);
+        assert_eq!(waiting.await.unwrap().unwrap(), 0);
+        drop(stream);
+        while conn.stats().streams_open > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stream_beyond_the_limit_is_refused_and_the_others_go_on() {
+    const LIMIT: u32 = 4;
+    let (here, there) = duplex(64 * 1024);
+    let config = Config::default().with_max_streams(LIMIT);
+    let conn = Mux::builder()
+        .wire(Wire::Raw)
+        .config(config)
+        .server(here)
+        .await
+        .unwrap();
+    let other = Crate::new(there, Mode::Client);
+    let mut pairs = Vec::new();
+    for _ in 0..LIMIT {
+        let mut theirs = other.open().await;
+        theirs.write_all(b"hello").await.unwrap();
+        pairs.push((theirs, conn.accept_stream().await.unwrap()));
+    }
+    let mut refused = other.open().await;
+    // Whether the write or the read finds it out is a matter of time.
+    let _ = refused.write_all(b"hello").await;
+    assert!(matches!(refused.read(&mut [0]).await, Ok(0) | Err(_)));
+    for (theirs, ours) in &mut pairs {
+        let mut text = [0; 5];
+        ours.read_exact(&mut text).await.unwrap();
+        ours.write_all(&text).await.unwrap();
+        theirs.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"hello");
+    }
+}
+
+#[tokio::test]
 async fn pings_are_answered_and_a_close_of_the_crate_is_told() {
     with_the_crate(|conn, other| async move {
         conn.ping().await.unwrap();

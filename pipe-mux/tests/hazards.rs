@@ -8,11 +8,13 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::{join_all, try_join_all};
-use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, SendStream, Stream};
+use pipe_core::{CloseReason, Config, Conn, ConnState, Error, ErrorKind, SendStream, Stream};
 use pipe_mux::{Mux, MuxConn, MuxStream};
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
 };
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -401,4 +403,98 @@ async fn a_stream_that_nobody_uses_is_seen_after_one_that_was_written_at_once() 
         let seen = timeout(LIMIT, server.accept_stream()).await.unwrap();
         assert_eq!(seen.unwrap().id(), unused.id());
     }
+}
+
+/// A connection over a socket of this machine, of which each side has a runtime of its own.
+fn pair_of_runtimes(config: Config) -> (Runtime, MuxConn, Runtime, MuxConn) {
+    let runtime = || {
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap()
+    };
+    let (here, there) = (runtime(), runtime());
+    let listener = there.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accepting = there.spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        Mux::server(socket, Config::default()).await.unwrap()
+    });
+    let dialing = here.spawn(async move {
+        let socket = TcpStream::connect(addr).await.unwrap();
+        Mux::client(socket, config).await.unwrap()
+    });
+    let client = here.block_on(dialing).unwrap();
+    let server = there.block_on(accepting).unwrap();
+    (here, client, there, server)
+}
+
+#[test]
+fn the_end_of_its_runtime_ends_a_connection_and_all_that_waits() {
+    let (here, client, there, server) = pair_of_runtimes(Config::default());
+    there.block_on(async {
+        let (mut ours, _theirs) = stream_pair(&client, &server).await;
+        let failed = |error: Error| assert_eq!(error.kind(), ErrorKind::Failed, "{error}");
+        let waiting = [
+            tokio::spawn(async move { failed(error_of(ours.read(&mut [0; 1]).await)) }),
+            tokio::spawn({
+                let client = client.clone();
+                async move { failed(client.accept_stream().await.unwrap_err()) }
+            }),
+            tokio::spawn({
+                let client = client.clone();
+                async move {
+                    assert!(matches!(client.closed().await, CloseReason::Failed(_)));
+                }
+            }),
+        ];
+        yield_now().await;
+        here.shutdown_background();
+        for waiting in waiting {
+            timeout(LIMIT, waiting).await.expect("in time").unwrap();
+        }
+        assert_eq!(*client.state().borrow(), ConnState::Failed);
+        failed(client.open_stream().await.unwrap_err());
+        failed(client.ping().await.unwrap_err());
+        failed(client.drain().await.unwrap_err());
+        // The peer hears of it as of any loss.
+        let reason = timeout(LIMIT, server.closed()).await.expect("in time");
+        assert!(matches!(reason, CloseReason::Failed(_)), "{reason:?}");
+    });
+    there.shutdown_background();
+}
+
+#[test]
+fn the_absence_of_this_process_is_no_silence_of_the_peer() {
+    let config = Config::default()
+        .with_keep_alive(Duration::from_millis(200))
+        .with_disconnected_after(Duration::from_millis(500))
+        .with_failed_after(Duration::from_secs(1));
+    let (here, client, there, server) = pair_of_runtimes(config);
+    let (mut ours, mut theirs) = there.block_on(async { stream_pair(&client, &server).await });
+    let watch = client.state();
+    // Nothing of this side runs, as when the process is stopped: its only worker is busy.
+    let (stop, stopped) = std::sync::mpsc::channel();
+    here.spawn(async move {
+        stop.send(()).unwrap();
+        std::thread::sleep(Duration::from_secs(3));
+    });
+    stopped.recv().unwrap();
+    there.block_on(async {
+        theirs.write_all(b"are you there?").await.unwrap();
+    });
+    let echoed = here.block_on(async {
+        here.spawn(async move {
+            let mut text = [0; 14];
+            ours.read_exact(&mut text).await.unwrap();
+            (text, ours)
+        })
+        .await
+        .unwrap()
+    });
+    assert_eq!(&echoed.0, b"are you there?");
+    assert_ne!(*watch.borrow(), ConnState::Failed);
+    here.shutdown_background();
+    there.shutdown_background();
 }

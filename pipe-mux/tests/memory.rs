@@ -13,6 +13,10 @@ use tokio::time::sleep;
 /// What an idle connection may hold, in bytes.
 const MOST_CONN: usize = 40 * 1024;
 
+/// What a slow reader's connection may hold, both ends together: a window and the buffers of a busy
+/// connection.
+const MOST_SLOW: usize = 2 * 256 * 1024 + 512 * 1024;
+
 #[global_allocator]
 static HEAP: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
@@ -41,6 +45,25 @@ async fn connect(listener: &TcpListener) -> (MuxConn, MuxConn) {
         Mux::server(there, Config::default())
     )
     .unwrap()
+}
+
+/// What is held at most for a reader that is always a little behind, while much passes, in small writes.
+async fn held_for_a_slow_reader(client: &MuxConn, server: &MuxConn) -> usize {
+    let (mut ours, mut theirs) =
+        tokio::try_join!(client.open_stream(), server.accept_stream()).unwrap();
+    let piece = vec![1; 8000];
+    let mut buf = vec![0; 8000];
+    for _ in 0..8 {
+        ours.write_all(&piece).await.unwrap();
+    }
+    let before = held();
+    let mut most = 0;
+    for _ in 0..5000 {
+        ours.write_all(&piece).await.unwrap();
+        theirs.read_exact(&mut buf).await.unwrap();
+        most = most.max(held().saturating_sub(before));
+    }
+    most
 }
 
 // The only test of this file: another would count against it.
@@ -94,7 +117,9 @@ async fn idle_connections_and_streams_are_small() {
     client.ping().await.unwrap();
     let stream = (held() - before) / STREAMS;
 
-    println!("an idle connection: {conn} B; an idle stream: {stream} B");
+    let slow = held_for_a_slow_reader(client, server).await;
+    println!("an idle connection: {conn} B; an idle stream: {stream} B; a slow reader: {slow} B");
+    assert!(slow <= MOST_SLOW, "a slow reader holds {slow} B");
     assert!(conn <= MOST_CONN, "an idle connection holds {conn} B");
     assert!(stream <= 2560, "an idle stream holds {stream} B");
 }
