@@ -9,6 +9,10 @@ pub enum PeerIdentity {
     /// The peer's certificate chain, each in DER, its own certificate first. The handshake has
     /// checked it against what this side trusts.
     Certificates(Arc<[Bytes]>),
+    /// Certificates that the peer has made for itself, each in DER, its own first: those of DTLS under WebRTC.
+    /// The peer holds the key, and the signalling has named its fingerprint. Nothing vouches for the names
+    /// in them: a stranger may write any.
+    SelfSigned(Arc<[Bytes]>),
     /// The credentials that the kernel vouches for on a Unix socket.
     Unix(UnixCredentials),
 }

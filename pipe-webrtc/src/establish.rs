@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, Result};
+use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) limit: Option<Duration>,
     pub(crate) local_addr: Addr,
     pub(crate) remote_addr: Addr,
+    /// The identity that the peer has proved to the signalling.
+    pub(crate) identity: Option<PeerIdentity>,
 }
 
 impl Plan {
@@ -74,6 +76,10 @@ impl Plan {
             self.local_addr,
             self.remote_addr,
         );
+        if let Some(identity) = self.identity {
+            // The cell is new.
+            let _ = shared.identity.set(identity);
+        }
         // Held from here on: giving this future up closes the connection.
         let conn = WebRtcConn::new(shared.clone());
         let mut tries = 0;

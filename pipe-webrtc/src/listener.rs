@@ -138,7 +138,8 @@ async fn negotiate<T: Transport>(
     let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
     target.local = is_local(&remote);
     let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
-    let plan = transport.plan(false, target, addrs)?;
+    let mut plan = transport.plan(false, target, addrs)?;
+    plan.identity = signaling.peer_identity();
     plan.establish(StreamSignaling::new(stream)).await
 }
 

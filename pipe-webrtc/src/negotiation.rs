@@ -5,14 +5,15 @@ use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::candidates::{CandidateLimit, first_mid};
 use crate::engine::{Candidate, Peer};
 use crate::error::{handshake, protocol};
 use crate::events::ConnEvent;
 use crate::shared::Shared;
 use crate::signaling::{Refusal, Signal, Signaling};
 
-/// How many candidates of the peer may wait for its description.
-const MAX_EARLY: usize = 256;
+/// How many candidates of a description are told as events.
+const MAX_TOLD: usize = 256;
 
 /// How long the peer may take to hear why this side gives up.
 const LINGER: Duration = Duration::from_secs(1);
@@ -44,6 +45,9 @@ pub(crate) struct Negotiation<S> {
     described: bool,
     /// Candidates that came before.
     early: Vec<Candidate>,
+    limit: CandidateLimit,
+    /// The name of the section that candidates of this side belong to.
+    mid: Option<String>,
     /// An offer of this side waits for its answer.
     offering: bool,
     /// A restart was asked for while another one was under way.
@@ -62,6 +66,7 @@ impl<S: Signaling> Negotiation<S> {
         name: Option<String>,
     ) -> Self {
         Self {
+            limit: CandidateLimit::new(peer.vitals().sockets()),
             shared,
             peer,
             signaling,
@@ -69,6 +74,7 @@ impl<S: Signaling> Negotiation<S> {
             name,
             described: false,
             early: Vec::new(),
+            mid: None,
             offering: false,
             again: false,
             restarted: Vec::new(),
@@ -119,7 +125,10 @@ impl<S: Signaling> Negotiation<S> {
 
     async fn obey(&mut self, command: Command) -> Result<()> {
         match command {
-            Command::Candidate(candidate) => {
+            Command::Candidate(mut candidate) => {
+                if candidate.mid.as_ref().is_none_or(String::is_empty) {
+                    candidate.mid.clone_from(&self.mid);
+                }
                 self.signaling
                     .send(Signal::Candidate(candidate.into()))
                     .await
@@ -149,6 +158,7 @@ impl<S: Signaling> Negotiation<S> {
 
     async fn offer(&mut self, name: Option<String>) -> Result<()> {
         let offer = self.peer.offer().await?;
+        self.mid = first_mid(&offer).map(str::to_owned);
         self.tell_candidates(&offer, ConnEvent::LocalCandidate);
         self.offering = true;
         self.signaling.send(Signal::offer(offer, name)).await
@@ -169,10 +179,13 @@ impl<S: Signaling> Negotiation<S> {
                         ),
                     ));
                 }
+                self.limit.admit_offer()?;
+                let offer = self.limit.begin(&offer.sdp)?;
                 self.peer.vitals().set_connecting(true);
-                let answer = self.peer.answer(offer.sdp.clone()).await?;
-                self.described().await;
-                self.tell_candidates(&offer.sdp, ConnEvent::RemoteCandidate);
+                let answer = self.peer.answer(offer.clone()).await?;
+                self.mid = first_mid(&answer).map(str::to_owned);
+                self.described().await?;
+                self.tell_candidates(&offer, ConnEvent::RemoteCandidate);
                 self.tell_candidates(&answer, ConnEvent::LocalCandidate);
                 self.signaling.send(Signal::answer(answer)).await?;
                 self.finish_restarts();
@@ -181,9 +194,10 @@ impl<S: Signaling> Negotiation<S> {
                 if !std::mem::take(&mut self.offering) {
                     return Err(protocol("an answer without an offer"));
                 }
-                self.peer.accept_answer(answer.sdp.clone()).await?;
-                self.described().await;
-                self.tell_candidates(&answer.sdp, ConnEvent::RemoteCandidate);
+                let answer = self.limit.begin(&answer.sdp)?;
+                self.peer.accept_answer(answer.clone()).await?;
+                self.described().await?;
+                self.tell_candidates(&answer, ConnEvent::RemoteCandidate);
                 if std::mem::take(&mut self.again) {
                     self.restart().await?;
                 } else {
@@ -192,18 +206,20 @@ impl<S: Signaling> Negotiation<S> {
             }
             Signal::Candidate(candidate) => {
                 let candidate = Candidate::from(candidate);
+                if !self.limit.admit(&candidate.candidate)? {
+                    return Ok(());
+                }
                 if self.described && !self.offering {
                     self.add(candidate).await;
-                } else if self.early.len() < MAX_EARLY {
+                } else if self.early.len() < self.limit.most() {
                     self.early.push(candidate);
-                } else {
-                    return Err(protocol("too many candidates before a description"));
                 }
             }
             Signal::Restart => {
                 if !self.shared.offerer {
                     return Err(protocol("a wish for a restart by the dialer"));
                 }
+                self.limit.admit_offer()?;
                 self.restart().await?;
             }
             Signal::Refused(refusal) => {
@@ -216,13 +232,17 @@ impl<S: Signaling> Negotiation<S> {
     }
 
     /// A description of the peer was applied: what waited for it goes in.
-    async fn described(&mut self) {
+    async fn described(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.described, true) {
             self.shared.tell(ConnEvent::IceRestarted);
         }
         for candidate in std::mem::take(&mut self.early) {
-            self.add(candidate).await;
+            // They were counted with the description before.
+            if self.limit.admit(&candidate.candidate)? {
+                self.add(candidate).await;
+            }
         }
+        Ok(())
     }
 
     /// Tells the candidates within a description (RFC 8839, section 5.1): those of a restart are there,
@@ -231,7 +251,7 @@ impl<S: Signaling> Negotiation<S> {
         let lines = description.lines().filter_map(|l| l.strip_prefix("a="));
         for candidate in lines
             .filter(|line| line.starts_with("candidate:"))
-            .take(MAX_EARLY)
+            .take(MAX_TOLD)
         {
             self.shared.tell(event(candidate.to_owned()));
         }

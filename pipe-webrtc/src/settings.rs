@@ -1,8 +1,9 @@
-use std::io;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
+use std::{fmt, io};
 
 use pipe_core::{Config, Error, ErrorKind, Result};
 use pipe_tls::TlsOptions;
@@ -10,6 +11,9 @@ use rtc::ice::url::{ProtoType, SchemeType, Url};
 
 use crate::engine::Certificate;
 use crate::error::invalid;
+
+/// How many sockets a connection has, at most: one for each address of this side.
+const MAX_SOCKETS: usize = 8;
 
 /// What a connection over WebRTC is made with, beside the [`Config`] that every
 /// transport honours.
@@ -36,7 +40,8 @@ pub struct WebRtcSettings {
     pub turn_tls: TlsOptions,
     /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
     /// stands for the addresses of this machine's interfaces, as both filters and
-    /// [`loopback`](Self::loopback) let them through.
+    /// [`loopback`](Self::loopback) let them through: the first 8 of them, those of different interfaces
+    /// before others. At most 8.
     pub bind_addrs: Vec<IpAddr>,
     /// The ports to bind, one for each address of a connection. Any by default.
     pub port_range: Option<RangeInclusive<u16>>,
@@ -113,8 +118,8 @@ pub fn default_config() -> Config {
         .with_failed_after(Duration::from_secs(30))
 }
 
-/// A STUN or TURN server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// A STUN or TURN server. Its debug output leaves the password out.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct IceServer {
     /// Its addresses (RFC 7064 and 7065): `stun:host:port` and `turn:host:port` over UDP,
     /// `turn:host:port?transport=tcp` over TCP, and `turns:host:port` over TLS, for networks that let nothing
@@ -128,6 +133,21 @@ pub struct IceServer {
     pub username: String,
     /// The password, for TURN.
     pub credential: String,
+}
+
+impl fmt::Debug for IceServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let credential = if self.credential.is_empty() {
+            ""
+        } else {
+            "***"
+        };
+        f.debug_struct("IceServer")
+            .field("urls", &self.urls)
+            .field("username", &self.username)
+            .field("credential", &credential)
+            .finish()
+    }
 }
 
 impl IceServer {
@@ -157,7 +177,7 @@ impl IceServer {
             return Err(invalid("ice_servers: a server has no URL"));
         }
         for text in &self.urls {
-            let bad = |why: &dyn std::fmt::Display| {
+            let bad = |why: &dyn fmt::Display| {
                 invalid(format!(
                     "ice_servers: {text:?} is not of the form stun:host:port, turn:host:port or turns:host:port: {why}"
                 ))
@@ -387,6 +407,13 @@ impl WebRtcSettings {
                 )));
             }
         }
+        if self.bind_addrs.len() > MAX_SOCKETS {
+            return Err(invalid(format!(
+                "bind_addrs has {} addresses, but at most {MAX_SOCKETS} are used: each makes a pair with each \
+                 candidate of the peer",
+                self.bind_addrs.len()
+            )));
+        }
         let (min, max) = (Duration::from_millis(1), Duration::from_secs(5 * 60));
         if !(min..=max).contains(&self.gather_timeout) {
             return Err(invalid(format!(
@@ -396,6 +423,12 @@ impl WebRtcSettings {
         }
         in_range("receive_buffer", self.receive_buffer, 128 << 10, 64 << 20)?;
         in_range("max_message", self.max_message, 16 << 10, 256 << 10)?;
+        if self.receive_buffer < self.max_message {
+            return Err(invalid(format!(
+                "receive_buffer is {}, but has to be at least max_message, {}: no message comes that does not fit into it",
+                self.receive_buffer, self.max_message
+            )));
+        }
         in_range("socket_buffer", self.socket_buffer, 4 << 10, 1 << 30)?;
         if let Some(mtu) = self.mtu {
             in_range("mtu", mtu, 576, 16_384)?;
@@ -416,8 +449,15 @@ impl WebRtcSettings {
             self.bind_addrs.clone()
         };
         addrs.retain(|addr| self.addrs.passes(*addr));
-        addrs.sort_unstable();
-        addrs.dedup();
+        let mut seen = HashSet::new();
+        addrs.retain(|addr| seen.insert(*addr));
+        if addrs.len() > MAX_SOCKETS {
+            tracing::debug!(
+                count = addrs.len(),
+                "only the first {MAX_SOCKETS} addresses are used"
+            );
+            addrs.truncate(MAX_SOCKETS);
+        }
         if addrs.is_empty() {
             return Err(invalid(
                 "no address is left to bind: see bind_addrs, loopback, interfaces and addrs",
@@ -454,11 +494,7 @@ impl WebRtcSettings {
             let wanted = if addr.is_loopback() { loopback } else { true };
             wanted && !link_local && self.interfaces.passes(&interface.name)
         };
-        let addrs: Vec<_> = interfaces
-            .iter()
-            .filter(|i| usable(i))
-            .map(if_addrs::Interface::ip)
-            .collect();
+        let addrs = by_preference(interfaces.iter().filter(|i| usable(i)));
         let unfiltered = self.interfaces == InterfaceFilter::default();
         if addrs.is_empty() && unfiltered && self.loopback != Some(false) {
             // A machine without a network can still reach itself.
@@ -466,6 +502,24 @@ impl WebRtcSettings {
         }
         Ok(addrs)
     }
+}
+
+/// Orders addresses so that the first few reach as much as possible: an address of each family of each
+/// interface comes before further ones of the same.
+fn by_preference<'a>(interfaces: impl Iterator<Item = &'a if_addrs::Interface>) -> Vec<IpAddr> {
+    let mut before = HashMap::new();
+    let mut ranked: Vec<_> = interfaces
+        .map(|interface| {
+            let addr = interface.ip();
+            let nth = before
+                .entry((interface.name.as_str(), addr.is_ipv6()))
+                .or_insert(0_u32);
+            *nth += 1;
+            ((*nth, addr.is_ipv6(), interface.name.as_str(), addr), addr)
+        })
+        .collect();
+    ranked.sort_unstable_by_key(|(rank, _)| *rank);
+    ranked.into_iter().map(|(_, addr)| addr).collect()
 }
 
 /// A port that is free on this address, from a random one of the range on; without a range the system

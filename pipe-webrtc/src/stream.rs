@@ -182,6 +182,8 @@ impl AsyncWrite for WebRtcSendStream {
         let shut = stream.state.lock().shutdown(|| shared.status.error());
         if shut? {
             shared.settle(stream);
+        } else {
+            shared.release_send(stream);
         }
         Poll::Ready(Ok(()))
     }
@@ -193,8 +195,9 @@ impl SendStream for WebRtcSendStream {
     }
 
     fn reset(&mut self, code: u32) {
-        let shared = self.0.shared();
-        shared.cut_send(&self.0.stream, SendState::Reset(code), code);
+        let (shared, stream) = (self.0.shared(), &self.0.stream);
+        shared.cut_send(stream, SendState::Reset(code), code);
+        shared.release_send(stream);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
@@ -263,8 +266,9 @@ impl RecvStream for WebRtcRecvStream {
     }
 
     fn stop(&mut self, code: u32) {
-        let shared = self.0.shared();
-        shared.cut_recv(&self.0.stream, RecvState::Stopped(code), code);
+        let (shared, stream) = (self.0.shared(), &self.0.stream);
+        shared.cut_recv(stream, RecvState::Stopped(code), code);
+        shared.release_recv(stream);
     }
 }
 

@@ -211,6 +211,7 @@ impl<T: Transport> WebRtcTransport<T> {
             limit: Some(self.config.handshake_timeout),
             local_addr,
             remote_addr,
+            identity: None,
         })
     }
 
@@ -293,7 +294,8 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
             let unnamed = target.unnamed();
             let local = outer(&conn.local_addr(), &unnamed)?;
             let remote = outer(&conn.remote_addr(), &target)?;
-            let plan = self.plan(true, target, (local, remote))?;
+            let mut plan = self.plan(true, target, (local, remote))?;
+            plan.identity = conn.peer_identity();
             plan.establish(StreamSignaling::new(stream)).await
         };
         timeout_at(deadline, signal).await.unwrap_or_else(|_| {

@@ -26,12 +26,16 @@ async fn attacker() -> Attacker {
 }
 
 async fn attacker_on(wire: Wire) -> Attacker {
+    attacker_of(wire, Config::default()).await
+}
+
+async fn attacker_of(wire: Wire, config: Config) -> Attacker {
     let (here, there) = MemorySignaling::pair();
     let plain = transport()
         .with_wire(wire)
         .with_config(Config::default().with_max_streams(4096))
         .expect("a configuration");
-    let careful = transport();
+    let careful = transport().with_config(config).expect("a configuration");
     let greeted = AtomicBool::new(false);
     let attack = async {
         let conn = plain.offer_over(here).await.expect("the attacker's end");
@@ -282,4 +286,128 @@ async fn a_flood_of_streams_ends_the_connection() {
     };
     let _ = tokio::time::timeout(Duration::from_secs(5), flood).await;
     attacker.expect_protocol_error("a flood of streams").await;
+}
+
+/// Opens a stream by its number on a channel of its own, with what else is said at once.
+async fn open_by_hand(attacker: &Attacker, number: u64, more: &str) -> Option<WebRtcStream> {
+    let open = attacker.conn.open_channel("evil", "pipe/1", true);
+    let mut channel = soon("a channel", open).await.ok()?;
+    let text = Message::Text(format!("open {}{more}", 2 * number));
+    channel.send_message(text).await.ok()?;
+    Some(channel)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_bytes_than_the_window_of_the_connection_end_it() {
+    let config = Config::default()
+        .with_stream_window(64 * 1024)
+        .with_connection_window(256 * 1024);
+    let attacker = attacker_of(Wire::Raw { ping: true }, config).await;
+    let mut channels = Vec::new();
+    for number in 0..10 {
+        let Some(mut channel) = open_by_hand(&attacker, number, "").await else {
+            break;
+        };
+        for _ in 0..2 {
+            let bytes = Message::Binary(vec![7; 32 * 1024].into());
+            let _ = channel.send_message(bytes).await;
+        }
+        channels.push(channel);
+    }
+    let reason = soon("too many bytes", attacker.victim.closed()).await;
+    let CloseReason::Failed(error) = reason else {
+        panic!("{reason:?}")
+    };
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(error.to_string().contains("flow control"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_that_the_peer_has_cut_count_until_the_application_lets_them_go() {
+    const LIMIT: usize = 16;
+    let config = Config::default().with_max_streams(LIMIT as u32);
+    let attacker = attacker_of(Wire::Raw { ping: true }, config).await;
+    let accepting = tokio::spawn({
+        let victim = attacker.victim.clone();
+        async move {
+            let mut held = Vec::new();
+            while let Ok(stream) = victim.accept_stream().await {
+                held.push(stream);
+            }
+            held.len()
+        }
+    });
+    let mut channels = Vec::new();
+    for number in 0..3 * LIMIT as u64 {
+        match open_by_hand(&attacker, number, "\nreset 1\nstop 1").await {
+            Some(channel) => channels.push(channel),
+            None => break,
+        }
+    }
+    attacker.expect_protocol_error("a rapid reset").await;
+    let held = soon("the acceptor", accepting).await.unwrap();
+    assert!(held <= LIMIT, "{held} handles");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_was_used_ends_the_connection() {
+    for numbers in [&[0_u64, 0][..], &[1, 0, 1], &[5, 3, 3], &[100_000]] {
+        let attacker = attacker().await;
+        let mut channels = Vec::new();
+        for number in numbers {
+            channels.push(open_by_hand(&attacker, *number, "").await);
+        }
+        attacker
+            .expect_protocol_error(&format!("{numbers:?}"))
+            .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_may_come_in_another_order_than_they_were_opened() {
+    let attacker = attacker().await;
+    let mut channels = Vec::new();
+    for number in [3, 1, 0, 2] {
+        channels.push(open_by_hand(&attacker, number, "").await);
+    }
+    for _ in 0..4 {
+        soon("a stream", attacker.victim.accept_stream())
+            .await
+            .unwrap();
+    }
+    assert!(attacker.victim.ping().await.unwrap() > Duration::ZERO);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn plain_channels_beyond_the_limit_are_closed_and_the_others_go_on() {
+    const LIMIT: usize = 4;
+    let wire = Wire::Raw { ping: true };
+    let (here, there) = MemorySignaling::pair();
+    let plain = transport().with_wire(wire);
+    let careful = transport()
+        .with_wire(wire)
+        .with_config(Config::default().with_max_streams(LIMIT as u32))
+        .unwrap();
+    let both = async { tokio::join!(plain.offer_over(here), careful.answer_over(there)) };
+    let (peer, victim) = soon("a connection", both).await;
+    let (peer, victim) = (peer.unwrap(), victim.unwrap());
+    let mut pairs = Vec::new();
+    for _ in 0..LIMIT {
+        let ours = soon("a channel", peer.open_channel("a", "", true))
+            .await
+            .unwrap();
+        let theirs = soon("a stream", victim.accept_stream()).await.unwrap();
+        pairs.push((ours, theirs));
+    }
+    let mut refused = soon("a channel", peer.open_channel("a", "", true))
+        .await
+        .unwrap();
+    let closed = soon("the close", refused.receive_message()).await.unwrap();
+    assert_eq!(closed, None);
+    for (ours, theirs) in &mut pairs {
+        let message = Message::Text("hello".to_owned());
+        ours.send_message(message.clone()).await.unwrap();
+        let received = soon("a message", theirs.receive_message()).await.unwrap();
+        assert_eq!(received, Some(message));
+    }
 }

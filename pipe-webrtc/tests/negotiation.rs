@@ -217,7 +217,7 @@ async fn the_peers_certificate_is_known() {
     let (here, there) = pair(&transport).await;
     let identities = [here.peer_identity(), there.peer_identity()];
     assert_eq!(identities[0], identities[1]);
-    let Some(PeerIdentity::Certificates(chain)) = &identities[0] else {
+    let Some(PeerIdentity::SelfSigned(chain)) = &identities[0] else {
         panic!("no certificates: {identities:?}")
     };
     assert_eq!(chain.len(), 1);

@@ -91,6 +91,13 @@ async fn about_peer(conn: &BoxConn, steps: &mut Steps) {
                 steps.passed("certificate", now, detail);
             }
         }
+        Some(PeerIdentity::SelfSigned(list)) => {
+            if let Some(own) = list.first() {
+                let hash = pipewerks::tls::CertSha256::of(own);
+                let detail = format!("SHA-256 {hash}, made by the peer itself");
+                steps.passed("certificate", now, detail);
+            }
+        }
         Some(PeerIdentity::Unix(peer)) => {
             let pid = peer
                 .pid

@@ -61,7 +61,11 @@ impl Driver {
             if self.theirs > MAX_RAW {
                 return Err(protocol(format_args!("more than {MAX_RAW} channels")));
             }
-            self.shared.raw_incoming(&channel, info);
+            if !self.shared.raw_incoming(&channel, info) {
+                let limit = self.shared.config.max_streams;
+                tracing::debug!(limit, "a channel beyond the limit is closed");
+                channel.close().await;
+            }
             self.watch(channel, Kind::Theirs);
             return Ok(());
         }

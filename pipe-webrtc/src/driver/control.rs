@@ -50,11 +50,11 @@ impl Driver {
             .set_largest_message(if most == 0 { MAX_MESSAGE } else { most });
         let chain = self.peer.certificates().await;
         if !chain.is_empty() {
-            // It is set here only.
+            // What the signalling has proved counts for more, and is there already.
             let _ = self
                 .shared
                 .identity
-                .set(PeerIdentity::Certificates(chain.into()));
+                .set(PeerIdentity::SelfSigned(chain.into()));
         }
         self.peer.vitals().set_connecting(false);
         self.signs = Self::signs(&self.shared, &self.peer);

@@ -8,6 +8,7 @@ mod channel;
 mod external;
 mod faults;
 mod gaps;
+mod message_size;
 mod options;
 mod peer;
 mod peer_event;

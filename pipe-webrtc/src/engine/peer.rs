@@ -1,7 +1,7 @@
 use std::fmt;
 use std::net::UdpSocket;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -17,6 +17,7 @@ use webrtc::runtime::TokioRuntime;
 
 use super::channel::{Channel, ChannelOptions};
 use super::external::External;
+use super::message_size;
 use super::options::{PeerOptions, ice_servers, policy};
 use super::peer_event::{Candidate, Handler, PeerEvent};
 use super::runtime::PipeRuntime;
@@ -41,6 +42,10 @@ pub(crate) struct Peer {
     external: External,
     /// It was made without candidates of this machine, which the engine would keep.
     relay_only: bool,
+    /// The largest message that this side takes, in bytes.
+    own_message: u32,
+    /// The largest message that the peer takes, in bytes, as its description says; 0 is any size.
+    peer_message: AtomicU32,
     closed: AtomicBool,
 }
 
@@ -54,6 +59,7 @@ impl Peer {
         let (events, receiver) = mpsc::channel(EVENTS);
         let (mdns, bound) = (options.mdns, options.bind.clone());
         let relay_only = options.relay_only;
+        let own_message = options.max_message;
         // The engine has a setting for such addresses, and does not look at it.
         let external = External {
             addrs: options.external_addrs.clone().into(),
@@ -84,6 +90,8 @@ impl Peer {
                 parts,
                 external: outside,
                 relay_only,
+                own_message,
+                peer_message: AtomicU32::new(0),
                 closed: AtomicBool::new(false),
             });
             // Whoever asked may have given up; then the peer is dropped here, which closes it.
@@ -135,6 +143,7 @@ impl Peer {
 
     /// Answers an offer. Candidates for it may follow.
     pub(crate) async fn answer(&self, offer: String) -> Result<String> {
+        let offer = self.note_description(&offer);
         let offer = RTCSessionDescription::offer(offer).map_err(|error| bad_description(&error))?;
         self.inner
             .set_remote_description(offer)
@@ -150,12 +159,20 @@ impl Peer {
 
     /// Takes the peer's answer to the last offer.
     pub(crate) async fn accept_answer(&self, answer: String) -> Result<()> {
+        let answer = self.note_description(&answer);
         let answer =
             RTCSessionDescription::answer(answer).map_err(|error| bad_description(&error))?;
         self.inner
             .set_remote_description(answer)
             .await
             .map_err(|error| bad_description(&error))
+    }
+
+    /// Notes what a description of the peer says of messages, and makes it one for the engine.
+    fn note_description(&self, sdp: &str) -> String {
+        let announced = message_size::announced(sdp);
+        self.peer_message.store(announced, Ordering::Relaxed);
+        message_size::widen(sdp, self.own_message)
     }
 
     /// Takes a candidate of the peer. It has to come after the description that it belongs to.
@@ -215,7 +232,11 @@ impl Peer {
 
     /// The largest message that the peer takes, in bytes.
     pub(crate) async fn max_message(&self) -> Option<u32> {
-        self.inner.sctp().await?.max_message_size().await.ok()
+        let engine = self.inner.sctp().await?.max_message_size().await.ok()?;
+        Some(match self.peer_message.load(Ordering::Relaxed) {
+            0 => engine,
+            announced => announced.min(engine),
+        })
     }
 
     /// The peer's certificates, each in DER.

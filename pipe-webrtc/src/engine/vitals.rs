@@ -68,7 +68,7 @@ impl Vitals {
         self.heard.load(Ordering::Relaxed)
     }
 
-    pub(super) fn sockets(&self) -> usize {
+    pub(crate) fn sockets(&self) -> usize {
         self.sockets.load(Ordering::SeqCst)
     }
 

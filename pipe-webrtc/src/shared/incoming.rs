@@ -10,22 +10,56 @@ use crate::error::protocol;
 use crate::stream_core::StreamCore;
 use crate::wire::{ControlMessage, MAX_TEXT, StreamMessage};
 
+impl Inner {
+    /// Notes the number of a stream of the peer. No number comes twice, and none runs further ahead of those
+    /// that are missing than streams can be under way.
+    fn use_number(&mut self, number: u64, max_streams: u64) -> Result<()> {
+        if number < self.next_number {
+            if !self.missing.remove(&number) {
+                return Err(protocol(format_args!("a second stream of number {number}")));
+            }
+            return Ok(());
+        }
+        let skipped = number - self.next_number + self.missing.len() as u64;
+        if skipped > 2 * max_streams {
+            return Err(protocol(format_args!(
+                "a stream of number {number}, ahead of {skipped} others"
+            )));
+        }
+        self.missing.extend(self.next_number..number);
+        self.next_number = number + 1;
+        Ok(())
+    }
+}
+
 impl Shared {
-    /// The peer has opened a plain channel.
-    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) {
+    /// Takes in a plain channel that the peer has opened. Returns whether there was room for it: the peer
+    /// does not know the limit.
+    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) -> bool {
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() {
-            return;
+            return true;
+        }
+        if inner.theirs_in_use >= self.config.max_streams as usize {
+            return false;
         }
         let id = inner.seen << 1 | u64::from(self.offerer);
         inner.seen += 1;
-        let stream = StreamCore::incoming(id, channel.clone(), self.config.stream_window);
+        let stream = self.incoming(id, channel);
         let stream = Arc::new(stream.into_raw(info));
+        inner.theirs += 1;
+        inner.theirs_in_use += 1;
         inner.streams.insert(id, stream.clone());
         inner.current.insert(channel.key(), stream.clone());
         drop(inner);
         // A queue that is closed belongs to a connection that is ending.
         let _ = self.backlog.push(stream);
+        true
+    }
+
+    fn incoming(&self, id: u64, channel: &Channel) -> StreamCore {
+        let unread = self.unread.clone();
+        StreamCore::incoming(id, channel.clone(), self.config.stream_window, unread)
     }
 
     /// A message has come on a plain channel.
@@ -131,22 +165,20 @@ impl Shared {
             self.settle(old);
             wake(waker);
         }
-        let stream = StreamCore::incoming(id, channel.clone(), self.config.stream_window);
-        let stream = Arc::new(stream);
+        let stream = Arc::new(self.incoming(id, channel));
         {
             let mut inner = self.inner.lock();
             if self.status.reason().is_some() {
                 return Ok(());
             }
             // The peer counts what is over a little earlier than this side.
-            let theirs = inner.streams.values().filter(|s| !s.ours).count();
-            if theirs >= 2 * self.config.max_streams as usize {
-                let limit = self.config.max_streams;
+            let limit = self.config.max_streams as usize;
+            if inner.theirs_in_use >= limit || inner.theirs >= 2 * limit {
                 return Err(protocol(format_args!("more than {limit} streams at once")));
             }
-            if inner.streams.contains_key(&id) {
-                return Err(protocol(format_args!("a second stream of number {id}")));
-            }
+            inner.use_number(id >> 1, limit as u64)?;
+            inner.theirs += 1;
+            inner.theirs_in_use += 1;
             inner.streams.insert(id, stream.clone());
             inner.current.insert(channel.key(), stream.clone());
             inner.seen += 1;

@@ -3,7 +3,7 @@ mod incoming;
 mod opening;
 mod pings;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
@@ -25,7 +25,7 @@ use crate::negotiation::Command;
 use crate::outbound::MAX_MESSAGE;
 use crate::outbox::Outbox;
 use crate::stream::WebRtcStream;
-use crate::stream_core::{PeerWindows, StreamCore};
+use crate::stream_core::{PeerWindows, StreamCore, Unread};
 use crate::wire::{ControlMessage, Hello, Wire};
 
 /// How many pings may be under way, and how many questions for a sign of life beside them. Further
@@ -75,6 +75,7 @@ pub(crate) struct Shared {
     label: String,
     max_message: AtomicUsize,
     largest_message: AtomicUsize,
+    pub(crate) unread: Unread,
     ping_places: Arc<Semaphore>,
     /// Bytes that have arrived and that the peer was not told of.
     arrived: AtomicU64,
@@ -101,6 +102,14 @@ struct Inner {
     next_id: u64,
     /// How many streams the peer has opened.
     seen: u64,
+    /// How many of them are alive, or await their last messages.
+    theirs: usize,
+    /// How many of those this side's application is not done with.
+    theirs_in_use: usize,
+    /// The number after the highest one of a stream of the peer.
+    next_number: u64,
+    /// Numbers below it that have not come yet.
+    missing: BTreeSet<u64>,
     /// Streams of the peer that came before others which were opened before them; bounded by the
     /// streams.
     held: BTreeMap<u64, Arc<StreamCore>>,
@@ -162,6 +171,11 @@ impl Shared {
             flight = flight.min(half.max(MIN_FLIGHT));
         }
         Arc::new(Self {
+            unread: if wire.is_raw() {
+                Unread::default()
+            } else {
+                Unread::new(&config)
+            },
             hello: Hello {
                 max_streams: config.max_streams,
                 stream_window: config.stream_window,
@@ -326,9 +340,16 @@ impl Shared {
     /// Looks at a stream after a change: whether the application is done with it, whether there is
     /// something to send, and whether it can be forgotten.
     pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
-        self.announce_done(stream);
         let mut inner = self.inner.lock();
         let mut state = stream.state.lock();
+        if state.note_done(stream.ours) && !stream.ours {
+            inner.theirs_in_use = inner.theirs_in_use.saturating_sub(1);
+        }
+        if state.has_output(self.worth_telling) && !std::mem::replace(&mut state.waits, true) {
+            drop(state);
+            drop(inner);
+            return self.outbox.push_stream(stream.clone());
+        }
         if !state.is_over(stream.ours) || state.waits {
             return;
         }
@@ -338,6 +359,7 @@ impl Shared {
         if inner.streams.remove(&stream.id).is_none() {
             return;
         }
+        inner.theirs -= usize::from(!stream.ours);
         inner.carried.add(stream);
         let key = stream.channel.key();
         let is_current = |s: &Arc<StreamCore>| Arc::ptr_eq(s, stream);
@@ -361,9 +383,20 @@ impl Shared {
         }
     }
 
-    fn announce_done(&self, stream: &Arc<StreamCore>) {
-        stream.state.lock().note_done(stream.ours);
-        self.announce(stream);
+    /// The application has let go of the sending half of a stream.
+    pub(crate) fn release_send(&self, stream: &Arc<StreamCore>) {
+        let done = stream.state.lock().release_send();
+        if done {
+            self.settle(stream);
+        }
+    }
+
+    /// The application has let go of the receiving half of a stream.
+    pub(crate) fn release_recv(&self, stream: &Arc<StreamCore>) {
+        let done = stream.state.lock().release_recv();
+        if done {
+            self.settle(stream);
+        }
     }
 
     /// Cuts this side's direction short and tells the peer, if it is open.

@@ -72,7 +72,13 @@ impl Shared {
             let id = inner.next_id << 1 | u64::from(!self.offerer);
             inner.next_id += 1;
             let key = channel.key();
-            let stream = StreamCore::opened(id, channel, self.config.stream_window, slot);
+            let stream = StreamCore::opened(
+                id,
+                channel,
+                self.config.stream_window,
+                self.unread.clone(),
+                slot,
+            );
             let stream = Arc::new(stream);
             inner.streams.insert(id, stream.clone());
             inner.current.insert(key, stream.clone());
@@ -113,7 +119,13 @@ impl Shared {
         let id = inner.next_id << 1 | u64::from(!self.offerer);
         inner.next_id += 1;
         let key = channel.key();
-        let stream = StreamCore::opened(id, channel, self.config.stream_window, slot);
+        let stream = StreamCore::opened(
+            id,
+            channel,
+            self.config.stream_window,
+            self.unread.clone(),
+            slot,
+        );
         let stream = Arc::new(stream.into_raw(info));
         inner.streams.insert(id, stream.clone());
         inner.current.insert(key, stream.clone());

@@ -1,5 +1,6 @@
 mod output;
 mod raw;
+mod unread;
 mod windows;
 
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use crate::error::protocol;
 pub(crate) use output::Output;
 use output::Owed;
 use raw::Raw;
+pub(crate) use unread::Unread;
+use unread::flow_control;
 pub(crate) use windows::PeerWindows;
 
 /// How many bytes of a stream wait to be put into messages, at most.
@@ -51,6 +54,8 @@ pub(crate) struct StreamState {
     /// Bytes that have come and were not read, and whether they were a message of text.
     queue: VecDeque<(BytesMut, bool)>,
     queued: usize,
+    /// The same of all streams, where they are limited.
+    unread: Unread,
     /// How many more bytes the peer may send.
     granted: u32,
     /// Bytes that were read and that the peer was not told of.
@@ -66,6 +71,10 @@ pub(crate) struct StreamState {
     pub(crate) writer: Option<Waker>,
     /// This side's application has it.
     pub(crate) accepted: bool,
+    /// The application has let go of the sending half, or has ended it by itself after the peer's stop.
+    send_released: bool,
+    /// The application has let go of the receiving half, or has stopped it after the peer's reset.
+    recv_released: bool,
     /// The peer has read this side's direction to its end.
     pub(crate) taken: bool,
     /// The peer's application is done with it.
@@ -85,8 +94,14 @@ pub(crate) enum Read {
 
 impl StreamCore {
     /// A stream that this side opens.
-    pub(crate) fn opened(id: u64, channel: Channel, window: u32, slot: StreamSlot) -> Self {
-        let mut state = StreamState::new(window);
+    pub(crate) fn opened(
+        id: u64,
+        channel: Channel,
+        window: u32,
+        unread: Unread,
+        slot: StreamSlot,
+    ) -> Self {
+        let mut state = StreamState::new(window, unread);
         state.owed.open = true;
         state.accepted = true;
         state.slot = Some(slot);
@@ -100,19 +115,25 @@ impl StreamCore {
     }
 
     /// A stream that the peer has opened.
-    pub(crate) fn incoming(id: u64, channel: Channel, window: u32) -> Self {
+    pub(crate) fn incoming(id: u64, channel: Channel, window: u32, unread: Unread) -> Self {
         Self {
             id,
             ours: false,
             channel,
-            state: Mutex::new(StreamState::new(window)),
+            state: Mutex::new(StreamState::new(window, unread)),
             room: Notify::new(),
         }
     }
 }
 
+impl Drop for StreamState {
+    fn drop(&mut self) {
+        self.unread.remove(self.queued);
+    }
+}
+
 impl StreamState {
-    fn new(window: u32) -> Self {
+    fn new(window: u32, unread: Unread) -> Self {
         Self {
             send: SendState::Open,
             recv: RecvState::Open,
@@ -123,6 +144,7 @@ impl StreamState {
             ticket: WindowTicket::default(),
             queue: VecDeque::new(),
             queued: 0,
+            unread,
             granted: window,
             unreturned: 0,
             announced: None,
@@ -132,6 +154,8 @@ impl StreamState {
             reader: None,
             writer: None,
             accepted: false,
+            send_released: false,
+            recv_released: false,
             taken: false,
             peer_done: false,
             done: false,
@@ -167,6 +191,7 @@ impl StreamState {
         }
         if count > 0 {
             self.queued -= count;
+            self.unread.remove(count);
             self.received += count as u64;
             // A plain peer is never told, so that it may come to any sum.
             self.unreturned = self.unreturned.saturating_add(count as u32);
@@ -242,7 +267,9 @@ impl StreamState {
             .ok()
             .and_then(|count| self.granted.checked_sub(count))
         else {
-            return Err(protocol("more bytes of a stream than its window allows"));
+            return Err(flow_control(
+                "more bytes of a stream than its window allows",
+            ));
         };
         self.granted = left;
         if self.announced.is_some() {
@@ -252,6 +279,7 @@ impl StreamState {
             return Ok(None);
         }
         self.queued += bytes.len();
+        self.unread.add(bytes.len())?;
         match self.queue.back_mut() {
             Some((last, _)) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
             _ if bytes.len() < SMALL => {
@@ -327,7 +355,7 @@ impl StreamState {
         if self.recv == RecvState::Open {
             self.recv = to;
             self.queue = VecDeque::new();
-            self.queued = 0;
+            self.unread.remove(std::mem::take(&mut self.queued));
             self.unreturned = 0;
         }
     }
@@ -353,10 +381,34 @@ impl StreamState {
         [self.reader.take(), self.writer.take()]
     }
 
-    /// Whether this side's application is done with both directions.
+    /// Whether this side's application is done with both directions: it has ended them, or has let go of
+    /// those that the peer has cut. Until then it may work for the stream, so that it counts.
     pub(crate) fn is_done(&self) -> bool {
-        let received = self.recv != RecvState::Open || self.announced == Some(self.received);
-        received && self.send != SendState::Open && self.accepted
+        let received = match self.recv {
+            RecvState::Open => self.announced == Some(self.received),
+            RecvState::Reset(_) | RecvState::Disconnected => self.recv_released,
+            RecvState::Ended | RecvState::Stopped(_) | RecvState::ConnEnded => true,
+        };
+        let sent = match self.send {
+            SendState::Open => false,
+            SendState::Stopped { shut: false, .. } | SendState::Disconnected => self.send_released,
+            SendState::Stopped { shut: true, .. }
+            | SendState::Shut
+            | SendState::Reset(_)
+            | SendState::ConnEnded => true,
+        };
+        received && sent && self.accepted
+    }
+
+    /// Notes that the application has let go of its sending half, or has ended it by itself. Returns
+    /// whether it is done with the stream by that.
+    pub(crate) fn release_send(&mut self) -> bool {
+        !std::mem::replace(&mut self.send_released, true) && !self.done && self.is_done()
+    }
+
+    /// The same of the receiving half.
+    pub(crate) fn release_recv(&mut self) -> bool {
+        !std::mem::replace(&mut self.recv_released, true) && !self.done && self.is_done()
     }
 
     /// Notes that the application is done. Returns whether that is news.

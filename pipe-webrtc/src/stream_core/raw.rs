@@ -10,6 +10,12 @@ use crate::engine::ChannelInfo;
 /// How many bytes of a write go into one message of a plain channel: what every implementation takes.
 const RAW_MESSAGE: usize = 16 * 1024;
 
+/// What a message costs beside its bytes, in bytes: it counts for as much, so that empty ones do as well.
+const MESSAGE_COST: usize = 256;
+
+/// Smaller messages are copied out of the memory of the packet that they came in.
+const SMALL_MESSAGE: usize = 4 * 1024;
+
 /// A stream that is a plain data channel.
 #[derive(Debug, Default)]
 pub(super) struct Raw {
@@ -97,13 +103,19 @@ impl StreamState {
             return None;
         }
         self.queued += bytes.len();
+        let bytes = match bytes.len() {
+            0 => BytesMut::new(),
+            1..SMALL_MESSAGE => BytesMut::from(&bytes[..]),
+            _ => bytes,
+        };
         self.queue.push_back((bytes, text));
         self.reader.take()
     }
 
     /// Whether a plain channel holds as much as it may.
     pub(crate) fn is_full(&self, window: u32) -> bool {
-        self.recv == RecvState::Open && self.queued >= window as usize
+        let held = self.queued + self.queue.len() * MESSAGE_COST;
+        self.recv == RecvState::Open && held >= window as usize
     }
 
     /// The peer has closed a plain channel. Returns who waits.
@@ -192,5 +204,32 @@ impl StreamState {
             raw.push(bytes, text);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream_core::Unread;
+
+    #[test]
+    fn empty_messages_fill_a_plain_channel_too() {
+        let mut state = StreamState::new(0, Unread::default());
+        let mut count = 0;
+        while !state.is_full(256 * 1024) {
+            state.arrive_raw(BytesMut::new(), false);
+            count += 1;
+        }
+        assert_eq!(count, 256 * 1024 / MESSAGE_COST);
+    }
+
+    #[test]
+    fn a_small_message_does_not_keep_the_packet_that_it_came_in() {
+        let mut state = StreamState::new(0, Unread::default());
+        let mut packet = BytesMut::with_capacity(64 * 1024);
+        packet.extend_from_slice(&[1; 100]);
+        state.arrive_raw(packet.split_to(1), false);
+        let kept = state.queue.front().map(|(bytes, _)| bytes.capacity());
+        assert!(kept.is_some_and(|capacity| capacity < 64), "{kept:?}");
     }
 }

@@ -1,0 +1,175 @@
+//! What a peer may make this side do with its candidates: each one is an address that packets are sent to
+//! before anything is proved (RFC 8445, section 19.5.1).
+
+use pipe_core::Result;
+use tokio::time::{Duration, Instant};
+
+use crate::error::protocol;
+
+/// How many pairs of candidates are formed at most (RFC 8445, section 6.1.2.5), roughly.
+const MAX_PAIRS: usize = 100;
+
+/// How many candidates of the peer are used in any case, and at most.
+const FEWEST: usize = 16;
+const MOST: usize = 64;
+
+/// How long a candidate may be, in bytes.
+const MAX_LEN: usize = 512;
+
+/// How many candidates the peer may name for one description, used or not.
+const MAX_NAMED: usize = 1024;
+
+/// How many offers, and wishes for one, may come in a row, and how long it takes until one more may.
+const MAX_OFFERS: u32 = 16;
+const OFFER_EVERY: Duration = Duration::from_secs(1);
+
+/// Counts the candidates and the offers of a peer.
+#[derive(Debug)]
+pub(crate) struct CandidateLimit {
+    /// How many candidates of the current description may be used.
+    most: usize,
+    used: usize,
+    named: usize,
+    /// How many offers may come, and when that was last so.
+    offers: u32,
+    since: Instant,
+}
+
+impl CandidateLimit {
+    /// A limit for a side that has bound so many sockets, of which each makes a pair with each candidate.
+    pub(crate) fn new(sockets: usize) -> Self {
+        Self {
+            most: (MAX_PAIRS / sockets.max(1)).clamp(FEWEST, MOST),
+            used: 0,
+            named: 0,
+            offers: MAX_OFFERS,
+            since: Instant::now(),
+        }
+    }
+
+    /// Counts a candidate. Returns whether it is to be used.
+    pub(crate) fn admit(&mut self, candidate: &str) -> Result<bool> {
+        self.named += 1;
+        if self.named > MAX_NAMED {
+            return Err(protocol(format_args!("more than {MAX_NAMED} candidates")));
+        }
+        if candidate.len() > MAX_LEN || self.used >= self.most {
+            tracing::debug!(
+                length = candidate.len(),
+                used = self.used,
+                "a candidate of the peer is left out"
+            );
+            return Ok(false);
+        }
+        self.used += 1;
+        Ok(true)
+    }
+
+    /// Counts an offer or a wish for one. Candidates are counted anew with the description that comes of it.
+    pub(crate) fn admit_offer(&mut self) -> Result<()> {
+        let earned = self.since.elapsed().as_millis() / OFFER_EVERY.as_millis();
+        if earned > 0 {
+            self.since = Instant::now();
+            let earned = u32::try_from(earned).unwrap_or(u32::MAX);
+            self.offers = self.offers.saturating_add(earned).min(MAX_OFFERS);
+        }
+        let Some(left) = self.offers.checked_sub(1) else {
+            return Err(protocol("more offers than a path can need"));
+        };
+        self.offers = left;
+        Ok(())
+    }
+
+    /// Takes the candidates of a description that are too many, or too long, out of it. Those that came
+    /// before belonged to another.
+    pub(crate) fn begin(&mut self, sdp: &str) -> Result<String> {
+        (self.used, self.named) = (0, 0);
+        let mut limited = String::with_capacity(sdp.len());
+        for line in sdp.lines() {
+            let candidate = line.strip_prefix("a=candidate:");
+            if candidate.is_some() && !self.admit(line.trim_end())? {
+                continue;
+            }
+            limited.push_str(line.trim_end());
+            limited.push_str("\r\n");
+        }
+        Ok(limited)
+    }
+
+    /// Returns how many candidates may wait for their description.
+    pub(crate) fn most(&self) -> usize {
+        self.most
+    }
+}
+
+/// Returns the name of the first section of a description, which candidates without one are of.
+pub(crate) fn first_mid(sdp: &str) -> Option<&str> {
+    sdp.lines()
+        .find_map(|line| line.trim_end().strip_prefix("a=mid:"))
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_core::ErrorKind;
+
+    use super::*;
+
+    fn candidate(n: usize) -> String {
+        format!("candidate:{n} 1 udp 2130706431 192.0.2.1 {n} typ host")
+    }
+
+    #[test]
+    fn candidates_are_used_up_to_a_number_of_pairs() {
+        for (sockets, most) in [(0, 64), (1, 64), (2, 50), (4, 25), (8, 16), (50, 16)] {
+            let mut limit = CandidateLimit::new(sockets);
+            let used = (0..200)
+                .filter(|n| limit.admit(&candidate(*n)).unwrap())
+                .count();
+            assert_eq!(used, most, "{sockets} sockets");
+        }
+    }
+
+    #[test]
+    fn a_flood_of_candidates_is_an_error() {
+        let mut limit = CandidateLimit::new(1);
+        let error = (0..2000)
+            .find_map(|n| limit.admit(&candidate(n)).err())
+            .unwrap();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn a_candidate_that_is_too_long_is_left_out() {
+        let mut limit = CandidateLimit::new(1);
+        assert!(!limit.admit(&"candidate:1 ".repeat(100)).unwrap());
+        assert!(limit.admit(&candidate(1)).unwrap());
+    }
+
+    #[test]
+    fn the_candidates_of_a_description_count() {
+        let mut sdp = "v=0\r\na=mid:data\r\n".to_owned();
+        for n in 0..100 {
+            sdp.push_str(&format!("a={}\r\n", candidate(n)));
+        }
+        sdp.push_str("a=end-of-candidates\r\n");
+        let mut limit = CandidateLimit::new(1);
+        let limited = limit.begin(&sdp).unwrap();
+        assert_eq!(limited.matches("a=candidate:").count(), MOST);
+        assert!(limited.ends_with("a=end-of-candidates\r\n"));
+        assert!(!limit.admit(&candidate(1)).unwrap());
+        assert_eq!(first_mid(&limited), Some("data"));
+        // A description without candidates begins anew.
+        assert_eq!(limit.begin("v=0\r\n").unwrap(), "v=0\r\n");
+        assert!(limit.admit(&candidate(1)).unwrap());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn offers_come_now_and_then() {
+        let mut limit = CandidateLimit::new(1);
+        let in_a_row = (0..100).take_while(|_| limit.admit_offer().is_ok()).count();
+        assert_eq!(in_a_row, MAX_OFFERS as usize);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let in_a_row = (0..100).take_while(|_| limit.admit_offer().is_ok()).count();
+        assert_eq!(in_a_row, 3);
+    }
+}
