@@ -1,15 +1,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::join_all;
-use pipewerks::{BoxConn, BoxListener, BoxStream, Conn, ErrorKind, Listener};
+use pipewerks::{BoxConn, BoxStream, Conn, ErrorKind};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use crate::exit::Exit;
+use crate::door::{Admitted, Door};
 use crate::failure::{Failure, explain};
 use crate::net::farewell;
 
-/// The streams of all connections of a listener, as they come.
+/// The streams of all connections that are served, as they come.
 pub(crate) struct Arrivals {
     arrivals: mpsc::Receiver<Result<(BoxConn, BoxStream), Failure>>,
     conns: Arc<Mutex<Vec<BoxConn>>>,
@@ -18,7 +18,7 @@ pub(crate) struct Arrivals {
 }
 
 impl Arrivals {
-    pub(crate) fn new(listener: BoxListener) -> Self {
+    pub(crate) fn new(mut door: Door) -> Self {
         // One at a time: what is not taken waits in the backlogs of its connection.
         let (arrived, arrivals) = mpsc::channel(1);
         let conns: Arc<Mutex<Vec<BoxConn>>> = Arc::default();
@@ -27,17 +27,14 @@ impl Arrivals {
         accepting.spawn(async move {
             let mut accepting = JoinSet::new();
             loop {
-                match listener.accept().await {
-                    Ok(conn) => {
+                match door.next().await {
+                    Ok(admitted) => {
                         let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
                         list.retain(|conn| !conn.state().borrow().is_final());
-                        list.push(conn.clone());
-                        accepting.spawn(accept(conn, arrived.clone()));
+                        list.push(admitted.conn.clone());
+                        accepting.spawn(accept(admitted, arrived.clone()));
                     }
-                    Err(error) => {
-                        let addr = listener.local_addr();
-                        let failure =
-                            Failure::new(Exit::Unreached, format!("{addr}: {}", explain(&error)));
+                    Err(failure) => {
                         let _ = arrived.send(Err(failure)).await;
                         return;
                     }
@@ -70,8 +67,12 @@ impl Arrivals {
     }
 }
 
-/// Passes the streams of one connection on.
-async fn accept(conn: BoxConn, arrived: mpsc::Sender<Result<(BoxConn, BoxStream), Failure>>) {
+/// Passes the streams of one connection on. The connection counts until it is over.
+async fn accept(admitted: Admitted, arrived: mpsc::Sender<Result<(BoxConn, BoxStream), Failure>>) {
+    let Admitted {
+        conn,
+        place: _place,
+    } = admitted;
     loop {
         match conn.accept_stream().await {
             Ok(stream) => {

@@ -19,6 +19,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::token::is_refusal;
 
 /// How long a frame may be, in bytes, without its length.
 pub(crate) const MAX_FRAME: usize = 256 * 1024;
@@ -181,10 +182,11 @@ impl Broken {
         use ErrorKind::{Closed, Disconnected, Failed, Reset, Stopped};
         match self {
             Self::Stream(error) => {
-                matches!(
-                    error.kind(),
-                    Closed | Disconnected | Failed | Reset | Stopped
-                )
+                !is_refusal(error)
+                    && matches!(
+                        error.kind(),
+                        Closed | Disconnected | Failed | Reset | Stopped
+                    )
             }
             Self::Protocol(_) => false,
         }

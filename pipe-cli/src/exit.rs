@@ -29,7 +29,7 @@ Exit codes:
   1    something failed
   2    the arguments make no sense
   3    could not connect, or could not listen
-  4    one side could not prove who it is (certificates)
+  4    one side could not prove who it is (certificates, tokens)
   5    the connection was lost
   130  stopped by Ctrl-C (143: by SIGTERM) before everything was done
 

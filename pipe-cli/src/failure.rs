@@ -5,6 +5,7 @@ use std::io;
 use pipewerks::{Error, ErrorKind};
 
 use crate::exit::Exit;
+use crate::token::is_refusal;
 
 /// Why the program ends: one line for people that names what was wrong, and the exit code.
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ impl Failure {
     pub(crate) fn on_conn(addr: &str, error: &Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Unauthenticated => Exit::Unauthenticated,
+            ErrorKind::Closed if is_refusal(error) => Exit::Unauthenticated,
             ErrorKind::Failed | ErrorKind::Disconnected => Exit::Lost,
             // The peer that says why has decided it; one that is gone without a word is lost.
             ErrorKind::Closed if is_silent(error) => Exit::Lost,

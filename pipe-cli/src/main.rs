@@ -10,10 +10,12 @@
 //! `pipe help` and `pipe man` say more. Errors are one line on standard error; the exit codes are those of
 //! [`exit::Exit`].
 
+mod address;
 mod arrivals;
 mod channel;
 mod context;
 mod doctor;
+mod door;
 mod duration;
 mod exit;
 mod failure;
@@ -28,7 +30,9 @@ mod rate;
 mod redial;
 mod report;
 mod serve;
+mod standard;
 mod stop;
+mod token;
 mod transfer;
 
 use std::io::IsTerminal;

@@ -1,6 +1,6 @@
 //! `pipe completions` and `pipe man`, made from the same description as the help.
 
-use std::io::{self, Write};
+use std::io;
 
 use clap::CommandFactory;
 use clap_complete::Shell;
@@ -9,6 +9,7 @@ use clap_mangen::Man;
 use crate::Cli;
 use crate::exit::Exit;
 use crate::failure::Failure;
+use crate::standard::write_stdout;
 
 /// Prints what makes a shell complete arguments.
 pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
@@ -42,8 +43,7 @@ pub(crate) fn page(name: Option<&str>) -> Result<Exit, Failure> {
 }
 
 fn print(bytes: &[u8]) -> Result<Exit, Failure> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match write_stdout(bytes) {
         // A pager that was left early.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::local("standard output", &error))

@@ -8,6 +8,7 @@ use pipewerks::{Addr, BoxConn, BoxListener, Config, Error, Listener, Registry, T
 use tokio::time::timeout;
 use tracing::debug;
 
+use crate::address::Address;
 use crate::duration;
 use crate::failure::{Failure, explain};
 
@@ -119,8 +120,8 @@ impl Net {
     }
 
     /// Reads an address, and refuses one that no other process can have anything to do with.
-    pub(crate) fn addr(text: &str) -> Result<Addr, Failure> {
-        let addr = Addr::parse(text).map_err(|error| Failure::usage(explain(&error)))?;
+    pub(crate) fn addr(text: &str) -> Result<Address, Failure> {
+        let addr = Address::parse(text)?;
         if matches!(addr.scheme(), "inproc" | "webrtc+inproc") {
             return Err(Failure::usage(format!(
                 "{addr}: names of inproc:// live in one process, and this command is one by itself: use \
@@ -130,17 +131,21 @@ impl Net {
         Ok(addr)
     }
 
-    pub(crate) async fn dial(&self, addr: &Addr) -> Result<BoxConn, Failure> {
+    pub(crate) async fn dial(&self, addr: &Address) -> Result<BoxConn, Failure> {
         let conn = self.try_dial(addr).await;
         conn.map_err(|error| Failure::unreached(addr.as_str(), &error))
     }
 
-    /// The same with the error of the transport.
-    pub(crate) async fn try_dial(&self, addr: &Addr) -> pipewerks::Result<BoxConn> {
+    /// The same with the error of the transport. The token of the address is shown to the peer.
+    pub(crate) async fn try_dial(&self, addr: &Address) -> pipewerks::Result<BoxConn> {
         debug!(%addr, "dialing");
         let conn = self.registry.dial(addr).await;
         debug!(%addr, connected = conn.is_ok(), "dialed");
-        conn
+        let conn = conn?;
+        if let Some(token) = &addr.token {
+            token.present(&conn, self.connect_timeout).await?;
+        }
+        Ok(conn)
     }
 
     pub(crate) async fn listen(&self, addr: &Addr) -> Result<BoxListener, Failure> {

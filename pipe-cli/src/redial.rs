@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use pipewerks::{Addr, BoxConn, BoxStream, Conn, ErrorKind};
+use pipewerks::{Addr, BoxConn, Conn};
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
+use crate::address::Address;
 use crate::exit::Exit;
 use crate::failure::{Failure, explain};
 use crate::net::Net;
@@ -17,7 +18,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from
 #[derive(Debug)]
 pub(crate) struct Redialer {
     net: Net,
-    addr: Addr,
+    addr: Address,
     report: Report,
     current: Mutex<Current>,
 }
@@ -31,7 +32,7 @@ struct Current {
 
 impl Redialer {
     /// Dials for the first time, and not again if that fails.
-    pub(crate) async fn new(net: Net, addr: Addr, report: Report) -> Result<Self, Failure> {
+    pub(crate) async fn new(net: Net, addr: Address, report: Report) -> Result<Self, Failure> {
         let conn = net.dial(&addr).await?;
         let redialer = Self {
             net,
@@ -82,20 +83,6 @@ impl Redialer {
             // Not all in step, where many have lost the same peer.
             sleep(pause.mul_f64(0.75 + jitter() / 2.0)).await;
             pause = (pause * 2).min(longest);
-        }
-    }
-
-    /// Opens a stream on the connection, or on a new one.
-    pub(crate) async fn open(&self, deadline: Instant) -> Result<BoxStream, Failure> {
-        loop {
-            let (conn, number) = self.conn(deadline).await?;
-            match conn.open_stream().await {
-                Ok(stream) => return Ok(stream),
-                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Failed) => {
-                    self.forget(number).await;
-                }
-                Err(error) => return Err(Failure::on_conn(self.addr.as_str(), &error)),
-            }
         }
     }
 

@@ -1,9 +1,10 @@
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io;
 
 use serde::Serialize;
 
 use crate::failure::Failure;
+use crate::standard::{write_stderr, write_stdout};
 
 /// Tells people, or with `--json` programs, what happens.
 ///
@@ -21,7 +22,7 @@ impl Report {
         if self.json {
             self.event(event);
         } else {
-            print(io::stderr(), text);
+            print(write_stderr, text);
         }
     }
 
@@ -30,7 +31,7 @@ impl Report {
         if self.json {
             self.event(event);
         } else {
-            print(io::stdout(), text);
+            print(write_stdout, text);
         }
     }
 
@@ -51,9 +52,9 @@ impl Report {
                 "message": failure.message,
                 "exit": failure.exit as u8,
             });
-            print(io::stderr(), event);
+            print(write_stderr, event);
         } else {
-            print(io::stderr(), format_args!("pipe: {failure}"));
+            print(write_stderr, format_args!("pipe: {failure}"));
         }
     }
 
@@ -66,17 +67,16 @@ impl Report {
             }
         };
         if self.data_on_stdout {
-            print(io::stderr(), line);
+            print(write_stderr, line);
         } else {
-            print(io::stdout(), line);
+            print(write_stdout, line);
         }
     }
 }
 
 /// Writes a line. When nobody reads any more, there is nobody to tell.
-fn print(mut to: impl Write, text: impl Display) {
-    let _ = to.write_all(format!("{}\n", harmless(&text.to_string())).as_bytes());
-    let _ = to.flush();
+fn print(write: fn(&[u8]) -> io::Result<()>, text: impl Display) {
+    let _ = write(format!("{}\n", harmless(&text.to_string())).as_bytes());
 }
 
 /// A text without what a terminal may take for a command: names and reasons come from peers, too.

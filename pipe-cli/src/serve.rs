@@ -3,6 +3,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::arrivals::Arrivals;
 use crate::context::Context;
+use crate::door::GuardArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::net::NetArgs;
@@ -10,23 +11,34 @@ use crate::net::NetArgs;
 /// What becomes of a stream. A failure is told, and harms no other stream.
 pub(crate) type Served = Result<(), Failure>;
 
+/// Whom to serve, and how many streams at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guard<'a> {
+    pub(crate) args: &'a GuardArgs,
+    /// Whether the address gets a token if it has none.
+    pub(crate) secret: bool,
+    pub(crate) at_once: usize,
+}
+
 /// Listens, and serves each stream of each connection in a task of its own, until the program is asked to
 /// stop. What is under way then may end.
 pub(crate) async fn serve<F>(
     context: &Context,
     net: &NetArgs,
     addr: &str,
+    guard: Guard<'_>,
     each: impl Fn(BoxConn, BoxStream) -> F,
 ) -> Result<Exit, Failure>
 where
     F: Future<Output = Served> + Send + 'static,
 {
-    let listener = context.listen(net, addr).await?;
-    let mut arrivals = Arrivals::new(listener);
+    let door = context.listen(net, addr, guard.args, guard.secret).await?;
+    let mut arrivals = Arrivals::new(door);
     let mut running = JoinSet::new();
     loop {
         tokio::select! {
-            arrival = arrivals.next() => {
+            // Those beyond wait in the backlogs of their connections.
+            arrival = arrivals.next(), if running.len() < guard.at_once => {
                 let (conn, stream) = arrival?;
                 running.spawn(each(conn, stream));
             }

@@ -36,6 +36,7 @@ impl Stop {
             to_stop.asked.cancel();
             tracing::info!("stopping; another signal ends at once");
             signals.next().await;
+            crate::netcat::group::kill_all();
             std::process::exit(to_stop.exit() as i32);
         });
         Ok(stop)

@@ -85,7 +85,7 @@ impl Section {
 
     /// Starts a block, and waits until it listens.
     fn listen(&mut self, code: &str) {
-        let mut names = self.names.clone();
+        let mut names = self.quoted();
         names.push(("127.0.0.1:80\n".into(), format!("{}\n", web_server())));
         let local = code.split("--local ").nth(1).map(first_word);
         if let Some(local) = &local {
@@ -124,14 +124,18 @@ impl Section {
         self.names.push((before, addr));
     }
 
-    /// Runs a block to its end, which has to be a good one.
-    fn dial(&mut self, code: &str) {
-        // Quoted, since an address may have signs that mean something to a shell.
+    /// What the texts stand for, quoted where an address may have signs that mean something to a shell.
+    fn quoted(&self) -> Vec<(String, String)> {
         let names = self.names.iter().map(|(name, value)| match name.as_str() {
             "ADDR" => (name.clone(), format!("'{value}'")),
             _ => (name.clone(), value.clone()),
         });
-        let code = replace(code, &names.collect::<Vec<_>>());
+        names.collect()
+    }
+
+    /// Runs a block to its end, which has to be a good one.
+    fn dial(&mut self, code: &str) {
+        let code = replace(code, &self.quoted());
         let child = shell(&code, self.folder.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

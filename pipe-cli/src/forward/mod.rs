@@ -1,6 +1,7 @@
 //! `pipe forward` and `pipe expose`: connections of TCP, each carried by a stream of its own.
 
 mod join;
+mod lanes;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,18 +14,27 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
+use self::lanes::Lanes;
 use crate::context::Context;
+use crate::door::GuardArgs;
 use crate::exit::Exit;
 use crate::failure::{Failure, io_text};
-use crate::net::{Net, NetArgs, farewell};
+use crate::net::{Net, NetArgs};
 use crate::redial::Redialer;
-use crate::serve::{finish, serve, tell};
+use crate::serve::{Guard, finish, serve, tell};
+use crate::token::is_refused;
 
 /// How long a client of the forwarder waits for a lost peer to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// A connection that was shorter than this is not made again before as long has passed.
+const BRIEF: Duration = Duration::from_secs(1);
+
 /// How long connecting to the target may take.
 const CONNECT: Duration = Duration::from_secs(10);
+
+/// How many connections to the target there may be at once.
+const MAX_EXPOSED: usize = 4096;
 
 /// The code of a stream whose connection of TCP was reset, or whose peer's was.
 pub(crate) const RESET: u32 = 1;
@@ -37,6 +47,10 @@ pub(crate) struct ForwardArgs {
     /// Where to listen for TCP, such as 127.0.0.1:8080 (port 0 takes a free one)
     #[arg(long, value_name = "HOST:PORT")]
     local: String,
+    /// How many connections to carry at once. Those beyond are reset at once. As one connection to the
+    /// peer carries 200 of them, there are as many of those as it takes
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..=16384))]
+    max_streams: u16,
     /// Address where `pipe expose` listens
     addr: String,
     #[command(flatten)]
@@ -51,6 +65,8 @@ pub(crate) struct ExposeArgs {
     #[arg(long, value_name = "HOST:PORT")]
     to: String,
     #[command(flatten)]
+    guard: GuardArgs,
+    #[command(flatten)]
     net: NetArgs,
 }
 
@@ -62,10 +78,11 @@ pub(crate) async fn forward(context: &Context, args: &ForwardArgs) -> Result<Exi
         let why = format!("cannot listen on {}: {}", args.local, io_text(&error));
         Failure::new(Exit::Unreached, why)
     })?;
-    let redialer = tokio::select! {
-        redialer = Redialer::new(net, addr, context.report) => Arc::new(redialer?),
+    let lanes = tokio::select! {
+        lanes = Lanes::new(net, addr, context.report) => Arc::new(lanes?),
         () = context.stop.asked() => return Err(context.stopped()),
     };
+    let redialer = lanes.first();
     let local = listener
         .local_addr()
         .map_err(|error| Failure::local(&args.local, &error))?;
@@ -75,12 +92,26 @@ pub(crate) async fn forward(context: &Context, args: &ForwardArgs) -> Result<Exi
     );
     let mut running = JoinSet::new();
     let mut connected = JoinSet::new();
-    connected.spawn(stay_connected(context.clone(), redialer.clone()));
+    // So that it is said once.
+    let mut full = false;
+    connected.spawn(stay_connected(context.clone(), redialer));
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
+                Ok((tcp, client)) if running.len() >= usize::from(args.max_streams) => {
+                    if !full {
+                        let max = args.max_streams;
+                        context.report.warn(format_args!(
+                            "{local}: {client} and others are reset: {max} connections are carried already \
+                             (--max-streams)"
+                        ));
+                    }
+                    full = true;
+                    join::cut(tcp);
+                }
                 Ok((tcp, client)) => {
-                    running.spawn(forward_one(redialer.clone(), tcp, client));
+                    full = false;
+                    running.spawn(forward_one(lanes.clone(), tcp, client));
                 }
                 // Out of files, or a client that has gone: others may come.
                 Err(error) => {
@@ -101,9 +132,7 @@ pub(crate) async fn forward(context: &Context, args: &ForwardArgs) -> Result<Exi
     drop(listener);
     connected.abort_all();
     finish(context, running).await?;
-    if let Some(conn) = redialer.take().await {
-        farewell(&conn).await;
-    }
+    lanes.farewell().await;
     Ok(Exit::Done)
 }
 
@@ -116,30 +145,37 @@ async fn stay_connected(context: Context, redialer: Arc<Redialer>) -> Failure {
             Ok(conn) => conn,
             Err(failure) => return failure,
         };
+        let began = Instant::now();
         let reason = conn.closed().await;
         let addr = redialer.addr();
+        if is_refused(&reason) {
+            return Failure::new(
+                Exit::Unauthenticated,
+                format!("{addr}: connection {reason}"),
+            );
+        }
         context.report.note(
             format_args!("lost {addr}: {reason}"),
             &json!({"event": "lost", "remote": addr.as_str(), "message": reason.to_string()}),
         );
         redialer.forget(number).await;
+        // A peer that closes what it has just accepted is not asked again at once.
+        if began.elapsed() < BRIEF {
+            tokio::time::sleep(BRIEF).await;
+        }
     }
 }
 
-async fn forward_one(
-    redialer: Arc<Redialer>,
-    tcp: TcpStream,
-    client: SocketAddr,
-) -> Result<(), Failure> {
-    let stream = timeout(PATIENCE, redialer.open(Instant::now() + PATIENCE)).await;
+async fn forward_one(lanes: Arc<Lanes>, tcp: TcpStream, client: SocketAddr) -> Result<(), Failure> {
+    let addr = lanes.first().addr().clone();
+    let stream = timeout(PATIENCE, lanes.open(Instant::now() + PATIENCE)).await;
     let opened = stream.unwrap_or_else(|_| {
-        let why = format!("{}: no stream within {PATIENCE:?}", redialer.addr());
+        let why = format!("{}: no stream within {PATIENCE:?}", addr);
         Err(Failure::new(Exit::Lost, why))
     });
     match opened {
-        Ok(stream) => match join::join(tcp, stream).await {
+        Ok((stream, _place)) => match join::join(tcp, stream).await {
             Err(error) if error.code() == Some(UNREACHED) => {
-                let addr = redialer.addr();
                 let why = format!("{addr}: the other side cannot reach its target");
                 Err(Failure::failed(why))
             }
@@ -160,7 +196,12 @@ async fn forward_one(
 /// Connects the streams of peers to the target, until the program is asked to stop.
 pub(crate) async fn expose(context: &Context, args: &ExposeArgs) -> Result<Exit, Failure> {
     host_port("--to", &args.to)?;
-    serve(context, &args.net, &args.addr, |_, stream| {
+    let guard = Guard {
+        args: &args.guard,
+        secret: true,
+        at_once: MAX_EXPOSED,
+    };
+    serve(context, &args.net, &args.addr, guard, |_, stream| {
         expose_one(args.to.clone(), stream)
     })
     .await

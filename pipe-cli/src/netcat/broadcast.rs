@@ -1,7 +1,8 @@
 use std::io::ErrorKind;
 
 use futures::future::{join_all, select_all, try_join_all};
-use pipewerks::{BoxRecvStream, BoxSendStream, BoxStream, Error, Stream};
+use pipewerks::ErrorKind::Stopped;
+use pipewerks::{BoxRecvStream, BoxSendStream, BoxStream, Error, RecvStream, SendStream, Stream};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
 
@@ -9,7 +10,11 @@ use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::pump::{CHUNK, Ended, PumpError, from_stream, unwanted};
+use crate::standard::{Input, Output};
 use crate::stop::Stop;
+
+/// The code of a stream whose input or output failed at this end.
+const BROKEN: u32 = 1;
 
 /// Joins streams to standard input and output.
 ///
@@ -21,17 +26,33 @@ use crate::stop::Stop;
 pub(crate) async fn join(
     context: &Context,
     addr: &str,
+    input: &mut Input,
     streams: Vec<BoxStream>,
 ) -> Result<Exit, Failure> {
-    let (mut sends, recvs): (Vec<_>, Vec<_>) = streams.into_iter().map(Stream::into_split).unzip();
+    let (mut sends, mut recvs): (Vec<_>, Vec<_>) =
+        streams.into_iter().map(Stream::into_split).unzip();
     let failure = |error: PumpError| match error {
         PumpError::Local(error) => Failure::local("standard input or output", &error),
         PumpError::Stream(error) => Failure::on_conn(addr, &error),
     };
     let both = async {
-        match tokio::try_join!(send_all(&context.stop, &mut sends), receive_all(recvs)) {
+        let joined = tokio::try_join!(
+            send_all(&context.stop, input, &mut sends),
+            receive_all(&mut recvs)
+        );
+        match joined {
             // Nobody reads on, as after `| head`: that is no error.
             Err(PumpError::Local(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error @ PumpError::Local(_)) => {
+                // The peer must not take what it has sent, or what came, for whole.
+                for send in &mut sends {
+                    send.reset(BROKEN);
+                }
+                for recv in &mut recvs {
+                    recv.stop(BROKEN);
+                }
+                Err(failure(error))
+            }
             joined => joined.map(|_| ()).map_err(failure),
         }
     };
@@ -43,28 +64,30 @@ pub(crate) async fn join(
 }
 
 /// Gives standard input to each stream that wants it.
-async fn send_all(stop: &Stop, sends: &mut Vec<BoxSendStream>) -> Result<(), PumpError> {
-    let mut input = tokio::io::stdin();
-    let mut buffer = vec![0; CHUNK];
+async fn send_all(
+    stop: &Stop,
+    input: &mut Input,
+    sends: &mut Vec<BoxSendStream>,
+) -> Result<(), PumpError> {
     while !sends.is_empty() {
         let read = {
             let gone = select_all(sends.iter_mut().map(|send| Box::pin(unwanted(send))));
             tokio::select! {
                 biased;
-                read = input.read(&mut buffer) => Ok(read.map_err(PumpError::Local)?),
+                read = input.read() => Ok(read.map_err(PumpError::Local)?),
                 (code, place, _) = gone => Err((code, place)),
-                () = stop.asked() => Ok(0),
+                () = stop.asked() => Ok(Vec::new()),
             }
         };
         match read {
-            Ok(0) => {
+            Ok(read) if read.is_empty() => {
                 for shut in join_all(sends.iter_mut().map(AsyncWriteExt::shutdown)).await {
                     unless_unwanted(shut)?;
                 }
                 return Ok(());
             }
             Ok(read) => {
-                let writes = sends.iter_mut().map(|send| send.write_all(&buffer[..read]));
+                let writes = sends.iter_mut().map(|send| send.write_all(&read));
                 let mut wanted = Vec::new();
                 for written in join_all(writes).await {
                     wanted.push(unless_unwanted(written)?);
@@ -73,7 +96,8 @@ async fn send_all(stop: &Stop, sends: &mut Vec<BoxSendStream>) -> Result<(), Pum
                 sends.retain(|_| wanted.next().unwrap_or_default());
             }
             Err((code, place)) => {
-                code.map_err(PumpError::Stream)?;
+                let code = code.map_err(PumpError::Stream)?;
+                unless_unwanted(Err(Error::stopped(code).into()))?;
                 sends.remove(place);
             }
         }
@@ -81,30 +105,30 @@ async fn send_all(stop: &Stop, sends: &mut Vec<BoxSendStream>) -> Result<(), Pum
     Ok(())
 }
 
-/// Whether a write went through; not when the peer wants no more.
+/// Whether a write went through; not when the peer wants no more. A peer that cannot go on is an error.
 fn unless_unwanted(written: std::io::Result<()>) -> Result<bool, PumpError> {
     match written.map_err(Error::from) {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == pipewerks::ErrorKind::Stopped => Ok(false),
+        Err(error) if error.kind() == Stopped && error.code() != Some(BROKEN) => Ok(false),
         Err(error) => Err(PumpError::Stream(error)),
     }
 }
 
 /// Writes what comes to standard output.
-async fn receive_all(mut recvs: Vec<BoxRecvStream>) -> Result<(), PumpError> {
-    let mut output = tokio::io::stdout();
-    if let [recv] = recvs.as_mut_slice() {
+async fn receive_all(recvs: &mut [BoxRecvStream]) -> Result<(), PumpError> {
+    let mut output = Output::default();
+    if let [recv] = recvs {
         return match from_stream(recv, &mut output).await? {
             Ended::Clean => Ok(()),
             Ended::Unwanted(_) => Err(PumpError::Local(ErrorKind::BrokenPipe.into())),
         };
     }
     let output = Mutex::new(output);
-    try_join_all(recvs.into_iter().map(|recv| lines(recv, &output))).await?;
+    try_join_all(recvs.iter_mut().map(|recv| lines(recv, &output))).await?;
     Ok(())
 }
 
-async fn lines(recv: BoxRecvStream, output: &Mutex<tokio::io::Stdout>) -> Result<(), PumpError> {
+async fn lines(recv: &mut BoxRecvStream, output: &Mutex<Output>) -> Result<(), PumpError> {
     let mut recv = BufReader::new(recv);
     let mut line = Vec::new();
     loop {

@@ -1,9 +1,10 @@
 use std::process::Stdio;
 
-use pipewerks::{BoxStream, RecvStream, SendStream, Stream};
+use pipewerks::{BoxConn, BoxStream, Conn, RecvStream, SendStream, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
+use super::group::Group;
 use crate::failure::Failure;
 use crate::pump::{CHUNK, Ended, PumpError, from_stream, unwanted};
 
@@ -14,8 +15,14 @@ const BY_SIGNAL: u32 = 255;
 ///
 /// The end of what the peer sends is the end of the command's input. The end of its output is passed on
 /// when the command has succeeded; otherwise the peer's stream is reset with its exit status, so that
-/// what came is not taken for whole. A command whose peer has gone is ended.
-pub(crate) async fn run(command: &str, addr: &str, stream: BoxStream) -> Result<(), Failure> {
+/// what came is not taken for whole. A command whose peer has gone is ended, with all the processes that it
+/// has started.
+pub(crate) async fn run(
+    command: &str,
+    addr: &str,
+    conn: &BoxConn,
+    stream: BoxStream,
+) -> Result<(), Failure> {
     let (mut send, mut recv) = stream.into_split();
     let mut child = shell(command)
         .env("PIPE_REMOTE_ADDR", addr)
@@ -24,6 +31,7 @@ pub(crate) async fn run(command: &str, addr: &str, stream: BoxStream) -> Result<
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| Failure::local("the shell cannot be run", &error))?;
+    let group = child.id().map(Group::led_by);
     let (Some(mut input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
         return Err(Failure::failed(
             "the shell has no standard input and output",
@@ -82,18 +90,26 @@ pub(crate) async fn run(command: &str, addr: &str, stream: BoxStream) -> Result<
         send.reset(code);
         Ok(Some(status))
     };
+    let gone = conn.closed();
     // The command decides when it is over: what it has not read of its input then is not wanted.
-    tokio::pin!(inward, outward);
+    tokio::pin!(inward, outward, gone);
     let mut heard = false;
     let status = loop {
         tokio::select! {
+            biased;
             status = &mut outward => break status.map_err(lost)?,
             ended = &mut inward, if !heard => {
                 ended?;
                 heard = true;
             }
+            reason = &mut gone => {
+                return Err(Failure::failed(format!("{addr}: the peer has gone: {reason}")));
+            }
         }
     };
+    if let Some(group) = group {
+        group.over();
+    }
     match status {
         None => Ok(()),
         Some(status) => Err(Failure::failed(format!("{command}: {status}"))),
@@ -108,5 +124,8 @@ fn shell(command: &str) -> Command {
     };
     let mut built = Command::new(shell);
     built.arg(option).arg(command);
+    // What a shell starts for `a | b` is ended with it.
+    #[cfg(unix)]
+    built.process_group(0);
     built
 }

@@ -2,18 +2,24 @@
 
 mod broadcast;
 mod exec;
+pub(crate) mod group;
 
 use clap::Args;
 use futures::future::{join_all, try_join_all};
-use pipewerks::{BoxStream, Conn};
+use pipewerks::{BoxConn, BoxStream, Conn};
 use serde_json::json;
 
 use crate::arrivals::Arrivals;
 use crate::context::Context;
+use crate::door::GuardArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::net::{Net, NetArgs, farewell};
-use crate::serve::serve;
+use crate::serve::{Guard, serve};
+use crate::standard::Input;
+
+/// How many commands run at once for the streams of peers.
+const MAX_COMMANDS: usize = 256;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DialArgs {
@@ -34,6 +40,8 @@ pub(crate) struct ListenArgs {
     /// Go on listening when the streams are over, and take the next ones
     #[arg(long, conflicts_with = "exec")]
     keep: bool,
+    #[command(flatten)]
+    guard: GuardArgs,
     #[command(flatten)]
     net: NetArgs,
 }
@@ -68,8 +76,11 @@ pub(crate) async fn dial(context: &Context, args: &DialArgs) -> Result<Exit, Fai
         () = context.stop.asked() => return Err(context.stopped()),
     };
     let joined = match &args.streams.exec {
-        None => broadcast::join(context, addr.as_str(), streams).await,
-        Some(command) => run_all(context, addr.as_str(), command, streams).await,
+        None => {
+            let mut input = Input::default();
+            broadcast::join(context, addr.as_str(), &mut input, streams).await
+        }
+        Some(command) => run_all(context, addr.as_str(), command, &conn, streams).await,
     };
     farewell(&conn).await;
     joined
@@ -79,11 +90,12 @@ async fn run_all(
     context: &Context,
     addr: &str,
     command: &str,
+    conn: &BoxConn,
     streams: Vec<BoxStream>,
 ) -> Result<Exit, Failure> {
     let runs = streams
         .into_iter()
-        .map(|stream| exec::run(command, addr, stream));
+        .map(|stream| exec::run(command, addr, conn, stream));
     match context.stop.grace(try_join_all(runs)).await {
         Some(Ok(_)) if context.stop.is_asked() => Err(context.stopped()),
         Some(done) => done.map(|_| Exit::Done),
@@ -94,17 +106,26 @@ async fn run_all(
 /// Joins streams that peers open.
 pub(crate) async fn listen(context: &Context, args: &ListenArgs) -> Result<Exit, Failure> {
     if let Some(command) = &args.streams.exec {
-        return serve(context, &args.net, &args.addr, |conn, stream| {
+        let guard = Guard {
+            args: &args.guard,
+            secret: true,
+            at_once: MAX_COMMANDS,
+        };
+        return serve(context, &args.net, &args.addr, guard, |conn, stream| {
             let command = command.clone();
             async move {
                 let addr = conn.remote_addr();
-                exec::run(&command, addr.as_str(), stream).await
+                exec::run(&command, addr.as_str(), &conn, stream).await
             }
         })
         .await;
     }
-    let listener = context.listen(&args.net, &args.addr).await?;
-    let mut arrivals = Arrivals::new(listener);
+    // Only one stream is joined to the terminal, and it is seen there: a token is there if it is asked for.
+    let door = context
+        .listen(&args.net, &args.addr, &args.guard, false)
+        .await?;
+    let mut arrivals = Arrivals::new(door);
+    let mut input = Input::default();
     loop {
         let mut streams = Vec::new();
         let mut conns = Vec::new();
@@ -117,7 +138,7 @@ pub(crate) async fn listen(context: &Context, args: &ListenArgs) -> Result<Exit,
             conns.push(conn);
         }
         let addr = conns[0].remote_addr();
-        let joined = broadcast::join(context, addr.as_str(), streams).await;
+        let joined = broadcast::join(context, addr.as_str(), &mut input, streams).await;
         join_all(conns.iter().map(farewell)).await;
         match joined {
             Ok(_) if args.keep => {}

@@ -7,13 +7,22 @@ use tokio::time::Instant;
 use super::{Answer, CHUNK, MAX_MILLIS, PROTOCOL, PerfArgs, Request};
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
+use crate::door::GuardArgs;
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::serve::{self, Served};
+use crate::serve::{self, Guard, Served};
+
+/// How many streams are served at once.
+const MAX_STREAMS: usize = 1024;
 
 /// Is measured, until the program is asked to stop.
 pub(super) async fn serve(context: &Context, args: &PerfArgs) -> Result<Exit, Failure> {
-    serve::serve(context, &args.net, &args.addr, answer).await
+    let guard = Guard {
+        args: &GuardArgs::default(),
+        secret: false,
+        at_once: MAX_STREAMS,
+    };
+    serve::serve(context, &args.net, &args.addr, guard, answer).await
 }
 
 async fn answer(conn: BoxConn, stream: BoxStream) -> Served {

@@ -3,11 +3,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use pipewerks::{BoxConn, Conn, ErrorKind};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::file_error::FileError;
 use super::rel_path::RelPath;
+use super::transfers::Owner;
+
+/// How long the sender of a file may take to answer when another one wants to send it.
+const PROBE: Duration = Duration::from_secs(3);
 
 /// The folder to receive into, which no path leads out of. Clones share it.
 ///
@@ -19,11 +26,15 @@ pub(crate) struct Folder {
     /// Whether files that are there may be replaced.
     pub(crate) overwrite: bool,
     claims: Arc<Mutex<HashMap<RelPath, Arc<Holder>>>>,
+    /// The permissions that new files and folders do not get.
+    pub(crate) umask: u32,
 }
 
 /// Who receives a file at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Holder {
+    owner: Owner,
+    conn: BoxConn,
     replaced: CancellationToken,
     gone: CancellationToken,
 }
@@ -53,48 +64,69 @@ impl Folder {
             root: root.into(),
             overwrite,
             claims: Arc::default(),
+            umask: umask(),
         })
     }
 
-    /// Makes sure that nobody else in this process writes the file. A sender whose connection broke may
-    /// be back before this side has noticed the break: the newcomer goes first.
-    pub(crate) async fn claim(&self, path: &RelPath) -> Claim {
+    /// Makes sure that nothing else in this process writes the file. A sender whose connection broke may
+    /// be back before this side has noticed the break: it takes the place of its own former connection, and
+    /// that of another sender only if this one does not answer.
+    pub(crate) async fn claim(
+        &self,
+        path: &RelPath,
+        owner: &Owner,
+        conn: &BoxConn,
+    ) -> Result<Claim, FileError> {
         loop {
             let before = {
                 let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
                 match claims.get(path) {
                     Some(holder) => holder.clone(),
                     None => {
-                        let holder = Arc::<Holder>::default();
+                        let holder = Arc::new(Holder {
+                            owner: owner.clone(),
+                            conn: conn.clone(),
+                            replaced: CancellationToken::new(),
+                            gone: CancellationToken::new(),
+                        });
                         claims.insert(path.clone(), holder.clone());
-                        return Claim {
+                        return Ok(Claim {
                             folder: self.clone(),
                             path: path.clone(),
                             holder,
-                        };
+                        });
                     }
                 }
             };
+            if before.owner != *owner {
+                let answers = tokio::select! {
+                    () = before.gone.cancelled() => false,
+                    answers = answers(&before.conn) => answers,
+                };
+                if answers {
+                    return Err(FileError::new("another sender is sending it at the moment"));
+                }
+            }
             before.replaced.cancel();
             before.gone.cancelled().await;
         }
     }
 
     /// Where a path lies, once the folders that it lies in exist.
-    pub(crate) fn place(&self, path: &RelPath) -> Result<PathBuf, FileError> {
+    pub(crate) fn place(&self, path: &RelPath, modes: &[u32]) -> Result<PathBuf, FileError> {
         let place = path.below(&self.root);
         if let Some(parent) = place.parent() {
-            self.make(parent)?;
+            self.make(parent, modes)?;
         }
         Ok(place)
     }
 
     /// Makes a folder.
-    pub(crate) fn make_folder(&self, path: &RelPath) -> Result<(), FileError> {
-        self.make(&path.below(&self.root))
+    pub(crate) fn make_folder(&self, path: &RelPath, modes: &[u32]) -> Result<(), FileError> {
+        self.make(&path.below(&self.root), modes)
     }
 
-    fn make(&self, folder: &Path) -> Result<(), FileError> {
+    fn make(&self, folder: &Path, modes: &[u32]) -> Result<(), FileError> {
         // What is there must not lead elsewhere, before anything is made in it.
         let there = folder
             .ancestors()
@@ -108,8 +140,53 @@ impl Folder {
                 return Err(FileError::new("a file is in the way of its folder"));
             }
         }
-        fs::create_dir_all(folder)?;
+        let mut path = self.root.to_path_buf();
+        let names = folder.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        for (place, name) in names.iter().enumerate() {
+            path.push(name);
+            match make_one(&path, modes.get(place).copied()) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+        }
         Ok(())
+    }
+}
+
+/// Makes a folder with these permissions, of which the umask takes some, and in which files can be made.
+#[cfg(unix)]
+fn make_one(path: &Path, mode: Option<u32>) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let mode = mode.map_or(0o777, |mode| mode & 0o777 | 0o700);
+    fs::DirBuilder::new().mode(mode).create(path)
+}
+
+#[cfg(not(unix))]
+fn make_one(path: &Path, _: Option<u32>) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// The umask, which can only be read by setting it. It happens before any file is made.
+#[cfg(unix)]
+fn umask() -> u32 {
+    use rustix::fs::Mode;
+    let mask = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(mask);
+    mask.bits() & 0o777
+}
+
+#[cfg(not(unix))]
+fn umask() -> u32 {
+    0
+}
+
+/// Whether the peer of a connection is still there.
+pub(super) async fn answers(conn: &BoxConn) -> bool {
+    match timeout(PROBE, conn.ping()).await {
+        // A foreign peer cannot be asked, and counts until its connection ends.
+        Ok(Err(error)) => error.kind() == ErrorKind::Unsupported,
+        Ok(Ok(_)) => true,
+        Err(_) => false,
     }
 }
 
@@ -162,28 +239,42 @@ mod tests {
         let folder = Folder::new(inside.path(), false).unwrap();
 
         for out in ["out/a", "out/deep/a"] {
-            let error = folder.place(&path(out)).unwrap_err();
+            let error = folder.place(&path(out), &[]).unwrap_err();
             assert_eq!(error.to_string(), "a symbolic link leads out of the folder");
-            assert!(folder.make_folder(&path(out)).is_err());
+            assert!(folder.make_folder(&path(out), &[]).is_err());
         }
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
-        folder.place(&path("in/deep/a")).unwrap();
+        folder.place(&path("in/deep/a"), &[]).unwrap();
         assert!(inside.path().join("real/deep").is_dir());
-        assert!(folder.place(&path("file/a")).is_err());
+        assert!(folder.place(&path("file/a"), &[]).is_err());
     }
 
     #[tokio::test]
-    async fn a_newcomer_goes_first() {
+    async fn a_sender_takes_its_own_place_and_that_of_one_that_is_gone() {
+        use pipewerks::Listener;
+        let listener = pipewerks::listen("inproc://").await.unwrap();
+        let dialed = pipewerks::dial(listener.local_addr()).await.unwrap();
+        let conn = listener.accept().await.unwrap();
+        let (one, two) = (Owner::Conn(1), Owner::Conn(2));
         let temp = tempfile::tempdir().unwrap();
         let folder = Folder::new(temp.path(), false).unwrap();
         let (a, b) = (path("a"), path("b"));
-        let old = folder.claim(&a).await;
-        let other = folder.claim(&b).await;
-        let (newcomer, ()) = tokio::join!(folder.claim(&a), async move {
+        let old = folder.claim(&a, &one, &conn).await.unwrap();
+        let other = folder.claim(&b, &two, &conn).await.unwrap();
+        let refused = folder.claim(&a, &two, &conn).await.unwrap_err();
+        assert!(refused.why.contains("another sender"), "{refused}");
+        let (newcomer, ()) = tokio::join!(folder.claim(&a, &one, &conn), async move {
             old.replaced().await;
             drop(old);
         });
-        drop((newcomer, other));
+        dialed.close(0, "");
+        conn.closed().await;
+        let mine = newcomer.unwrap();
+        let (stranger, ()) = tokio::join!(folder.claim(&a, &two, &conn), async move {
+            mine.replaced().await;
+            drop(mine);
+        });
+        drop((stranger.unwrap(), other));
         assert!(folder.claims.lock().unwrap().is_empty());
     }
 }

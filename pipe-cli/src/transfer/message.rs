@@ -14,9 +14,23 @@ pub(crate) const PROTOCOL: Protocol = Protocol {
 #[serde(tag = "request", rename_all = "snake_case")]
 pub(crate) enum Request {
     /// Begins a transfer, on each connection of it.
-    Hello { files: u64, bytes: u64 },
+    Hello {
+        files: u64,
+        bytes: u64,
+        /// How many files are left to send, of those.
+        #[serde(default)]
+        left: Option<u64>,
+        /// What makes the connections of one sender one transfer: a random number, which no one else knows.
+        #[serde(default)]
+        transfer: Option<String>,
+    },
     /// Makes a folder.
-    Folder { path: RelPath },
+    Folder {
+        path: RelPath,
+        /// The permissions of the folders on the path, from the first one.
+        #[serde(default)]
+        folders: Vec<u32>,
+    },
     /// Transfers a file.
     File(FileRequest),
     /// Ends a transfer.
@@ -32,8 +46,17 @@ pub(crate) struct FileRequest {
     /// When it was changed last, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) modified: Option<u64>,
+    /// The same for a time before 1970, in milliseconds before it.
+    #[serde(default)]
+    pub(crate) modified_before: Option<u64>,
     #[serde(default)]
     pub(crate) executable: bool,
+    /// The permissions, as chmod(2) has them, without those bits that give away an identity.
+    #[serde(default)]
+    pub(crate) mode: Option<u32>,
+    /// Those of the folders on the path, from the first one.
+    #[serde(default)]
+    pub(crate) folders: Vec<u32>,
 }
 
 /// What the receiver says.

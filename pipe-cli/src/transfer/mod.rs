@@ -7,17 +7,22 @@
 //!
 //! | Request | Answer |
 //! |---|---|
-//! | `hello` with the number of files and bytes | `welcome` |
-//! | `folder` with a path | `done` |
-//! | `file` with a path, a size, … | see below |
+//! | `hello` with the number of files and bytes, and that of the transfer | `welcome` |
+//! | `folder` with a path and permissions | `done` |
+//! | `file` with a path, a size, permissions, … | see below |
 //! | `finish` with the number of files that could not be sent | `done` |
 //!
 //! Any of them can be answered with `refused`, which says why; `fatal` if the other requests would fare no
 //! better. Paths are relative, with `/` between plain names; see [`rel_path`].
 //!
+//! A transfer belongs to the connections whose `hello` had its number, 128 random bits: `finish` ends the
+//! transfer of its own connection, and it is whole when as many files and folders came as were announced. A
+//! file that one transfer sends is refused to others, as long as the sender answers pings.
+//!
 //! A file:
 //!
-//! 1. The receiver answers `have`: how many bytes it has already (`offset`), and the SHA-256 of those.
+//! 1. The receiver answers `have`: how many bytes it has already (`offset`), and the SHA-256 of those. A sender
+//!    without the token of the receiver's address is told of those only that its own transfer has sent.
 //! 2. The sender compares this with as many bytes of its own, and says `from` the same offset when they are
 //!    alike, or from 0.
 //! 3. The sender sends the rest, in frames of bytes, and then `end` with the SHA-256 of the whole.
@@ -29,6 +34,7 @@
 
 mod file_error;
 mod folder;
+mod limits;
 mod message;
 mod part;
 mod receive;
@@ -36,6 +42,7 @@ mod rel_path;
 mod send;
 mod source;
 mod summary;
+mod transfers;
 mod trouble;
 
 pub(crate) use receive::{ReceiveArgs, receive};

@@ -5,11 +5,13 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::file_error::FileError;
 use super::folder::Folder;
 use super::message::FileRequest;
 use super::rel_path::PART;
+use crate::failure::io_text;
 
 /// How long a name may be on the usual file systems, in bytes.
 const MAX_NAME: usize = 255;
@@ -26,6 +28,8 @@ pub(crate) struct Part {
     part: PathBuf,
     place: PathBuf,
     request: FileRequest,
+    overwrite: bool,
+    umask: u32,
 }
 
 /// What is there when a file is to be received.
@@ -39,12 +43,25 @@ pub(crate) enum Found {
 
 impl Part {
     /// Looks for what is there of a file. It takes as long as it takes to hash that.
-    pub(crate) async fn find(folder: Folder, request: FileRequest) -> Result<Found, FileError> {
-        blocking(move || Self::find_now(&folder, request)).await
+    ///
+    /// What the sender may not know is as if it were not there: it begins with nothing then, and compares in
+    /// the end.
+    pub(crate) async fn find(
+        folder: Folder,
+        request: FileRequest,
+        may_know: bool,
+        hashing: OwnedSemaphorePermit,
+    ) -> Result<Found, FileError> {
+        blocking(move || {
+            let found = Self::find_now(&folder, request, may_know);
+            drop(hashing);
+            found
+        })
+        .await
     }
 
-    fn find_now(folder: &Folder, request: FileRequest) -> Result<Found, FileError> {
-        let place = folder.place(&request.path)?;
+    fn find_now(folder: &Folder, request: FileRequest, may_know: bool) -> Result<Found, FileError> {
+        let place = folder.place(&request.path, &request.folders)?;
         match place.symlink_metadata() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -52,31 +69,45 @@ impl Part {
                 return Err(FileError::new("a folder of this name is there"));
             }
             Ok(there) if there.is_file() && there.len() == request.size => {
+                if !may_know {
+                    return Ok(Found::Part(
+                        Self::open(folder, place, request, false)?.into(),
+                    ));
+                }
                 let (hash, _) = hash(&mut File::open(&place)?, u64::MAX)?;
                 return Ok(Found::Whole(hex(hash)));
             }
             Ok(_) => replaceable(folder)?,
         }
-        Ok(Found::Part(Self::open(place, request)?.into()))
+        Ok(Found::Part(
+            Self::open(folder, place, request, may_know)?.into(),
+        ))
     }
 
     /// Begins anew, although there is a file of the same size under the name: it is another one.
     pub(crate) async fn replace(folder: Folder, request: FileRequest) -> Result<Self, FileError> {
         blocking(move || {
             replaceable(&folder)?;
-            Self::open(folder.place(&request.path)?, request)
+            let place = folder.place(&request.path, &request.folders)?;
+            Self::open(&folder, place, request, true)
         })
         .await
     }
 
-    fn open(place: PathBuf, request: FileRequest) -> Result<Self, FileError> {
+    fn open(
+        folder: &Folder,
+        place: PathBuf,
+        request: FileRequest,
+        keep: bool,
+    ) -> Result<Self, FileError> {
         let part = part_of(&place);
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(false);
         no_links(&mut options);
+        for_the_owner(&mut options);
         let mut file = options.open(&part)?;
         lock(&file)?;
-        if file.metadata()?.len() > request.size {
+        if !keep || file.metadata()?.len() > request.size {
             file.set_len(0)?;
         }
         let (hash, offset) = hash(&mut file, u64::MAX)?;
@@ -87,6 +118,8 @@ impl Part {
             part,
             place,
             request,
+            overwrite: folder.overwrite,
+            umask: folder.umask,
         })
     }
 
@@ -131,8 +164,9 @@ impl Part {
         Ok(())
     }
 
-    /// Puts the file in its place, if it has this SHA-256. Everything is on disk then.
-    pub(crate) async fn keep(mut self, sha256: &str) -> Result<(), FileError> {
+    /// Puts the file in its place, if it has this SHA-256. Everything is on disk then. Returns what there is to
+    /// say of it.
+    pub(crate) async fn keep(mut self, sha256: &str) -> Result<Option<String>, FileError> {
         // Errors of writes that were under way come out here.
         self.file.flush().await?;
         let own = self.sha256();
@@ -144,25 +178,31 @@ impl Part {
         }
         let file = self.file.into_std().await;
         let (part, place, request) = (self.part, self.place, self.request);
+        let (overwrite, umask, came) = (self.overwrite, self.umask, own);
         blocking(move || {
-            if let Some(at) = request.modified.map(Duration::from_millis) {
-                // A time that the system cannot have is no reason to refuse the file.
-                let _ = UNIX_EPOCH.checked_add(at).map(|at| file.set_modified(at));
+            if !overwrite && place.symlink_metadata().is_ok() {
+                // It was not told, or has come to be there meanwhile.
+                let alike = place.symlink_metadata()?.is_file()
+                    && hex(hash(&mut File::open(&place)?, u64::MAX)?.0) == came;
+                let _ = fs::remove_file(&part);
+                return if alike { Ok(None) } else { Err(occupied()) };
             }
-            if request.executable {
-                make_executable(&file)?;
-            }
+            set_mode(&file, &request, umask)?;
+            let kept = set_time(&file, &request);
             file.sync_all()?;
             fs::rename(&part, &place)?;
             sync_folder(&place)?;
-            Ok(())
+            // A time that the system cannot have is no reason to refuse the file.
+            Ok(kept
+                .err()
+                .map(|error| format!("its time cannot be kept: {}", io_text(&error))))
         })
         .await
     }
 }
 
 /// The first bytes of a file hashed, and how many they are.
-pub(crate) fn hash(file: &mut File, limit: u64) -> io::Result<(Sha256, u64)> {
+pub(crate) fn hash(file: &mut (impl Read + Seek), limit: u64) -> io::Result<(Sha256, u64)> {
     file.seek(SeekFrom::Start(0))?;
     let (mut hash, mut done) = (Sha256::new(), 0);
     let mut buffer = vec![0; CHUNK];
@@ -201,8 +241,32 @@ fn replaceable(folder: &Folder) -> Result<(), FileError> {
     if folder.overwrite {
         return Ok(());
     }
-    let why = "another file of this name is there (`pipe receive --overwrite` replaces it)";
-    Err(FileError::new(why))
+    Err(occupied())
+}
+
+fn occupied() -> FileError {
+    FileError::new("another file of this name is there (`pipe receive --overwrite` replaces it)")
+}
+
+/// Keeps what has come so far from others.
+#[cfg(unix)]
+fn for_the_owner(options: &mut fs::OpenOptions) {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(0o600);
+}
+
+#[cfg(not(unix))]
+fn for_the_owner(_: &mut fs::OpenOptions) {}
+
+/// Gives a file the time that it had. A sender that does not know it leaves it as it is.
+fn set_time(file: &File, request: &FileRequest) -> io::Result<()> {
+    let at = match (request.modified, request.modified_before) {
+        (Some(since), _) => UNIX_EPOCH.checked_add(Duration::from_millis(since)),
+        (None, Some(before)) => UNIX_EPOCH.checked_sub(Duration::from_millis(before)),
+        (None, None) => return Ok(()),
+    };
+    let at = at.ok_or_else(|| io::Error::other("this system has no such time"))?;
+    file.set_modified(at)
 }
 
 /// What a file is called that is not whole.
@@ -250,16 +314,21 @@ fn lock(_: &File) -> Result<(), FileError> {
     Ok(())
 }
 
+/// Gives a file the permissions that it had, without those that the umask takes. None of them ever makes
+/// a program run as another user.
 #[cfg(unix)]
-fn make_executable(file: &File) -> io::Result<()> {
+fn set_mode(file: &File, request: &FileRequest, umask: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = file.metadata()?.permissions().mode();
-    // For whoever may read it.
-    file.set_permissions(fs::Permissions::from_mode(mode | (mode & 0o444) >> 2))
+    let mode = match request.mode {
+        Some(mode) => mode & 0o777,
+        None if request.executable => 0o777,
+        None => 0o666,
+    };
+    file.set_permissions(fs::Permissions::from_mode(mode & !umask))
 }
 
 #[cfg(not(unix))]
-fn make_executable(_: &File) -> io::Result<()> {
+fn set_mode(_: &File, _: &FileRequest, _: u32) -> io::Result<()> {
     Ok(())
 }
 

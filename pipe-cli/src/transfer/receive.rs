@@ -1,24 +1,29 @@
+use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
+use futures::future::join_all;
 use indicatif::ProgressBar;
-use pipewerks::{BoxConn, BoxStream, Conn, Listener};
+use pipewerks::{BoxConn, BoxStream, Conn};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::file_error::FileError;
-use super::folder::Folder;
+use super::folder::{Folder, answers};
+use super::limits::{LimitArgs, Limits};
 use super::message::{Answer, FileMessage, FileRequest, PROTOCOL, Request};
 use super::part::{Found, Part};
 use super::rel_path::RelPath;
-use super::summary::{Summary, bar, count};
+use super::summary::{bar, count};
+use super::transfers::{Owner, Transfer, Transfers};
 use super::trouble::Trouble;
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
+use crate::door::{Admitted, GuardArgs};
 use crate::exit::Exit;
 use crate::failure::{Failure, explain};
 use crate::net::NetArgs;
@@ -39,85 +44,128 @@ pub(crate) struct ReceiveArgs {
     #[arg(long)]
     overwrite: bool,
     #[command(flatten)]
+    limits: LimitArgs,
+    #[command(flatten)]
+    guard: GuardArgs,
+    #[command(flatten)]
     net: NetArgs,
 }
 
-/// Receives files, until a transfer is finished.
+/// Receives files, until a transfer is finished and no other one is under way.
 pub(crate) async fn receive(context: &Context, args: &ReceiveArgs) -> Result<Exit, Failure> {
     let folder = Folder::new(&args.dir, args.overwrite)
         .map_err(|error| Failure::local(args.dir.display(), &error))?;
-    let listener = context.listen(&args.net, &args.addr).await?;
+    let mut door = context
+        .listen(&args.net, &args.addr, &args.guard, true)
+        .await?;
     let (finished, mut finishes) = mpsc::channel(16);
     let receiver = Receiver {
         context: context.clone(),
         folder,
+        limits: Limits::new(&args.limits),
+        // A token in the address counts as well, and then --no-token is refused.
+        trusting: !args.guard.no_token,
         finished,
-        transfer: Arc::default(),
+        transfers: Arc::default(),
+        senders: Arc::default(),
         bar: bar(&context.report),
     };
     let mut conns = JoinSet::new();
+    let mut number = 0;
+    let mut ended = None;
     loop {
         tokio::select! {
-            conn = listener.accept() => match conn {
-                Ok(conn) => drop(conns.spawn(receiver.clone().serve(conn))),
-                Err(error) => return Err(Failure::unreached(&args.addr, &error)),
-            },
-            Some(_) = conns.join_next() => {}
-            Some(conn) = finishes.recv() => {
+            admitted = door.next() => {
+                number += 1;
+                conns.spawn(receiver.clone().serve(number, admitted?));
+            }
+            Some(_) = conns.join_next(), if !conns.is_empty() => {
+                if let Some((conn, done)) = ended.take() {
+                    if receiver.is_empty().await {
+                        return receiver.farewell(&conn, done).await;
+                    }
+                    ended = Some((conn, done));
+                }
+            }
+            Some((conn, transfer)) = finishes.recv() => {
                 receiver.bar.finish_and_clear();
-                let done = receiver.tell();
-                if !args.keep {
-                    listener.close();
-                    // The sender is told, and goes first.
-                    let _ = timeout(FAREWELL, conn.closed()).await;
-                    return done;
+                let took = transfer.began.elapsed();
+                let done = transfer.summary.tell(&context.report, "received", took);
+                if args.keep {
+                    if let Err(failure) = done {
+                        context.report.warn(failure);
+                    }
+                    continue;
                 }
-                if let Err(failure) = done {
-                    context.report.warn(failure);
+                let done = match ended.take() {
+                    Some((_, Err(before))) => {
+                        if let Err(failure) = done {
+                            context.report.warn(failure);
+                        }
+                        Err(before)
+                    }
+                    _ => done,
+                };
+                if receiver.is_empty().await {
+                    door.close().await;
+                    return receiver.farewell(&conn, done).await;
                 }
+                ended = Some((conn, done));
             }
             () = context.stop.asked() => break,
         }
     }
-    listener.close();
+    door.close().await;
     receiver.bar.finish_and_clear();
-    let whole = receiver.is_idle();
+    let whole = receiver.transfers().is_idle();
     let rest = async { while conns.join_next().await.is_some() {} };
     if context.stop.grace(rest).await.is_none() || !whole {
         let why =
             "stopped before everything was received; a sender that tries again goes on from there";
         return Err(Failure::new(context.stop.exit(), why));
     }
-    Ok(Exit::Done)
+    ended.map_or(Ok(Exit::Done), |(_, done)| done)
 }
 
 #[derive(Clone, Debug)]
 struct Receiver {
     context: Context,
     folder: Folder,
-    /// The connections whose transfers are finished.
-    finished: mpsc::Sender<BoxConn>,
-    transfer: Arc<Mutex<Transfer>>,
+    limits: Limits,
+    /// Whether every sender has shown the token.
+    trusting: bool,
+    /// The transfers that are finished, and their connections.
+    finished: mpsc::Sender<(BoxConn, Transfer)>,
+    transfers: Arc<Mutex<Transfers>>,
+    /// The connections that are there.
+    senders: Arc<Mutex<HashMap<u64, Sender>>>,
     bar: ProgressBar,
 }
 
-/// What has come since the last transfer was finished.
-#[derive(Debug, Default)]
-struct Transfer {
-    began: Option<Instant>,
-    summary: Summary,
-    /// Whether something failed that more files would fail of.
-    fatal: bool,
+/// The other side of a connection.
+#[derive(Clone, Debug)]
+struct Sender {
+    conn: BoxConn,
+    owner: Owner,
 }
 
 impl Receiver {
     /// Serves one connection, until it is over or the program is asked to stop.
-    async fn serve(self, conn: BoxConn) {
+    async fn serve(self, number: u64, admitted: Admitted) {
+        let Admitted {
+            conn,
+            place: _place,
+        } = admitted;
+        let sender = Sender {
+            conn: conn.clone(),
+            owner: Owner::Conn(number),
+        };
+        self.senders().insert(number, sender);
         let mut streams = JoinSet::new();
         loop {
             tokio::select! {
                 stream = conn.accept_stream() => match stream {
-                    Ok(stream) => drop(streams.spawn(self.clone().answer(conn.clone(), stream))),
+                    Ok(stream) => drop(streams.spawn(self.clone().answer(number, conn.clone(), stream))),
                     Err(error) => {
                         tracing::info!(remote = %conn.remote_addr(), error = explain(&error), "a connection ended");
                         break;
@@ -135,43 +183,60 @@ impl Receiver {
         }
         // What waits for the connection ends with it.
         while streams.join_next().await.is_some() {}
+        let sender = self.senders().remove(&number);
+        if let Some(Sender { owner, .. }) = sender {
+            self.transfers().leave(&owner);
+        }
     }
 
-    async fn answer(self, conn: BoxConn, stream: BoxStream) {
+    async fn answer(self, number: u64, conn: BoxConn, stream: BoxStream) {
         let answered = async {
             let (mut channel, request) = Channel::accept::<Request>(stream, PROTOCOL).await?;
+            let owner = self.owner(number);
             let path = match &request {
-                Request::Folder { path } => Some(path.clone()),
+                Request::Folder { path, .. } => Some(path.clone()),
                 Request::File(file) => Some(file.path.clone()),
                 Request::Hello { .. } | Request::Finish { .. } => None,
             };
+            let mut finished = None;
             let done = match request {
-                Request::Hello { files, bytes } => {
-                    self.hello(files, bytes);
-                    Ok(Answer::Welcome)
-                }
-                Request::Folder { path } => self.make_folder(path).await,
-                Request::File(file) => self.file(&mut channel, file).await?,
+                Request::Hello {
+                    files,
+                    bytes,
+                    left,
+                    transfer,
+                } => self.hello(number, files, bytes, left, transfer),
+                Request::Folder { path, folders } => self.make_folder(&owner, path, folders).await,
+                Request::File(file) => self.file(&mut channel, &owner, &conn, file).await?,
                 Request::Finish { failed } => {
-                    self.finish(&conn, failed).await;
-                    Ok(Answer::Done)
+                    finished = self.transfers().finish(&owner, failed);
+                    match &finished {
+                        Some(_) => Ok(Answer::Done),
+                        None => Err(FileError::new("no transfer of this connection has begun")),
+                    }
                 }
             };
             let answer = done.unwrap_or_else(|FileError { why, fatal }| {
-                let mut transfer = self.transfer();
                 // The others that are under way fail alike, and are not told one by one.
                 if let Some(path) = path
+                    && let Some(transfer) = self.transfers().of(&owner)
                     && !(fatal && transfer.fatal)
                 {
                     transfer.summary.fail(format!("{path}: {why}"));
                     transfer.fatal |= fatal;
                 }
-                drop(transfer);
                 Answer::Refused { why, fatal }
             });
-            channel.send(&answer).await?;
-            channel.stop();
-            channel.finish().await
+            let told = async {
+                channel.send(&answer).await?;
+                channel.stop();
+                channel.finish().await
+            };
+            let told = told.await;
+            if let Some(transfer) = finished {
+                let _ = self.finished.send((conn.clone(), transfer)).await;
+            }
+            told
         };
         match answered.await {
             Ok(()) => {}
@@ -186,17 +251,51 @@ impl Receiver {
         }
     }
 
-    fn hello(&self, files: u64, bytes: u64) {
-        let mut transfer = self.transfer();
-        transfer.began.get_or_insert_with(Instant::now);
+    fn hello(
+        &self,
+        number: u64,
+        files: u64,
+        bytes: u64,
+        left: Option<u64>,
+        transfer: Option<String>,
+    ) -> Result<Answer, FileError> {
+        if files == 0 {
+            return Err(FileError::new("it announces nothing"));
+        }
+        // A sender that comes back has sent some of it already.
+        self.limits.fits(left.unwrap_or(files), 0)?;
+        if left.is_none_or(|left| left == files) {
+            self.limits.fits(0, bytes)?;
+        }
+        let mut senders = self.senders();
+        let Some(sender) = senders.get_mut(&number) else {
+            return Err(FileError::new("the connection has ended"));
+        };
+        let remote = sender.conn.remote_addr();
+        let owner = Owner::of(transfer, remote.host().unwrap_or_default());
+        let owner = owner.map_err(FileError::new)?;
+        if sender.owner != Owner::Conn(number) {
+            return Err(FileError::new("this connection has said hello before"));
+        }
+        sender.owner = owner.clone();
+        drop(senders);
+        self.transfers().join(&owner, left.unwrap_or(files));
         self.bar.reset();
         self.bar.set_length(bytes);
         self.bar.set_message(count(files));
+        Ok(Answer::Welcome)
     }
 
-    async fn make_folder(&self, path: RelPath) -> Result<Answer, FileError> {
-        let folder = self.folder.clone();
-        super::part::blocking(move || folder.make_folder(&path)).await?;
+    async fn make_folder(
+        &self,
+        owner: &Owner,
+        path: RelPath,
+        modes: Vec<u32>,
+    ) -> Result<Answer, FileError> {
+        self.limits.take(1, 0)?;
+        let (folder, own) = (self.folder.clone(), path.clone());
+        super::part::blocking(move || folder.make_folder(&own, &modes)).await?;
+        self.transfers().done(owner, &path, None);
         Ok(Answer::Done)
     }
 
@@ -204,11 +303,16 @@ impl Receiver {
     async fn file(
         &self,
         channel: &mut Channel,
+        owner: &Owner,
+        conn: &BoxConn,
         request: FileRequest,
     ) -> Result<Result<Answer, FileError>, Broken> {
-        let claim = self.folder.claim(&request.path).await;
+        let claim = match self.folder.claim(&request.path, owner, conn).await {
+            Ok(claim) => claim,
+            Err(error) => return Ok(Err(error)),
+        };
         let received = async {
-            match self.receive_file(channel, request).await {
+            match self.receive_file(channel, owner, request).await {
                 Err(Trouble::File(error)) => Ok(Err(error)),
                 Err(Trouble::Stream(error)) => Err(error),
                 Ok(()) => Ok(Ok(Answer::Done)),
@@ -218,7 +322,7 @@ impl Receiver {
             received = received => received,
             // That is no failure of the transfer: the newcomer sends it.
             () = claim.replaced() => Ok(Ok(Answer::Refused {
-                why: "somebody else has begun to send it".to_owned(),
+                why: "its sender has begun to send it again".to_owned(),
                 fatal: true,
             })),
         }
@@ -227,10 +331,20 @@ impl Receiver {
     async fn receive_file(
         &self,
         channel: &mut Channel,
+        owner: &Owner,
         request: FileRequest,
     ) -> Result<(), Trouble> {
         let size = request.size;
-        let (have, found) = match Part::find(self.folder.clone(), request.clone()).await? {
+        let own = self.transfers().begin(owner, &request.path);
+        let may_know = self.trusting || own;
+        // What is here already of a file that goes on is not known yet.
+        self.limits.take(1, 0)?;
+        if !may_know {
+            self.limits.fits(0, size)?;
+        }
+        let hashing = self.limits.hashing().await?;
+        let folder = self.folder.clone();
+        let (have, found) = match Part::find(folder, request.clone(), may_know, hashing).await? {
             Found::Part(part) => {
                 let have = Answer::Have {
                     offset: part.offset(),
@@ -259,11 +373,12 @@ impl Receiver {
                     FileMessage::End { sha256 } if sha256 == own => {}
                     _ => return Err(Trouble::out_of_turn("a message")),
                 }
-                self.transfer().count(0);
+                self.transfers().done(owner, &request.path, Some(0));
                 return Ok(());
             }
             Err(_) => Part::replace(self.folder.clone(), request.clone()).await?,
         };
+        self.limits.fits(0, size.saturating_sub(from))?;
         part.go_on_from(from).await?;
         self.bar.inc(from);
         while part.offset() < size {
@@ -271,15 +386,20 @@ impl Receiver {
             if bytes.is_empty() {
                 return Err(Trouble::out_of_turn("a message"));
             }
+            self.limits.take(0, bytes.len() as u64)?;
             part.write(&bytes).await?;
             self.bar.inc(bytes.len() as u64);
         }
         let FileMessage::End { sha256 } = channel.receive().await? else {
             return Err(Trouble::out_of_turn("a message"));
         };
-        part.keep(&sha256).await?;
-        self.transfer().count(size - from);
+        let word = part.keep(&sha256).await?;
+        self.transfers()
+            .done(owner, &request.path, Some(size.saturating_sub(from)));
         let path = request.path.as_str();
+        if let Some(word) = word {
+            self.context.report.warn(format_args!("{path}: {word}"));
+        }
         tracing::info!(path, size, from, sha256, "received");
         if self.context.report.json {
             let event = json!({"event": "file", "path": path, "size": size, "from": from, "sha256": sha256});
@@ -288,40 +408,39 @@ impl Receiver {
         Ok(())
     }
 
-    async fn finish(&self, conn: &BoxConn, failed: u64) {
-        if failed > 0 {
-            let mut transfer = self.transfer();
-            // What failed here is known already.
-            if transfer.summary.failed() == 0 {
-                let why = format!("{failed} files or folders could not be sent");
-                transfer.summary.fail(why);
-            }
-        }
-        let _ = self.finished.send(conn.clone()).await;
+    /// Whether no sender is there that has not finished. One that does not answer counts as gone.
+    async fn is_empty(&self) -> bool {
+        let others: Vec<_> = {
+            let senders: Vec<_> = self.senders().values().cloned().collect();
+            let mut transfers = self.transfers();
+            senders
+                .into_iter()
+                .filter(|sender| transfers.of(&sender.owner).is_some())
+                .collect()
+        };
+        let probes = others.iter().map(|sender| answers(&sender.conn));
+        !join_all(probes).await.contains(&true)
     }
 
-    /// Tells how the transfer ended, and begins the next one.
-    fn tell(&self) -> Result<Exit, Failure> {
-        let transfer = std::mem::take(&mut *self.transfer());
-        let took = transfer.began.map(|at| at.elapsed()).unwrap_or_default();
-        transfer
-            .summary
-            .tell(&self.context.report, "received", took)
+    /// Lets the sender go first, which is told.
+    async fn farewell(&self, conn: &BoxConn, done: Result<Exit, Failure>) -> Result<Exit, Failure> {
+        let _ = timeout(FAREWELL, conn.closed()).await;
+        done
     }
 
-    /// Whether no transfer has begun that is not finished.
-    fn is_idle(&self) -> bool {
-        self.transfer().began.is_none()
+    fn owner(&self, number: u64) -> Owner {
+        let senders = self.senders();
+        let sender = senders.get(&number);
+        sender.map_or(Owner::Conn(number), |sender| sender.owner.clone())
     }
 
-    fn transfer(&self) -> std::sync::MutexGuard<'_, Transfer> {
-        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
+    fn transfers(&self) -> MutexGuard<'_, Transfers> {
+        self.transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Transfer {
-    fn count(&mut self, bytes: u64) {
-        self.summary.files += 1;
-        self.summary.bytes += bytes;
+    fn senders(&self) -> MutexGuard<'_, HashMap<u64, Sender>> {
+        self.senders.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
+use std::io::{Cursor, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
+use tokio_util::either::Either;
 
 use super::file_error::FileError;
 use super::message::{Answer, FileMessage, FileRequest, PROTOCOL, Request};
@@ -28,9 +30,16 @@ use crate::failure::Failure;
 use crate::net::{Net, NetArgs, farewell};
 use crate::rate::{Pace, parse_bytes};
 use crate::redial::Redialer;
+use crate::token::Token;
 
 /// How many streams in a row may break off with nothing sent before the transfer is given up.
 const MAX_BREAKS: u32 = 20;
+
+/// How long a file may be that is read at once, in bytes.
+const SMALL: u64 = 64 * 1024;
+
+/// How long it may turn out to be.
+const MAX_UNKNOWN: u64 = 64 * 1024 * 1024;
 
 /// How long a frame is where the rate is limited, in bytes: so that it goes evenly.
 const PACED_FRAME: usize = 32 * 1024;
@@ -66,6 +75,7 @@ pub(crate) async fn send(context: &Context, args: &SendArgs) -> Result<Exit, Fai
         args,
         files: source.items.len() as u64,
         bytes: source.bytes(),
+        transfer: Token::random()?,
         bar: bar(&context.report),
         pace: args.limit.map(Pace::new),
         state: Mutex::new(State {
@@ -110,6 +120,8 @@ struct Sender<'a> {
     args: &'a SendArgs,
     files: u64,
     bytes: u64,
+    /// What makes all connections one transfer.
+    transfer: Token,
     bar: ProgressBar,
     pace: Option<Pace>,
     state: Mutex<State>,
@@ -163,7 +175,13 @@ impl Sender<'_> {
     /// Sends what is left over this connection.
     async fn over(&self, conn: &BoxConn) -> Result<(), Broken> {
         let (files, bytes) = (self.files, self.bytes);
-        self.ask(conn, &Request::Hello { files, bytes }).await?;
+        let hello = Request::Hello {
+            files,
+            bytes,
+            left: Some(self.state().left.len() as u64),
+            transfer: Some(self.transfer.as_str().to_owned()),
+        };
+        self.ask(conn, &hello).await?;
         let workers = (0..self.args.streams).map(|_| self.work(conn));
         join_all(workers)
             .await
@@ -211,7 +229,13 @@ impl Sender<'_> {
                 }
             };
             let sent = match &item {
-                Item::Folder(path) => self.send_folder(conn, path.clone()).await,
+                Item::Folder { path, folders } => {
+                    let request = Request::Folder {
+                        path: path.clone(),
+                        folders: folders.clone(),
+                    };
+                    self.send_folder(conn, &request).await
+                }
                 Item::File { request, on_disk } => {
                     let before = self.bar.position();
                     let sent = self.send_file(conn, request, on_disk).await;
@@ -247,12 +271,8 @@ impl Sender<'_> {
         }
     }
 
-    async fn send_folder(
-        &self,
-        conn: &BoxConn,
-        path: super::rel_path::RelPath,
-    ) -> Result<u64, Trouble> {
-        let mut channel = Channel::open(conn, PROTOCOL, &Request::Folder { path }).await?;
+    async fn send_folder(&self, conn: &BoxConn, request: &Request) -> Result<u64, Trouble> {
+        let mut channel = Channel::open(conn, PROTOCOL, request).await?;
         channel.finish().await?;
         done(channel.receive().await?)?;
         Ok(0)
@@ -273,12 +293,12 @@ impl Sender<'_> {
             Answer::Refused { why, fatal } => return Err(Trouble::File(FileError { why, fatal })),
             _ => return Err(Trouble::out_of_turn("an answer")),
         };
-        let (mut file, mut hash, from) = common(file, offset, sha256).await?;
+        let (mut file, mut hash, from) = file.common(offset, sha256).await?;
         self.bar.inc(from);
         let pushed = async {
             self.send_body(&mut channel, &mut file, &mut hash, from, size)
                 .await?;
-            unchanged(&file, on_disk, &request).await?;
+            unchanged(&mut file, on_disk, &request).await?;
             let sha256 = hex(hash);
             let end = FileMessage::End {
                 sha256: sha256.clone(),
@@ -310,7 +330,7 @@ impl Sender<'_> {
     async fn send_body(
         &self,
         channel: &mut Channel,
-        file: &mut tokio::fs::File,
+        file: &mut Body,
         hash: &mut Sha256,
         from: u64,
         size: u64,
@@ -369,45 +389,95 @@ fn conn_over(conn: &BoxConn) {
     conn.close(0, "");
 }
 
+/// What is read of a file: it as it is on disk, or all of it if it is small.
+type Body = Either<tokio::fs::File, Cursor<Vec<u8>>>;
+
+/// A file that was opened.
+#[derive(Debug)]
+enum Opened {
+    OnDisk(File),
+    InMemory(Vec<u8>),
+}
+
 /// Opens a file, and describes it as it is now.
-async fn open(on_disk: PathBuf, request: FileRequest) -> Result<(File, FileRequest), FileError> {
+///
+/// A small file is read at once, and what was read is what is sent: the system does not know how long the
+/// files of procfs and the like are before they are read.
+async fn open(on_disk: PathBuf, request: FileRequest) -> Result<(Opened, FileRequest), FileError> {
     blocking(move || {
-        let file = File::open(&on_disk)?;
-        let request = describe(request.path, &file.metadata()?);
-        Ok((file, request))
+        let mut file = File::open(&on_disk)?;
+        let mut request = FileRequest {
+            folders: request.folders,
+            ..describe(request.path, &file.metadata()?)
+        };
+        if request.size > SMALL {
+            return Ok((Opened::OnDisk(file), request));
+        }
+        let mut bytes = Vec::new();
+        (&mut file).take(MAX_UNKNOWN + 1).read_to_end(&mut bytes)?;
+        let size = bytes.len() as u64;
+        if size > MAX_UNKNOWN {
+            let told = request.size;
+            return Err(FileError::new(format!(
+                "its size is unknown: the system says {told} bytes, and there are more than {MAX_UNKNOWN}; send \
+                 a copy of it"
+            )));
+        }
+        request.size = size;
+        Ok((Opened::InMemory(bytes), request))
     })
     .await
 }
 
-/// Finds out how much of the file the receiver has, and goes there: all of what it says, if that has this
-/// hash, or nothing.
-async fn common(
-    mut file: File,
-    offset: u64,
-    sha256: String,
-) -> Result<(tokio::fs::File, Sha256, u64), FileError> {
-    let (file, hash, from) = blocking(move || {
-        let (prefix, read) = hash(&mut file, offset)?;
-        if read == offset && hex(prefix.clone()) == sha256 {
-            return Ok((file, prefix, offset));
+impl Opened {
+    /// Finds out how much of the file the receiver has, and goes there: all of what it says, if that has this
+    /// hash, or nothing.
+    async fn common(self, offset: u64, sha256: String) -> Result<(Body, Sha256, u64), FileError> {
+        fn find(
+            content: &mut (impl Read + Seek),
+            offset: u64,
+            sha256: &str,
+        ) -> Result<(Sha256, u64), FileError> {
+            let (prefix, read) = hash(content, offset)?;
+            if read == offset && hex(prefix.clone()) == sha256 {
+                return Ok((prefix, offset));
+            }
+            Ok((hash(content, 0)?.0, 0))
         }
-        let (nothing, _) = hash(&mut file, 0)?;
-        Ok((file, nothing, 0))
-    })
-    .await?;
-    Ok((file.into(), hash, from))
+        blocking(move || match self {
+            Self::OnDisk(mut file) => {
+                let (hash, from) = find(&mut file, offset, &sha256)?;
+                Ok((Either::Left(file.into()), hash, from))
+            }
+            Self::InMemory(bytes) => {
+                let mut content = Cursor::new(bytes);
+                let (hash, from) = find(&mut content, offset, &sha256)?;
+                Ok((Either::Right(content), hash, from))
+            }
+        })
+        .await
+    }
 }
 
-/// Whether a file is still as it was described.
+/// Whether a file is still as it was described, and has no more bytes than were sent.
 async fn unchanged(
-    file: &tokio::fs::File,
+    body: &mut Body,
     on_disk: &Path,
     request: &FileRequest,
 ) -> Result<(), FileError> {
+    let Either::Left(file) = body else {
+        return Ok(());
+    };
     let now = describe(request.path.clone(), &file.metadata().await?);
-    if (now.size, now.modified) != (request.size, request.modified) {
+    let time = |request: &FileRequest| (request.modified, request.modified_before);
+    if (now.size, time(&now)) != (request.size, time(request)) {
         tracing::info!(path = %on_disk.display(), "changed");
         return Err(FileError::new("it has changed while it was sent"));
+    }
+    if file.read(&mut [0]).await? > 0 {
+        let size = request.size;
+        let why = format!("it has more bytes than the {size} that the system says");
+        return Err(FileError::new(why));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, UNIX_EPOCH};
 
 use walkdir::WalkDir;
 
@@ -18,7 +18,11 @@ pub(crate) enum Item {
         on_disk: PathBuf,
     },
     /// A folder with nothing in it.
-    Folder(RelPath),
+    Folder {
+        path: RelPath,
+        /// The permissions of the folders on the path, from the first one.
+        folders: Vec<u32>,
+    },
 }
 
 /// What is to be sent.
@@ -51,7 +55,7 @@ impl Source {
     pub(crate) fn bytes(&self) -> u64 {
         let sizes = self.items.iter().map(|item| match item {
             Item::File { request, .. } => request.size,
-            Item::Folder(_) => 0,
+            Item::Folder { .. } => 0,
         });
         sizes.sum()
     }
@@ -69,6 +73,7 @@ impl Source {
             self.problems.push(why);
             return;
         };
+        let mut modes = Vec::new();
         for entry in WalkDir::new(given).sort_by_file_name() {
             let added = match &entry {
                 Ok(entry) => {
@@ -82,10 +87,18 @@ impl Source {
                     } else {
                         Path::new(&name).join(below)
                     };
+                    // A folder comes before what is in it.
+                    modes.truncate(entry.depth());
+                    if let Ok(metadata) = fs::metadata(entry.path())
+                        && metadata.is_dir()
+                    {
+                        modes.push(mode(&metadata).unwrap_or(0o777));
+                    }
                     self.add_entry(
                         entry.path(),
                         &path,
                         entry.path_is_symlink() && entry.depth() > 0,
+                        &modes,
                     )
                 }
                 Err(error) => Err(match error.io_error() {
@@ -103,7 +116,13 @@ impl Source {
         }
     }
 
-    fn add_entry(&mut self, on_disk: &Path, path: &Path, link: bool) -> Result<(), FileError> {
+    fn add_entry(
+        &mut self,
+        on_disk: &Path,
+        path: &Path,
+        link: bool,
+        modes: &[u32],
+    ) -> Result<(), FileError> {
         if link {
             self.links.push(on_disk.to_owned());
             return Ok(());
@@ -112,7 +131,10 @@ impl Source {
         if metadata.is_dir() {
             let path = RelPath::from_disk(path).map_err(FileError::new)?;
             if fs::read_dir(on_disk)?.next().is_none() {
-                self.items.push(Item::Folder(path));
+                self.items.push(Item::Folder {
+                    path,
+                    folders: modes.to_vec(),
+                });
             }
             return Ok(());
         }
@@ -123,7 +145,10 @@ impl Source {
         // Whether it can be read is known before the first byte is sent.
         fs::File::open(on_disk)?;
         self.items.push(Item::File {
-            request: describe(path, &metadata),
+            request: FileRequest {
+                folders: modes.to_vec(),
+                ..describe(path, &metadata)
+            },
             on_disk: on_disk.to_owned(),
         });
         Ok(())
@@ -134,23 +159,42 @@ impl Item {
     pub(crate) fn path(&self) -> &RelPath {
         match self {
             Self::File { request, .. } => &request.path,
-            Self::Folder(path) => path,
+            Self::Folder { path, .. } => path,
         }
     }
 }
 
 /// What the receiver is told of a file.
 pub(crate) fn describe(path: RelPath, metadata: &fs::Metadata) -> FileRequest {
-    let since = metadata
-        .modified()
-        .ok()
-        .and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
+    let (modified, modified_before) = match metadata.modified() {
+        Ok(at) => match at.duration_since(UNIX_EPOCH) {
+            Ok(since) => (millis(since), None),
+            Err(before) => (None, millis(before.duration())),
+        },
+        Err(_) => (None, None),
+    };
     FileRequest {
         path,
         size: metadata.len(),
-        modified: since.and_then(|since| since.as_millis().try_into().ok()),
+        modified,
+        modified_before,
         executable: is_executable(metadata),
+        mode: mode(metadata),
+        folders: Vec::new(),
     }
+}
+
+/// The permissions, without those bits that make a program run as another user.
+#[cfg(unix)]
+fn mode(metadata: &fs::Metadata) -> Option<u32> {
+    use std::os::unix::fs::PermissionsExt;
+    Some(metadata.permissions().mode() & 0o777)
+}
+
+#[cfg(not(unix))]
+fn mode(_: &fs::Metadata) -> Option<u32> {
+    None
 }
 
 #[cfg(unix)]

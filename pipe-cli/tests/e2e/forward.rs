@@ -152,3 +152,49 @@ fn wrong_uses_are_told() {
     Pipe::run(&["expose", "tcp://127.0.0.1:0", "--to", "nowhere"], b"").fails(2, &["--to nowhere"]);
     Pipe::run(&["expose", "tcp://127.0.0.1:0"], b"").fails(2, &["--to"]);
 }
+
+#[test]
+fn more_connections_than_one_peer_lets_are_carried_at_once() {
+    let (target, _ends) = target();
+    let exposer = Pipe::start(&["expose", "tcp://127.0.0.1:0", "--to", &target]);
+    let (forwarder, local) = forwarder(&exposer.addr());
+    let clients: Vec<_> = (0..300)
+        .map(|number: u32| {
+            let mut tcp = connect(&local);
+            tcp.write_all(&number.to_be_bytes()).unwrap();
+            tcp
+        })
+        .collect();
+    // The last one is served while all others are there.
+    for tcp in clients.iter().rev() {
+        tcp.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        (&*tcp).read_to_end(&mut answer).unwrap();
+        assert_eq!(answer.len(), 4);
+    }
+    drop(forwarder);
+}
+
+#[test]
+fn a_connection_beyond_the_limit_is_reset_at_once() {
+    let (target, _ends) = target();
+    let exposer = Pipe::start(&["expose", "tcp://127.0.0.1:0", "--to", &target]);
+    let args = [
+        "forward",
+        "--max-streams",
+        "2",
+        "--local",
+        "127.0.0.1:0",
+        &exposer.addr(),
+    ];
+    let forwarder = Pipe::start(&args);
+    let line = forwarder.err_line("forwarding ");
+    let local = line.split(' ').nth(1).unwrap();
+    let held: Vec<_> = (0..2).map(|_| connect(local)).collect();
+    let error = connect(local).read(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    forwarder.err_line("--max-streams");
+    for tcp in held {
+        converse(tcp, b"still carried");
+    }
+}

@@ -9,4 +9,5 @@ mod perf;
 mod ping;
 mod pipe;
 mod route;
+mod strangers;
 mod transfer;

@@ -127,6 +127,7 @@ fn certificates_of_ones_own_are_checked_on_both_sides() {
             &file("server"),
             "--client-roots",
             &file("client"),
+            "--no-token",
             "--exec",
             "cat",
         ]);

@@ -1,8 +1,16 @@
 //! `pipe listen` and `pipe dial`.
 
-use rustix::process::Signal;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::pipe::Pipe;
+use rustix::process::{Pid, Signal};
+
+use crate::pipe::{LIMIT, Pipe};
 use crate::route::{Route, on_every_transport};
 
 on_every_transport! {
@@ -156,7 +164,7 @@ fn events_are_json_when_asked_for() {
 fn output_that_nobody_reads_on_ends_it_without_a_word() {
     let listener = Pipe::start(&["listen", "tcp://127.0.0.1:0", "--exec", "yes"]);
     for streams in ["1", "2"] {
-        let mut command = std::process::Command::new("sh");
+        let mut command = Command::new("sh");
         let script = "\"$0\" dial \"$1\" --stream \"$2\" | head -n 1; echo over";
         command.args([
             "-c",
@@ -171,5 +179,166 @@ fn output_that_nobody_reads_on_ends_it_without_a_word() {
         let ended = dialer.wait_with_open_input();
         assert_eq!(ended.text(), "y\nover\n");
         assert_eq!(ended.err.lines().count(), 1, "{}", ended.err);
+    }
+}
+
+/// A pair of sockets, one end of which does not block and is to be given to the program.
+fn non_blocking() -> (UnixStream, Stdio) {
+    let (here, there) = UnixStream::pair().unwrap();
+    there.set_nonblocking(true).unwrap();
+    (here, OwnedFd::from(there).into())
+}
+
+#[test]
+fn input_and_output_that_do_not_block_carry_everything() {
+    let bytes = many_bytes();
+    let dir = tempfile::tempdir().unwrap();
+    let addr = format!("unix://{}/socket", dir.path().display());
+    let (mut from_listener, output) = non_blocking();
+    let mut listener = Command::new(env!("CARGO_BIN_EXE_pipe"));
+    listener
+        .args(["listen", &addr])
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::piped());
+    let mut child = listener.spawn().unwrap();
+    drop(listener);
+    let mut line = String::new();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    errors.read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on "), "{line}");
+
+    let (mut to_dialer, input) = non_blocking();
+    let mut dialer = Command::new(env!("CARGO_BIN_EXE_pipe"));
+    dialer
+        .args(["dial", &addr])
+        .stdin(input)
+        .stdout(Stdio::null());
+    let mut dialed = dialer.spawn().unwrap();
+    drop(dialer);
+    let sent = bytes.clone();
+    let writer = thread::spawn(move || {
+        // Nothing is there to read at first, nor does it all fit at once.
+        to_dialer.write_all(&sent[..1]).unwrap();
+        thread::sleep(Duration::from_millis(100));
+        to_dialer.write_all(&sent[1..]).unwrap();
+    });
+    from_listener.set_read_timeout(Some(LIMIT)).unwrap();
+    let mut came = vec![0];
+    from_listener.read_exact(&mut came).unwrap();
+    // The reader is slow: the output would block.
+    thread::sleep(Duration::from_millis(500));
+    from_listener.read_to_end(&mut came).unwrap();
+    writer.join().unwrap();
+    assert!(came == bytes, "{} of {} bytes", came.len(), bytes.len());
+    assert!(dialed.wait().unwrap().success());
+    assert!(child.wait().unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_peer_that_cannot_write_is_no_success_for_the_sender() {
+    let dir = tempfile::tempdir().unwrap();
+    let addr = format!("unix://{}/socket", dir.path().display());
+    let full = std::fs::File::options()
+        .write(true)
+        .open("/dev/full")
+        .unwrap();
+    let mut listener = Command::new(env!("CARGO_BIN_EXE_pipe"));
+    listener
+        .args(["listen", &addr])
+        .stdin(Stdio::piped())
+        .stdout(full)
+        .stderr(Stdio::piped());
+    let mut child = listener.spawn().unwrap();
+    let mut line = String::new();
+    let mut errors = BufReader::new(child.stderr.take().unwrap());
+    errors.read_line(&mut line).unwrap();
+    let dialed = Pipe::run(&["dial", &addr], &many_bytes());
+    assert_eq!(dialed.code, Some(1), "{}", dialed.err);
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+}
+
+/// Starts a listener whose command has several processes; each has its id in the folder.
+fn listener_with_processes(dir: &Path) -> Pipe {
+    let script = format!(
+        "cd {}; (echo $$ >shell; exec sh -c 'echo $$ >one; exec sleep 600') | sh -c 'echo $$ >two; exec sleep 600'",
+        dir.display()
+    );
+    Pipe::start(&["listen", "tcp://127.0.0.1:0", "--exec", &script])
+}
+
+/// The processes that the command has started, once they are there.
+fn processes(dir: &Path) -> Vec<Pid> {
+    let deadline = Instant::now() + LIMIT;
+    let read = |name: &str| {
+        let text = std::fs::read_to_string(dir.join(name)).ok()?;
+        Pid::from_raw(text.trim().parse().ok()?)
+    };
+    loop {
+        let found: Option<Vec<_>> = ["shell", "one", "two"]
+            .iter()
+            .map(|name| read(name))
+            .collect();
+        if let Some(found) = found {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "the command does not start");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a process has ended. One whose parent has not looked counts as ended.
+fn wait_for_end(pid: Pid) {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero()));
+        match stat {
+            Err(_) => return,
+            Ok(stat)
+                if stat
+                    .rsplit(") ")
+                    .next()
+                    .is_some_and(|rest| rest.starts_with('Z')) =>
+            {
+                return;
+            }
+            Ok(_) => {}
+        }
+        assert!(Instant::now() < deadline, "{pid:?} lives on");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn all_processes_of_a_command_end_with_its_client() {
+    for ended_input in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = listener_with_processes(dir.path());
+        let mut dialer = Pipe::start(&["dial", &listener.addr()]);
+        if ended_input {
+            dialer.end_input();
+        }
+        let processes = processes(dir.path());
+        dialer.kill();
+        processes.into_iter().for_each(wait_for_end);
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn all_processes_of_a_command_end_with_the_listener() {
+    for signals in [1, 2] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut listener = listener_with_processes(dir.path());
+        let _dialer = Pipe::start(&["dial", &listener.addr()]);
+        let processes = processes(dir.path());
+        for _ in 0..signals {
+            listener.signal(Signal::TERM);
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(listener.wait_with_open_input().code, Some(143));
+        processes.into_iter().for_each(wait_for_end);
     }
 }

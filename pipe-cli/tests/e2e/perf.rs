@@ -3,7 +3,7 @@
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, bare};
 use crate::route::{Route, on_every_transport};
 
 on_every_transport! { everything_is_measured }
@@ -54,7 +54,8 @@ fn wrong_uses_are_told() {
     let to = dir.path().to_str().unwrap();
     let receiver = Pipe::start(&["receive", "--keep", "tcp://127.0.0.1:0", to]);
     let addr = receiver.addr();
-    let parts = [&*addr, "this is `pipe receive`", "it speaks pipe-perf/1"];
+    let shown = bare(&addr);
+    let parts = [&*shown, "this is `pipe receive`", "it speaks pipe-perf/1"];
     Pipe::run(&["perf", &addr], b"").fails(1, &parts);
     Pipe::run(&["perf", "tcp://127.0.0.1:1"], b"").fails(3, &["tcp://127.0.0.1:1"]);
     Pipe::run(&["perf", "tcp://a:1", "--time", "1h"], b"").fails(2, &["10 minutes"]);

@@ -11,6 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
+/// An address as messages show it: without its token.
+pub(crate) fn bare(addr: &str) -> String {
+    match addr.split_once("token=") {
+        Some((before, _)) => before.trim_end_matches(['?', '&']).to_owned(),
+        None => addr.to_owned(),
+    }
+}
+
 /// A process of the program. Dropping it kills it.
 pub(crate) struct Pipe {
     child: Child,
