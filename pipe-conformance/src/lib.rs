@@ -82,6 +82,7 @@ mod cases;
 mod env;
 mod expect;
 mod fixture;
+pub mod hostile;
 mod matrix;
 mod measure;
 mod panics;

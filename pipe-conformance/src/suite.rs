@@ -247,7 +247,7 @@ fn report(outcome: &Outcome) -> ExitCode {
 }
 
 /// Prints the matrix, and writes it to a file if everything has run.
-fn publish(matrix: &Matrix, args: &Arguments) {
+pub(crate) fn publish(matrix: &Matrix, args: &Arguments) {
     if args.list || args.format == Some(FormatSetting::Json) || matrix.is_empty() {
         return;
     }

@@ -1,0 +1,45 @@
+//! Byte streams to a listener, without pipewerks on them.
+
+use std::io;
+use std::net::SocketAddr;
+
+use pipe_conformance::hostile::yamux::ByteStream;
+use pipewerks::Addr;
+use pipewerks::tls::TlsOptions;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+pub(crate) fn socket_addr(addr: &Addr) -> io::Result<SocketAddr> {
+    let (host, port) = (addr.as_url().host_str(), addr.port());
+    let text = format!("{}:{}", host.unwrap_or(""), port.unwrap_or(0));
+    text.parse().map_err(io::Error::other)
+}
+
+/// Connects a socket that has little room for what it does not read.
+async fn connect(addr: &Addr) -> io::Result<TcpStream> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_recv_buffer_size(16 * 1024)?;
+    socket.set_nodelay(true)?;
+    socket.connect(socket_addr(addr)?).await
+}
+
+pub(crate) async fn tcp(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
+    Ok(Box::new(connect(&addr).await?))
+}
+
+pub(crate) async fn tls(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
+    let socket = connect(&addr).await?;
+    let pin = addr.param("cert-sha256").map(|pin| pin.parse());
+    let pin = pin.transpose().map_err(io::Error::other)?;
+    let config = TlsOptions::new().client_config(pin, &[b"pipe/1"]);
+    let connector = TlsConnector::from(config.map_err(io::Error::other)?);
+    let name = ServerName::try_from("localhost").map_err(io::Error::other)?;
+    Ok(Box::new(connector.connect(name, socket).await?))
+}
+
+#[cfg(unix)]
+pub(crate) async fn unix(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
+    let socket = tokio::net::UnixStream::connect(addr.as_url().path()).await?;
+    Ok(Box::new(socket))
+}

@@ -1,0 +1,45 @@
+//! Hostile peers against every transport of the default features: what the listener's other peers notice, and
+//! what the attack costs in memory. With `PIPE_HOSTILE_SOAK` it is a soak (`ci/soak-hostile`).
+
+mod byte_streams;
+mod quic;
+mod targets;
+mod webrtc;
+
+use pipe_conformance::hostile::{Suite, Target, yamux::Yamux};
+use targets::{Inproc, Quic, Tcp, Tls, WebRtc};
+
+/// What a connection over WebRTC costs: the engine's buffers, and SCTP's.
+const WEBRTC_CONN: usize = 4 << 20;
+
+/// What a connection over plain yamux costs: its streams have windows of 256 KiB, whatever is configured.
+const RAW_CONN: usize = 2 * 32 * (256 << 10);
+
+fn main() -> std::process::ExitCode {
+    let tcp = || Yamux::new(byte_streams::tcp);
+    let suite = Suite::new()
+        .with(Target::new(Tcp { raw: false }).with_attacker(tcp()))
+        .with(
+            Target::new(Tcp { raw: true })
+                .with_attacker(tcp().raw())
+                .with_conn_cost(RAW_CONN),
+        )
+        .with(Target::new(Tls).with_attacker(Yamux::new(byte_streams::tls)));
+    #[cfg(unix)]
+    let suite =
+        suite.with(Target::new(targets::Unix).with_attacker(Yamux::new(byte_streams::unix)));
+    suite
+        .with(Target::new(Quic).with_attacker(quic::Quic))
+        .with(
+            Target::new(WebRtc { raw: false })
+                .with_attacker(webrtc::WebRtc { raw: false })
+                .with_conn_cost(WEBRTC_CONN),
+        )
+        .with(
+            Target::new(WebRtc { raw: true })
+                .with_attacker(webrtc::WebRtc { raw: true })
+                .with_conn_cost(WEBRTC_CONN),
+        )
+        .with(Target::new(Inproc).in_process())
+        .main()
+}

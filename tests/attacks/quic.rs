@@ -1,0 +1,233 @@
+//! An attacker of plain quinn, which speaks `pipe/1` by hand. QUIC itself enforces windows and the numbers of
+//! streams, and quinn does not break its rules.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use pipe_conformance::hostile::{Attacker, Move, MoveKind, Peer, Reading};
+use pipewerks::Addr;
+use pipewerks::quic::{TlsOptions, quinn};
+use pipewerks::wire::{Hello, Message, PING_LEN};
+use quinn::crypto::rustls::QuicClientConfig;
+use tokio::time::timeout;
+
+use crate::byte_streams::socket_addr;
+
+/// What comes first on a stream.
+const VISIBLE: &[u8] = &[1];
+
+/// How long a move may wait for the other side before it is left out.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+pub(crate) struct Quic;
+
+/// The socket of all attackers of this process.
+fn endpoint(reading: Reading, addr: &Addr) -> io::Result<quinn::Endpoint> {
+    static ENDPOINTS: LazyLock<Mutex<HashMap<bool, quinn::Endpoint>>> =
+        LazyLock::new(Mutex::default);
+    let mut endpoints = ENDPOINTS.lock().unwrap_or_else(PoisonError::into_inner);
+    let reads = reading == Reading::Discards;
+    if let Some(endpoint) = endpoints.get(&reads) {
+        return Ok(endpoint.clone());
+    }
+    let pin = addr.param("cert-sha256").map(|pin| pin.parse());
+    let pin = pin.transpose().map_err(io::Error::other)?;
+    let tls = TlsOptions::new().client_config(pin, &[b"pipe/1"]);
+    let tls =
+        QuicClientConfig::try_from(tls.map_err(io::Error::other)?).map_err(io::Error::other)?;
+    let mut transport = quinn::TransportConfig::default();
+    if !reads {
+        // What is not read has little room.
+        transport.stream_receive_window(2048_u32.into());
+    }
+    let mut config = quinn::ClientConfig::new(Arc::new(tls));
+    config.transport_config(Arc::new(transport));
+    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    endpoint.set_default_client_config(config);
+    endpoints.insert(reads, endpoint.clone());
+    Ok(endpoint)
+}
+
+impl Attacker for Quic {
+    fn connect<'a>(
+        &'a self,
+        addr: &'a Addr,
+        reading: Reading,
+    ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>> {
+        async move {
+            let endpoint = endpoint(reading, addr)?;
+            let connecting = endpoint.connect(socket_addr(addr)?, "localhost");
+            let conn = connecting.map_err(io::Error::other)?.await?;
+            Ok(Box::new(QuicPeer {
+                conn,
+                reading,
+                control: None,
+                unread: None,
+                streams: HashMap::new(),
+                made: Vec::new(),
+                pending: 0,
+            }) as Box<dyn Peer>)
+        }
+        .boxed()
+    }
+
+    fn number(&self, n: u64) -> u64 {
+        // Bidirectional streams of the client (RFC 9000, section 2.1).
+        4 * n
+    }
+
+    fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
+        match kind {
+            MoveKind::Excess | MoveKind::Number => Some("QUIC enforces it, and quinn keeps to it"),
+            MoveKind::Mux => Some("quinn sends no packet that says nothing"),
+            _ => None,
+        }
+    }
+}
+
+/// A move that waits to be sent.
+enum Made {
+    Open(u64),
+    Data(u64, Vec<u8>),
+    Finish(u64),
+    Reset(u64),
+    Stop(u64),
+    Control(Vec<u8>),
+}
+
+struct QuicPeer {
+    conn: quinn::Connection,
+    reading: Reading,
+    control: Option<quinn::SendStream>,
+    unread: Option<quinn::RecvStream>,
+    streams: HashMap<u64, (quinn::SendStream, Option<quinn::RecvStream>)>,
+    made: Vec<Made>,
+    pending: usize,
+}
+
+impl QuicPeer {
+    fn say(&mut self, message: &Message) {
+        let mut bytes = BytesMut::new();
+        message.encode(&mut bytes);
+        self.push(bytes.len(), Made::Control(bytes.to_vec()));
+    }
+
+    fn push(&mut self, bytes: usize, made: Made) {
+        self.pending += bytes + 16;
+        self.made.push(made);
+    }
+
+    async fn carry_out(&mut self, made: Made) -> io::Result<()> {
+        match made {
+            Made::Open(n) => {
+                // A stream is open for as long as the other side allows no more.
+                let Ok(opened) = timeout(PATIENCE, self.conn.open_bi()).await else {
+                    return Ok(());
+                };
+                let (mut send, recv) = opened?;
+                send.write_all(VISIBLE).await?;
+                let recv = match self.reading {
+                    Reading::Discards => {
+                        tokio::spawn(discard(recv));
+                        None
+                    }
+                    Reading::Never => Some(recv),
+                };
+                self.streams.insert(n, (send, recv));
+            }
+            Made::Data(n, bytes) => {
+                if let Some((send, _)) = self.streams.get_mut(&n) {
+                    let _ = timeout(PATIENCE, send.write_all(&bytes)).await;
+                }
+            }
+            Made::Finish(n) => {
+                if let Some((send, _)) = self.streams.get_mut(&n) {
+                    let _ = send.finish();
+                }
+            }
+            Made::Reset(n) => {
+                if let Some((send, _)) = self.streams.get_mut(&n) {
+                    let _ = send.reset(7_u32.into());
+                }
+            }
+            Made::Stop(n) => {
+                self.streams.remove(&n);
+            }
+            Made::Control(bytes) => {
+                if let Some(control) = &mut self.control {
+                    let _ = timeout(PATIENCE, control.write_all(&bytes)).await;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn discard(mut recv: quinn::RecvStream) {
+    let mut bytes = vec![0; 16 * 1024];
+    while matches!(recv.read(&mut bytes).await, Ok(Some(_))) {}
+}
+
+impl Peer for QuicPeer {
+    fn greet(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            self.control = Some(self.conn.open_uni().await?);
+            self.say(&Message::Hello(Hello {
+                max_streams: 256,
+                stream_window: 256 * 1024,
+                connection_window: 0,
+            }));
+            self.flush().await?;
+            let recv = self.conn.accept_uni().await?;
+            if self.reading == Reading::Discards {
+                tokio::spawn(discard(recv));
+            } else {
+                self.unread = Some(recv);
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn make(&mut self, action: Move<'_>) -> io::Result<()> {
+        match action {
+            Move::Open(n) => self.push(1, Made::Open(n)),
+            Move::Data(n, bytes) => self.push(bytes.len(), Made::Data(n, bytes.to_vec())),
+            Move::End(n, _) => self.push(0, Made::Finish(n)),
+            Move::Reset(n) => self.push(0, Made::Reset(n)),
+            Move::Stop(n) => self.push(0, Made::Stop(n)),
+            Move::Credit(n, bytes) => self.say(&Message::Credit {
+                stream: 4 * n,
+                bytes,
+            }),
+            Move::Done(n) => self.say(&Message::Done { stream: 4 * n }),
+            Move::Ping => self.say(&Message::Ping([5; PING_LEN])),
+            Move::Control(bytes) => self.push(bytes.len(), Made::Control(bytes.to_vec())),
+            Move::Idle | Move::MuxPing => return Err(io::ErrorKind::Unsupported.into()),
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> BoxFuture<'_, io::Result<()>> {
+        async move {
+            self.pending = 0;
+            for made in std::mem::take(&mut self.made) {
+                if self.conn.close_reason().is_some() {
+                    return Err(io::ErrorKind::ConnectionReset.into());
+                }
+                self.carry_out(made).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    }
+
+    fn pending(&self) -> usize {
+        self.pending
+    }
+}
