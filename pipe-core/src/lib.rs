@@ -32,10 +32,11 @@
 //! The machinery that backends share: [`ConnStatus`] (state and end in step), [`CloseCell`] (the
 //! first reason wins), [`Liveness`] (keep-alive and failure from silence), [`StreamSlots`] (opens
 //! wait at the limit), [`ConnWindow`] (what all streams share), [`Backlog`] (accept queues), [`SendState`] and [`RecvState`] (how a direction of
-//! a stream stands), and the control protocol [`wire`]. The crate `pipe-conformance` tests a transport
+//! a stream stands), the accept loop of listeners ([`backend`]), and the control protocol [`wire`]. The crate `pipe-conformance` tests a transport
 //! against the contract.
 
 mod addr;
+pub mod backend;
 mod backlog;
 mod close;
 mod config;
@@ -55,6 +56,7 @@ mod window;
 pub mod wire;
 
 pub use addr::Addr;
+pub use backend::{Admission, Admit, Incoming};
 pub use backlog::Backlog;
 pub use close::{CloseCell, CloseReason, MAX_REASON_LEN};
 pub use config::{Config, OnDisconnect};

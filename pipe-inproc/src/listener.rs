@@ -1,8 +1,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pipe_core::{Addr, Backlog, Config, Error, ErrorKind, Listener, Result};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use pipe_core::backend::{AcceptQueue, Place};
+use pipe_core::{Addr, Config, Error, ErrorKind, Listener, Result};
 
 use crate::conn::InprocConn;
 use crate::namespace::Namespace;
@@ -23,30 +23,18 @@ pub struct InprocListener {
 pub(crate) struct Desk {
     pub(crate) config: Config,
     pub(crate) addr: Addr,
-    waiting: Backlog<Waiting>,
-    places: Arc<Semaphore>,
-}
-
-struct Waiting {
-    conn: InprocConn,
-    /// Held until the connection is accepted.
-    _place: OwnedSemaphorePermit,
+    waiting: AcceptQueue<InprocConn>,
 }
 
 impl Desk {
     /// Waits for room in the backlog. `None` once the listener is closed.
-    pub(crate) async fn place(&self) -> Option<OwnedSemaphorePermit> {
-        self.places.clone().acquire_owned().await.ok()
+    pub(crate) async fn place(&self) -> Option<Place> {
+        self.waiting.reserve().await
     }
 
     /// Hands a connection in. Returns whether the listener took it.
-    pub(crate) fn hand_in(&self, conn: InprocConn, place: OwnedSemaphorePermit) -> bool {
-        self.waiting
-            .push(Waiting {
-                conn,
-                _place: place,
-            })
-            .is_ok()
+    pub(crate) fn hand_in(&self, conn: InprocConn, place: Place) -> bool {
+        self.waiting.push_into(place, conn).is_ok()
     }
 }
 
@@ -58,12 +46,10 @@ impl InprocListener {
         namespace: Namespace,
         config: Config,
     ) -> Result<Self> {
-        let places = Arc::new(Semaphore::new(config.accept_backlog as usize));
         let desk = Desk {
+            waiting: AcceptQueue::new(addr.clone(), config.accept_backlog),
             config,
             addr: addr.clone(),
-            waiting: Backlog::new(),
-            places,
         };
         let desk = Arc::new(desk);
         if !namespace.claim(&name, &desk) {
@@ -83,13 +69,7 @@ impl Listener for InprocListener {
     type Conn = InprocConn;
 
     async fn accept(&self) -> Result<InprocConn> {
-        match self.desk.waiting.pop().await {
-            Some(Waiting { conn, .. }) => Ok(conn),
-            None => {
-                let why = format!("the listener on {} is closed", self.addr);
-                Err(Error::new(ErrorKind::Closed, why))
-            }
-        }
+        self.desk.waiting.accept().await
     }
 
     fn local_addr(&self) -> Addr {
@@ -98,8 +78,7 @@ impl Listener for InprocListener {
 
     fn close(&self) {
         self.namespace.free(&self.name, &self.desk);
-        self.desk.places.close();
-        drop(self.desk.waiting.close());
+        self.desk.waiting.close();
     }
 }
 

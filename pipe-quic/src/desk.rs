@@ -3,21 +3,24 @@ use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipe_core::{Addr, Backlog, Config, Error, ErrorKind, Result};
+use pipe_core::backend::{Accept, Progress};
+use pipe_core::{Addr, Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
 use quinn::{Endpoint, Incoming, ServerConfig};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::task::consume_budget;
+use tokio::time::Instant;
 
 use crate::addr::{QuicAddr, Wire};
 use crate::conn::QuicConn;
+use crate::door::Door;
 use crate::error::handshake_error;
 use crate::handshake::{Greeting, Handshake};
 
-/// Receives the new connections of a listener, with their handshakes side by side.
+/// Makes connections of what comes to a listener's socket.
 pub(crate) struct Desk {
     config: Config,
     on: QuicAddr,
@@ -25,19 +28,16 @@ pub(crate) struct Desk {
     server: Arc<ServerConfig>,
     /// Whether clients have to show certificates.
     asks_clients: bool,
-    pub(crate) waiting: Backlog<Waiting>,
-    places: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
+    /// How many handshakes are under way.
+    under_way: AtomicUsize,
     /// When handshakes have failed, of late.
     failures: Mutex<VecDeque<Instant>>,
-    closed: watch::Sender<bool>,
 }
 
-/// A connection that waits to be accepted.
-pub(crate) struct Waiting {
-    pub(crate) conn: QuicConn,
-    /// Held until the connection is accepted.
-    _place: OwnedSemaphorePermit,
+/// A desk at its socket.
+pub(crate) struct Reception {
+    pub(crate) desk: Arc<Desk>,
+    pub(crate) door: Arc<Door>,
 }
 
 impl Desk {
@@ -53,11 +53,8 @@ impl Desk {
             on,
             pin,
             server: Arc::new(server),
-            waiting: Backlog::new(),
-            places: Arc::new(Semaphore::new(config.accept_backlog as usize)),
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes as usize)),
+            under_way: AtomicUsize::new(0),
             failures: Mutex::new(VecDeque::new()),
-            closed: watch::Sender::new(false),
             config: config.clone(),
         })
     }
@@ -71,55 +68,11 @@ impl Desk {
         self.on.form().end(socket, Some(self.pin))
     }
 
-    /// Ends the reception. Connections that wait to be accepted are closed.
-    pub(crate) fn close(&self) {
-        self.closed.send_replace(true);
-        drop(self.waiting.close());
-    }
-
-    /// Takes in connections until it is closed. Returns whether the endpoint lives.
-    pub(crate) async fn serve(self: &Arc<Self>, endpoint: &Endpoint) -> bool {
-        let mut closed = self.closed.subscribe();
-        let mut running = JoinSet::new();
-        let alive = loop {
-            while running.try_join_next().is_some() {}
-            let next = async {
-                let place = self.places.clone().acquire_owned().await;
-                let turn = self.handshakes.clone().acquire_owned().await;
-                (place, turn, endpoint.accept().await)
-            };
-            let (place, turn, incoming) = tokio::select! {
-                biased;
-                _ = closed.wait_for(|closed| *closed) => break true,
-                next = next => next,
-            };
-            let Some(incoming) = incoming else {
-                break false;
-            };
-            let (Ok(place), Ok(turn)) = (place, turn) else {
-                break true;
-            };
-            if self.is_busy() && incoming.may_retry() && !incoming.remote_address_validated() {
-                // The client has to show that it is where it says; nothing is kept of it meanwhile.
-                // An error means that it has shown that.
-                let _ = incoming.retry();
-                continue;
-            }
-            running.spawn(
-                self.clone()
-                    .receive(incoming, endpoint.clone(), place, turn),
-            );
-        };
-        // Handshakes that are under way end with the listener.
-        running.shutdown().await;
-        alive
-    }
-
     /// Whether so many handshakes are under way, or have failed of late, that the next client has to
-    /// prove its address (RFC 9000, section 8.1.2). The caller holds a turn.
+    /// prove its address (RFC 9000, section 8.1.2).
     fn is_busy(&self) -> bool {
         let most = self.config.max_handshakes as usize;
-        let under_way = most - self.handshakes.available_permits();
+        let under_way = self.under_way.load(Ordering::Relaxed) + 1;
         let mut failures = self.failures.lock();
         while failures
             .front()
@@ -137,39 +90,89 @@ impl Desk {
         }
         failures.push_back(Instant::now());
     }
+}
 
-    async fn receive(
-        self: Arc<Self>,
-        incoming: Incoming,
-        endpoint: Endpoint,
-        place: OwnedSemaphorePermit,
-        turn: OwnedSemaphorePermit,
-    ) {
-        let peer = incoming.remote_address();
-        let limit = self.config.handshake_timeout;
-        let made = timeout(limit, self.connect(incoming, endpoint)).await;
-        drop(turn);
-        match made {
-            // A queue that is closed drops the connection, which closes it.
-            Ok(Ok(conn)) => drop(self.waiting.push(Waiting {
-                conn,
-                _place: place,
-            })),
-            Ok(Err(error)) => {
-                self.note_failure();
-                tracing::debug!(%peer, %error, "a handshake failed");
+impl Accept for Reception {
+    type Raw = Incoming;
+    type Conn = QuicConn;
+
+    // The client is heard from the start, and those that go through QUIC's handshake without a hello are
+    // not to stay.
+    const GRACE: Duration = Duration::from_millis(10);
+
+    async fn accept(&self) -> Result<Incoming> {
+        loop {
+            // Where much comes, others have their turns as well.
+            consume_budget().await;
+            let Some(incoming) = self.door.endpoint.accept().await else {
+                let why = "the endpoint of the listener has stopped";
+                return Err(Error::new(ErrorKind::Failed, why));
+            };
+            if self.desk.is_busy() && incoming.may_retry() && !incoming.remote_address_validated() {
+                // The client has to show that it is where it says; nothing is kept of it meanwhile.
+                // An error means that it has shown that.
+                let _ = incoming.retry();
+                continue;
             }
-            Err(_) => {
-                self.note_failure();
-                tracing::debug!(%peer, ?limit, "a handshake was not over in time");
-            }
+            return Ok(incoming);
         }
     }
 
+    fn incoming(&self, incoming: &Incoming) -> pipe_core::Incoming {
+        pipe_core::Incoming::from_socket(incoming.remote_address())
+    }
+
+    async fn handshake(
+        self: Arc<Self>,
+        incoming: Incoming,
+        progress: Progress,
+    ) -> Result<QuicConn> {
+        // Its first packet has come.
+        progress.heard();
+        let mut under_way = UnderWay::new(self.desk.clone());
+        let endpoint = self.door.endpoint.clone();
+        let made = self.desk.connect(incoming, endpoint, &progress).await;
+        under_way.failed = made.is_err();
+        made
+    }
+
+    fn refuse(&self, incoming: Incoming) {
+        incoming.refuse();
+    }
+
+    fn close(&self) {
+        self.door.leave(&self.desk);
+    }
+}
+
+/// Counts a handshake until it is over, as failed if it is given up.
+struct UnderWay {
+    desk: Arc<Desk>,
+    failed: bool,
+}
+
+impl UnderWay {
+    fn new(desk: Arc<Desk>) -> Self {
+        desk.under_way.fetch_add(1, Ordering::Relaxed);
+        Self { desk, failed: true }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.desk.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.failed {
+            self.desk.note_failure();
+        }
+    }
+}
+
+impl Desk {
     fn connect(
         &self,
         incoming: Incoming,
         endpoint: Endpoint,
+        progress: &Progress,
     ) -> impl Future<Output = Result<QuicConn>> + Send {
         let context = format!("refused {}", incoming.remote_address());
         let connecting = incoming.accept_with(self.server.clone());
@@ -189,6 +192,7 @@ impl Desk {
                     Err(connecting) => (connecting.await.map_err(lost)?, None),
                 }
             };
+            progress.heard();
             let local = endpoint.local_addr().map_err(|error| {
                 Error::with_source(ErrorKind::Io, "the socket has no address", error)
             })?;

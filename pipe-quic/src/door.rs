@@ -66,7 +66,7 @@ impl Door {
         });
         known.insert(addr, Arc::downgrade(&door));
         drop(doors);
-        tokio::spawn(attend(door.clone()));
+        tokio::spawn(attend(Attending(door.clone())));
         Ok(door)
     }
 
@@ -133,15 +133,24 @@ impl Drop for Door {
     }
 }
 
-/// The task of a door: as long as somebody listens or has a connection.
-async fn attend(door: Arc<Door>) {
+/// A door whose task runs. Without it, the endpoint is of no use, and the door makes room for a new one.
+struct Attending(Arc<Door>);
+
+impl Drop for Attending {
+    fn drop(&mut self) {
+        let door = &self.0;
+        door.forget(DOORS.lock().get_or_insert_default());
+        door.socket.close();
+    }
+}
+
+/// The task of a door: as long as somebody listens or has a connection. While somebody listens, its desk
+/// receives what comes.
+async fn attend(attending: Attending) {
+    let door = &attending.0;
     loop {
-        let desk = door.desk.lock().clone();
-        if let Some(desk) = desk {
-            if !desk.serve(&door.endpoint).await {
-                return;
-            }
-            door.leave(&desk);
+        if door.is_attended() {
+            door.changed.notified().await;
             continue;
         }
         tokio::select! {

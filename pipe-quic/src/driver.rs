@@ -32,8 +32,25 @@ pub(crate) struct Driver {
     pub(crate) control: Option<ControlInput>,
     /// There when the handshake of TLS is under way.
     pub(crate) early: Option<Early>,
+    pub(crate) end: End,
+}
+
+/// Ends the connection when its driver goes, even if its runtime does or it panics: nobody waits in vain.
+pub(crate) struct End {
+    pub(crate) shared: Arc<Shared>,
     /// The socket to close once the connection is over, if it is this connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.driver_gone();
+        if let Some(socket) = self.socket.take() {
+            // The socket is the connection's own.
+            drop(self.shared.take_endpoint());
+            socket.close();
+        }
+    }
 }
 
 /// The peer's control stream.
@@ -61,10 +78,9 @@ impl Driver {
         self.shared.bury();
         drop(self.control);
         let endpoint = self.shared.take_endpoint();
-        if let (Some(endpoint), Some(socket)) = (endpoint, self.socket) {
+        if let (Some(endpoint), true) = (endpoint, self.end.socket.is_some()) {
             // The close is sent again as long as the peer goes on sending.
             let _ = timeout(LINGER, endpoint.wait_idle()).await;
-            socket.close();
         }
     }
 

@@ -12,7 +12,7 @@ use quinn::ZeroRttAccepted;
 
 use crate::addr::{AddrForm, Wire};
 use crate::conn::QuicConn;
-use crate::driver::{ControlInput, Driver};
+use crate::driver::{ControlInput, Driver, End};
 use crate::early::{Dialed, Early, EarlyData};
 use crate::error::{Condition, handshake_error};
 use crate::sessions::{Met, Session};
@@ -182,7 +182,10 @@ impl Handshake {
             shared: shared.clone(),
             control: greeted.control,
             early: greeted.early,
-            socket: self.socket,
+            end: End {
+                shared: shared.clone(),
+                socket: self.socket,
+            },
         };
         tokio::spawn(driver.run());
         QuicConn::new(shared)

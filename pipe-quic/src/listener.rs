@@ -1,21 +1,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pipe_core::{Addr, Error, ErrorKind, Listener, Result};
+use pipe_core::backend::HandshakeQueue;
+use pipe_core::{Addr, Listener, Result};
 
 use crate::conn::QuicConn;
-use crate::desk::{Desk, Waiting};
+use crate::desk::{Desk, Reception};
 use crate::door::Door;
 use crate::transport::QuicTransport;
 
 /// Accepts connections over QUIC.
 ///
-/// At most [`Config::max_handshakes`](pipe_core::Config::max_handshakes) handshakes run at once, each
-/// within [`Config::handshake_timeout`](pipe_core::Config::handshake_timeout); when half of them are
-/// under way, a client has to prove its address before it is listened to (RFC 9000, section 8.1.2), so
-/// that nobody can fill them from addresses that are not theirs. Up to
-/// [`Config::accept_backlog`](pipe_core::Config::accept_backlog) connections wait to be accepted;
-/// beyond that, peers wait in their dial.
+/// Handshakes run side by side and bounded, see [`HandshakeQueue`]. When half of
+/// [`Config::max_handshakes`](pipe_core::Config::max_handshakes) are under way, or that many have failed of
+/// late, a client has to prove its address before its handshake starts (RFC 9000, section 8.1.2), so that
+/// nobody can fill them from addresses that are not theirs.
 ///
 /// # The address after a close
 ///
@@ -24,7 +23,7 @@ use crate::transport::QuicTransport;
 /// listener takes the socket over), and another process cannot. With the last of them the address is
 /// free for all.
 pub struct QuicListener {
-    desk: Arc<Desk>,
+    queue: HandshakeQueue<QuicConn>,
     door: Arc<Door>,
     transport: QuicTransport,
     addr: Addr,
@@ -32,9 +31,15 @@ pub struct QuicListener {
 
 impl QuicListener {
     pub(crate) fn new(desk: Arc<Desk>, door: Arc<Door>, transport: QuicTransport) -> Self {
-        Self {
-            addr: desk.local_addr(door.addr()),
+        let addr = desk.local_addr(door.addr());
+        let (config, admission) = (transport.config(), transport.admission());
+        let reception = Reception {
             desk,
+            door: door.clone(),
+        };
+        Self {
+            queue: HandshakeQueue::spawn(Arc::new(reception), addr.clone(), config, admission),
+            addr,
             door,
             transport,
         }
@@ -43,7 +48,7 @@ impl QuicListener {
     /// A transport with the same settings whose dials go out through this listener's UDP socket: its
     /// port is their source, as some firewalls and ways through address translation need it.
     ///
-    /// They end with [`Closed`](ErrorKind::Closed) once the listener is closed. Only addresses of the
+    /// They end with [`Closed`](pipe_core::ErrorKind::Closed) once the listener is closed. Only addresses of the
     /// socket's family can be reached.
     pub fn transport(&self) -> QuicTransport {
         self.transport.clone().through(&self.door)
@@ -59,13 +64,7 @@ impl Listener for QuicListener {
     type Conn = QuicConn;
 
     async fn accept(&self) -> Result<QuicConn> {
-        match self.desk.waiting.pop().await {
-            Some(Waiting { conn, .. }) => Ok(conn),
-            None => {
-                let why = format!("the listener on {} is closed", self.addr);
-                Err(Error::new(ErrorKind::Closed, why))
-            }
-        }
+        self.queue.accept().await
     }
 
     fn local_addr(&self) -> Addr {
@@ -73,14 +72,7 @@ impl Listener for QuicListener {
     }
 
     fn close(&self) {
-        self.desk.close();
-        self.door.leave(&self.desk);
-    }
-}
-
-impl Drop for QuicListener {
-    fn drop(&mut self) {
-        self.close();
+        self.queue.close();
     }
 }
 

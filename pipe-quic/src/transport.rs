@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
+use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_tls::rustls::pki_types::CertificateDer;
 use pipe_tls::{CertSha256, TlsOptions, Verdict, rustls};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
@@ -13,6 +13,7 @@ use quinn::{
     ClientConfig, ConnectError, Connecting, ConnectionError, Endpoint, ServerConfig, TokioRuntime,
 };
 use tokio::net::lookup_host;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::addr::{QuicAddr, SCHEME, Wire};
@@ -79,6 +80,7 @@ pub struct QuicTransport {
     tls: TlsOptions,
     profile: Profile,
     zero_rtt: bool,
+    admission: Admission,
     /// Of the listeners that were dialed with early data.
     sessions: Sessions,
     /// Whose socket dials go through, if it is not their own.
@@ -109,6 +111,25 @@ impl QuicTransport {
         self.tls = options;
         self.sessions = Sessions::default();
         self
+    }
+
+    /// Asks this function for each client of its listeners, before the handshake, whether to take it in.
+    /// It must not block. Those that are refused are told so.
+    #[must_use]
+    pub fn with_admission(
+        mut self,
+        admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
+    ) -> Self {
+        self.admission = Admission::new(admit);
+        self
+    }
+
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn admission(&self) -> Admission {
+        self.admission.clone()
     }
 
     /// Says what the paths are like.
@@ -380,7 +401,12 @@ impl Drop for Attempt {
             Some(socket) if socket.has_sent() => drop(connecting),
             Some(socket) => socket.close(),
             None => {
-                tokio::spawn(timeout(FIRST_PACKET, connecting));
+                // Without a runtime, nothing is sent any more.
+                if let Ok(runtime) = Handle::try_current() {
+                    runtime.spawn(async move {
+                        let _ = timeout(FIRST_PACKET, connecting).await;
+                    });
+                }
             }
         }
     }

@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::net::SocketAddr;
 use std::task::{Context, Poll};
 
-use pipe_core::Result;
+use pipe_core::backend::Progress;
+use pipe_core::{Incoming, Result};
 use pipe_mux::{Acceptor, MuxConn};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -15,6 +16,7 @@ pub(crate) trait Upgrade: Send + Sync + 'static {
         &self,
         socket: TcpStream,
         peer: SocketAddr,
+        progress: &Progress,
     ) -> impl Future<Output = Result<MuxConn>> + Send;
 }
 
@@ -41,7 +43,15 @@ impl<U: Upgrade> Acceptor for Door<U> {
         self.socket.poll_accept(cx)
     }
 
-    async fn upgrade(upgrade: &U, (socket, peer): Self::Raw) -> Result<MuxConn> {
-        upgrade.upgrade(socket, peer).await
+    fn incoming((_, peer): &Self::Raw) -> Incoming {
+        Incoming::from_socket(*peer)
+    }
+
+    async fn upgrade(
+        upgrade: &U,
+        (socket, peer): Self::Raw,
+        progress: &Progress,
+    ) -> Result<MuxConn> {
+        upgrade.upgrade(socket, peer, progress).await
     }
 }

@@ -44,7 +44,8 @@ impl HostPort {
 
 /// The address of a socket, as it can be dialed from this host.
 pub(crate) fn to_addr(scheme: &str, socket: SocketAddr, wire: Wire) -> Result<Addr> {
-    let ip = match socket.ip() {
+    // An IPv4 client of a socket of both families is told as what it is.
+    let ip = match socket.ip().to_canonical() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
         ip => ip,
@@ -127,5 +128,6 @@ mod tests {
         assert_eq!(addr("0.0.0.0:7"), "tcp://127.0.0.1:7");
         assert_eq!(addr("[::]:7"), "tcp://[::1]:7");
         assert_eq!(addr("192.0.2.1:7"), "tcp://192.0.2.1:7");
+        assert_eq!(addr("[::ffff:192.0.2.1]:7"), "tcp://192.0.2.1:7");
     }
 }

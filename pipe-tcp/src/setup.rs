@@ -2,7 +2,7 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use pipe_core::{Addr, Config, Error, ErrorKind, Result};
+use pipe_core::{Addr, Admission, Config, Error, ErrorKind, Result};
 use pipe_mux::{Mux, MuxBuilder, MuxListener, SharedSocket, Wire};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -17,6 +17,7 @@ use crate::socket::SocketOptions;
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
+    pub(crate) admission: Admission,
 }
 
 impl Setup {
@@ -60,7 +61,8 @@ impl Setup {
         upgrade: U,
         local: Addr,
     ) -> MuxListener {
-        MuxListener::new(Door::new(socket), upgrade, local, &self.config)
+        let admission = self.admission.clone();
+        MuxListener::new(Door::new(socket), upgrade, local, &self.config, admission)
     }
 }
 

@@ -1,6 +1,7 @@
 use std::net::SocketAddr;
 
-use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
+use pipe_core::backend::Progress;
+use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{FirstByte, MuxConn, MuxListener, Wire};
 use tokio::net::TcpStream;
 
@@ -51,6 +52,17 @@ impl TcpTransport {
         self.setup.options = options;
         self
     }
+
+    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
+    /// it in. It must not block.
+    #[must_use]
+    pub fn with_admission(
+        mut self,
+        admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
+    ) -> Self {
+        self.setup.admission = Admission::new(admit);
+        self
+    }
 }
 
 impl Transport for TcpTransport {
@@ -96,7 +108,15 @@ struct TcpUpgrade {
 }
 
 impl Upgrade for TcpUpgrade {
-    async fn upgrade(&self, socket: TcpStream, peer: SocketAddr) -> Result<MuxConn> {
+    async fn upgrade(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        progress: &Progress,
+    ) -> Result<MuxConn> {
+        if self.wire == Wire::Pipe {
+            progress.first_byte(socket.readable()).await?;
+        }
         let remote = to_addr(SCHEME, peer, self.wire)?;
         let (io, mux) = self.setup.share(socket, self.wire)?;
         let first = io.first_byte();

@@ -2,7 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
+use pipe_core::backend::Progress;
+use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{MuxConn, MuxListener};
 use pipe_tls::rustls::{CommonState, ServerConfig};
 use pipe_tls::{CertSha256, TlsOptions, explain, explain_io, find, peer_identity};
@@ -89,6 +90,17 @@ impl TlsTransport {
         self.tls = options;
         self
     }
+
+    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
+    /// it in. It must not block.
+    #[must_use]
+    pub fn with_admission(
+        mut self,
+        admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
+    ) -> Self {
+        self.setup.admission = Admission::new(admit);
+        self
+    }
 }
 
 impl Transport for TlsTransport {
@@ -161,7 +173,13 @@ struct TlsUpgrade {
 }
 
 impl Upgrade for TlsUpgrade {
-    async fn upgrade(&self, socket: TcpStream, peer: SocketAddr) -> Result<MuxConn> {
+    async fn upgrade(
+        &self,
+        socket: TcpStream,
+        peer: SocketAddr,
+        progress: &Progress,
+    ) -> Result<MuxConn> {
+        progress.first_byte(socket.readable()).await?;
         let context = format!("refused {peer}");
         let (io, mux) = self.setup.share(socket, self.on.at.wire)?;
         let accept = TlsAcceptor::from(self.config.clone()).accept(io);
@@ -177,6 +195,7 @@ impl Upgrade for TlsUpgrade {
             farewell(&mut tls).await;
             return Err(error);
         }
+        progress.heard();
         let identity = peer_identity(tls.get_ref().1.peer_certificates());
         mux.addrs(self.local.clone(), self.on.end(peer, None)?)
             .identity(identity)

@@ -3,7 +3,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pipe_core::{Addr, Config, Error, ErrorKind, PeerIdentity, Result, Transport, UnixCredentials};
+use pipe_core::backend::Progress;
+use pipe_core::{
+    Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, PeerIdentity, Result, Transport,
+    UnixCredentials,
+};
 use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wire};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
@@ -59,6 +63,7 @@ use crate::place::{Place, SCHEME};
 pub struct UnixTransport {
     config: Config,
     mode: Option<u32>,
+    admission: Admission,
 }
 
 impl UnixTransport {
@@ -95,6 +100,17 @@ impl UnixTransport {
             mode: Some(mode),
             ..self
         })
+    }
+
+    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
+    /// it in; it gets the peer's credentials. It must not block.
+    #[must_use]
+    pub fn with_admission(
+        mut self,
+        admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
+    ) -> Self {
+        self.admission = Admission::new(admit);
+        self
     }
 }
 
@@ -137,6 +153,7 @@ impl Transport for UnixTransport {
             upgrade,
             local,
             &self.config,
+            self.admission.clone(),
         ))
     }
 }
@@ -157,12 +174,24 @@ impl Acceptor for UnixDoor {
         self.0.socket.poll_accept(cx).map_ok(|(socket, _)| socket)
     }
 
-    async fn upgrade(upgrade: &UnixUpgrade, socket: UnixStream) -> Result<MuxConn> {
+    fn incoming(socket: &UnixStream) -> Incoming {
+        let identity = credentials(socket).ok().map(PeerIdentity::Unix);
+        Incoming::unknown().with_identity(identity)
+    }
+
+    async fn upgrade(
+        upgrade: &UnixUpgrade,
+        socket: UnixStream,
+        progress: &Progress,
+    ) -> Result<MuxConn> {
         let UnixUpgrade {
             config,
             wire,
             local,
         } = upgrade;
+        if *wire == Wire::Pipe {
+            progress.first_byte(socket.readable()).await?;
+        }
         // What the accept tells lacks abstract names.
         let remote = Place::addr_of(&socket.peer_addr()?, *wire)?;
         let (io, mux) = set_up(socket, config, *wire)?;

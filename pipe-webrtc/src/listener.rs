@@ -1,38 +1,29 @@
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{
-    Addr, Backlog, BoxConn, BoxListener, Conn, Error, ErrorKind, Listener, Result, Transport,
-};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::{sleep, timeout};
+use pipe_core::backend::{Accept, HandshakeQueue, Progress};
+use pipe_core::{Addr, BoxConn, BoxListener, Conn, Error, Incoming, Listener, Result, Transport};
+use tokio::time::timeout;
 
 use crate::conn::WebRtcConn;
-use crate::signaling::StreamSignaling;
+use crate::error::{handshake, protocol};
+use crate::signaling::{Refusal, Signal, Signaling, StreamSignaling};
 use crate::transport::{Target, WebRtcTransport, is_local, outer};
 
-/// How long to wait after the signalling could not accept.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How many signals may come before the offer, and how long a candidate among them may be, in bytes.
+const MAX_BEFORE_OFFER: usize = 64;
+const MAX_CANDIDATE: usize = 512;
 
-/// Accepts connections over WebRTC, with their negotiations side by side.
-///
-/// At most [`Config::max_handshakes`](pipe_core::Config::max_handshakes) of them run at once, each
-/// within [`Config::handshake_timeout`](pipe_core::Config::handshake_timeout), and one that fails is
-/// logged and forgotten. Up to [`Config::accept_backlog`](pipe_core::Config::accept_backlog)
-/// connections wait to be accepted; beyond that, peers wait in their dial.
+/// How long a peer may take to hear why it is given up.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Accepts connections over WebRTC, with their negotiations side by side and bounded: see
+/// [`HandshakeQueue`]. A negotiation begins, and opens its sockets, once the peer's first message has come.
 pub struct WebRtcListener {
     addr: Addr,
-    signaling: Arc<BoxListener>,
-    waiting: Arc<Backlog<Waiting>>,
-    task: JoinHandle<()>,
-}
-
-struct Waiting {
-    conn: WebRtcConn,
-    /// Held until the connection is accepted.
-    _place: OwnedSemaphorePermit,
+    queue: HandshakeQueue<WebRtcConn>,
 }
 
 impl WebRtcListener {
@@ -42,118 +33,134 @@ impl WebRtcListener {
         addr: Addr,
         target: Target,
     ) -> Self {
-        let signaling = Arc::new(BoxListener::new(signaling));
-        let waiting = Arc::new(Backlog::new());
-        let config = transport.config();
-        let work = Work {
-            places: Arc::new(Semaphore::new(config.accept_backlog as usize)),
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes as usize)),
-            limit: config.handshake_timeout,
+        let (config, admission) = (transport.config().clone(), transport.admission());
+        let source = Negotiations {
             transport,
-            signaling: signaling.clone(),
-            waiting: waiting.clone(),
-            addr: addr.clone(),
+            signaling: BoxListener::new(signaling),
             target,
         };
         Self {
+            queue: HandshakeQueue::spawn(Arc::new(source), addr.clone(), &config, admission),
             addr,
-            signaling,
-            waiting,
-            task: tokio::spawn(work.run()),
         }
     }
 }
 
-/// The task that accepts.
-struct Work<T> {
+/// Makes connections of those that come for the signalling.
+struct Negotiations<T> {
     transport: WebRtcTransport<T>,
-    signaling: Arc<BoxListener>,
-    waiting: Arc<Backlog<Waiting>>,
-    places: Arc<Semaphore>,
-    handshakes: Arc<Semaphore>,
-    limit: Duration,
-    addr: Addr,
+    signaling: BoxListener,
     target: Target,
 }
 
-impl<T: Transport> Work<T> {
-    async fn run(self) {
-        // Handshakes that are under way end with the listener.
-        let mut running = JoinSet::new();
-        loop {
-            while running.try_join_next().is_some() {}
-            let Ok(place) = self.places.clone().acquire_owned().await else {
-                return;
-            };
-            let Ok(turn) = self.handshakes.clone().acquire_owned().await else {
-                return;
-            };
-            match self.signaling.accept().await {
-                Ok(conn) => {
-                    running.spawn(self.handshake(conn, place, turn));
-                }
-                Err(error) if error.kind() == ErrorKind::Closed => return,
-                Err(error) => {
-                    tracing::warn!(addr = %self.addr, %error, "could not accept");
-                    sleep(PAUSE).await;
-                }
-            }
-        }
+impl<T: Transport> Accept for Negotiations<T> {
+    type Raw = BoxConn;
+    type Conn = WebRtcConn;
+
+    // The peer makes its offer after it has come.
+    const FIRST_LOOK: Duration = Duration::from_millis(5);
+
+    async fn accept(&self) -> Result<BoxConn> {
+        self.signaling.accept().await
     }
 
-    fn handshake(
-        &self,
+    fn incoming(&self, signaling: &BoxConn) -> Incoming {
+        Incoming::from_addr(&signaling.remote_addr()).with_identity(signaling.peer_identity())
+    }
+
+    async fn handshake(
+        self: Arc<Self>,
         signaling: BoxConn,
-        place: OwnedSemaphorePermit,
-        turn: OwnedSemaphorePermit,
-    ) -> impl Future<Output = ()> + Send + use<T> {
-        let (transport, waiting) = (self.transport.clone(), self.waiting.clone());
-        let (addr, target, limit) = (self.addr.clone(), self.target.clone(), self.limit);
-        async move {
-            let made = timeout(limit, negotiate(&transport, signaling, target))
-                .await
-                .unwrap_or_else(|_| {
-                    let why = format!("the handshake was not over within {limit:?}");
-                    Err(Error::new(ErrorKind::TimedOut, why))
-                });
-            drop(turn);
-            match made {
-                // A queue that is closed drops the connection, which closes it.
-                Ok(conn) => drop(waiting.push(Waiting {
-                    conn,
-                    _place: place,
-                })),
-                Err(error) => tracing::debug!(%addr, %error, "a negotiation failed"),
+        progress: Progress,
+    ) -> Result<WebRtcConn> {
+        let stream = signaling.accept_stream().await?;
+        let mut stream = StreamSignaling::new(stream);
+        let first = match first_signals(&mut stream).await {
+            Ok(first) => first,
+            Err(error) => {
+                refuse(&mut stream, &error).await;
+                return Err(error);
             }
-        }
+        };
+        progress.heard();
+        let mut target = self.target.clone();
+        let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
+        target.local = is_local(&remote);
+        let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
+        let mut plan = self.transport.plan(false, target, addrs)?;
+        plan.identity = signaling.peer_identity();
+        let signaling = Begun {
+            first,
+            rest: stream,
+        };
+        plan.establish(signaling).await
+    }
+
+    fn close(&self) {
+        self.signaling.close();
     }
 }
 
-async fn negotiate<T: Transport>(
-    transport: &WebRtcTransport<T>,
-    signaling: BoxConn,
-    mut target: Target,
-) -> Result<WebRtcConn> {
-    let stream = signaling.accept_stream().await?;
-    let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
-    target.local = is_local(&remote);
-    let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
-    let mut plan = transport.plan(false, target, addrs)?;
-    plan.identity = signaling.peer_identity();
-    plan.establish(StreamSignaling::new(stream)).await
+/// Receives up to the offer, before which nothing is opened for the peer. The offer comes first in what is
+/// returned, candidates that came before it follow.
+async fn first_signals(stream: &mut impl Signaling) -> Result<VecDeque<Signal>> {
+    let mut signals = VecDeque::new();
+    for _ in 0..MAX_BEFORE_OFFER {
+        match stream.receive().await? {
+            Some(offer @ Signal::Offer(_)) => {
+                signals.push_front(offer);
+                return Ok(signals);
+            }
+            Some(Signal::Candidate(candidate)) if candidate.candidate.len() <= MAX_CANDIDATE => {
+                signals.push_back(Signal::Candidate(candidate));
+            }
+            Some(Signal::Candidate(_) | Signal::EndOfCandidates | Signal::Unknown) => {}
+            Some(Signal::Refused(refusal)) => return Err(refusal.error()),
+            Some(Signal::Answer(_)) => return Err(protocol("an answer by the dialer")),
+            Some(Signal::Restart) => return Err(protocol("a wish for a restart by the dialer")),
+            None => return Err(handshake("the peer ended the signalling before its offer")),
+        }
+    }
+    let most = MAX_BEFORE_OFFER;
+    Err(protocol(format_args!("{most} signals without an offer")))
+}
+
+/// Tells the peer why it is given up, and waits a little until it has heard: the message is lost if the
+/// channel goes before it was read.
+async fn refuse(stream: &mut impl Signaling, error: &Error) {
+    let telling = async {
+        let refused = Signal::Refused(Refusal::of(error));
+        if stream.send(refused).await.is_ok() {
+            while let Ok(Some(_)) = stream.receive().await {}
+        }
+    };
+    let _ = timeout(LINGER, telling).await;
+}
+
+/// A signalling whose first messages have been received.
+struct Begun<S> {
+    first: VecDeque<Signal>,
+    rest: S,
+}
+
+impl<S: Signaling> Signaling for Begun<S> {
+    async fn send(&mut self, signal: Signal) -> Result<()> {
+        self.rest.send(signal).await
+    }
+
+    async fn receive(&mut self) -> Result<Option<Signal>> {
+        match self.first.pop_front() {
+            Some(first) => Ok(Some(first)),
+            None => self.rest.receive().await,
+        }
+    }
 }
 
 impl Listener for WebRtcListener {
     type Conn = WebRtcConn;
 
     async fn accept(&self) -> Result<WebRtcConn> {
-        match self.waiting.pop().await {
-            Some(Waiting { conn, .. }) => Ok(conn),
-            None => {
-                let why = format!("the listener on {} is closed", self.addr);
-                Err(Error::new(ErrorKind::Closed, why))
-            }
-        }
+        self.queue.accept().await
     }
 
     fn local_addr(&self) -> Addr {
@@ -161,15 +168,7 @@ impl Listener for WebRtcListener {
     }
 
     fn close(&self) {
-        self.signaling.close();
-        self.task.abort();
-        drop(self.waiting.close());
-    }
-}
-
-impl Drop for WebRtcListener {
-    fn drop(&mut self) {
-        self.close();
+        self.queue.close();
     }
 }
 

@@ -1,7 +1,9 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, Result, Transport};
+use pipe_core::{
+    Addr, Admission, Admit, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
+};
 use tokio::time::{Instant, timeout_at};
 use url::Host;
 
@@ -58,6 +60,7 @@ pub struct WebRtcTransport<T> {
     certificate: Arc<OnceLock<Certificate>>,
     faults: Option<Faults>,
     wire: Wire,
+    admission: Admission,
 }
 
 impl<T: Transport> WebRtcTransport<T> {
@@ -72,6 +75,7 @@ impl<T: Transport> WebRtcTransport<T> {
             certificate: Arc::default(),
             faults: None,
             wire: Wire::Pipe,
+            admission: Admission::default(),
         }
     }
 
@@ -103,6 +107,20 @@ impl<T: Transport> WebRtcTransport<T> {
             settings: Arc::new(settings),
             ..self
         })
+    }
+
+    /// Asks this function for each peer that has come for the signalling of its listeners, before the
+    /// negotiation, whether to take it in. It gets the peer's address, or its credentials, and must not
+    /// block.
+    #[must_use]
+    pub fn with_admission(
+        self,
+        admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            admission: Admission::new(admit),
+            ..self
+        }
     }
 
     /// Harms the packets of its connections, for tests.
@@ -222,6 +240,10 @@ impl<T: Transport> WebRtcTransport<T> {
         let made = Certificate::generate()?;
         // Two at once may have made one each; the first stays.
         Ok(self.certificate.get_or_init(|| made).clone())
+    }
+
+    pub(crate) fn admission(&self) -> Admission {
+        self.admission.clone()
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -408,6 +430,7 @@ impl<T> Clone for WebRtcTransport<T> {
             certificate: self.certificate.clone(),
             faults: self.faults.clone(),
             wire: self.wire,
+            admission: self.admission.clone(),
         }
     }
 }

@@ -2,7 +2,8 @@ use std::io;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
+use pipe_core::backend::Progress;
+use pipe_core::{Addr, Admission, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{Acceptor, Mux, MuxConn, MuxListener};
 use rustix::io::Errno;
 use tokio::time::timeout;
@@ -68,7 +69,14 @@ impl Transport for FifoTransport {
             addr: addr.clone(),
         };
         let door = FifoDoor(listener);
-        Ok(MuxListener::new(door, upgrade, addr.clone(), &self.config))
+        let admission = Admission::default();
+        Ok(MuxListener::new(
+            door,
+            upgrade,
+            addr.clone(),
+            &self.config,
+            admission,
+        ))
     }
 }
 // ANCHOR_END: transport
@@ -90,9 +98,14 @@ impl Acceptor for FifoDoor {
         self.0.poll_accept(cx)
     }
 
-    async fn upgrade(upgrade: &FifoUpgrade, call: Call) -> Result<MuxConn> {
+    fn incoming(_: &Call) -> Incoming {
+        Incoming::unknown()
+    }
+
+    async fn upgrade(upgrade: &FifoUpgrade, call: Call, progress: &Progress) -> Result<MuxConn> {
         let FifoUpgrade { config, path, addr } = upgrade;
         let stream = FifoStream::answer(path, call).await?;
+        progress.heard();
         let remote = dialer_addr(addr, call);
         let mux = Mux::builder().config(config.clone());
         mux.addrs(addr.clone(), remote).server(stream).await

@@ -71,12 +71,11 @@ impl Shared {
         delivered: impl Future<Output = Result<Option<VarInt>, StoppedError>> + Send + 'static,
     ) {
         self.unacknowledged.fetch_add(1, Ordering::Relaxed);
-        let shared = self.clone();
+        let counted = Counted(self.clone());
         tokio::spawn(async move {
             // A stop, or the end of the connection, ends the wait as well.
             let _ = delivered.await;
-            shared.unacknowledged.fetch_sub(1, Ordering::Release);
-            shared.idle.notify_waiters();
+            drop(counted);
         });
     }
 
@@ -88,6 +87,17 @@ impl Shared {
             && inner.table.ours() == 0
             && inner.table.in_use() == 0
             && acknowledged
+    }
+}
+
+/// A direction whose bytes are not at the peer yet. It is counted as long as it is waited for, so that a drain
+/// does not wait for a task that has gone with its runtime.
+struct Counted(Arc<Shared>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.unacknowledged.fetch_sub(1, Ordering::Release);
+        self.0.idle.notify_waiters();
     }
 }
 

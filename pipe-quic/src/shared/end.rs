@@ -81,6 +81,18 @@ impl Shared {
         self.news.notify_one();
     }
 
+    /// The driver is over. Had it not ended the connection, this is its end; and quinn's, whose streams and
+    /// handles would wait for ever otherwise.
+    pub(crate) fn driver_gone(&self) {
+        let why = "the connection's driver has stopped";
+        self.end(
+            &CloseReason::Failed(Error::new(ErrorKind::Failed, why)),
+            Some(Condition::Silent),
+        );
+        self.close_quinn();
+        self.bury();
+    }
+
     /// The peer has closed the connection.
     pub(crate) fn closed_by_peer(&self, code: u32, reason: &str) {
         self.end(&CloseReason::remote(code, reason), None);

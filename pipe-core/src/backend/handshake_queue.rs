@@ -1,0 +1,352 @@
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet, consume_budget};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use super::accept_queue::AcceptQueue;
+use super::handshakes::{Displaced, Handshakes};
+use super::incoming::{Admission, Incoming};
+use crate::{Addr, Config, Error, ErrorKind, Result};
+
+/// How long a peer may take for the first byte of its handshake, where that is less than
+/// [`Config::handshake_timeout`].
+pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long to wait after the system could not accept, as when it is short of file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What a [`HandshakeQueue`] runs: it takes in raw connections, and makes connections of them.
+pub trait Accept: Send + Sync + 'static {
+    /// A connection before its handshake. A drop closes it.
+    type Raw: Send + 'static;
+    /// What becomes of it.
+    type Conn: Send + 'static;
+
+    /// How long a handshake stays in any case until its peer is [heard](Progress::heard): long enough to
+    /// look at what has come with the raw connection. At the limit, a newcomer waits for it.
+    const FIRST_LOOK: Duration = Duration::from_millis(1);
+    /// How long it stays in any case after its peer was heard: what one that goes on needs for its next
+    /// message.
+    const GRACE: Duration = Duration::from_millis(50);
+
+    /// Waits for the next raw connection.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) when none will come any more, which
+    /// ends the listener. After any other error, as of too many open files, it is called again a little
+    /// later.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future may lose no raw connection but by closing it.
+    fn accept(&self) -> impl Future<Output = Result<Self::Raw>> + Send;
+
+    /// Returns what is known of the peer of a raw connection.
+    fn incoming(&self, raw: &Self::Raw) -> Incoming;
+
+    /// Makes a connection of a raw one. It is given up after [`Config::handshake_timeout`], and where a
+    /// newcomer needs its place: the future is dropped then.
+    fn handshake(
+        self: Arc<Self>,
+        raw: Self::Raw,
+        progress: Progress,
+    ) -> impl Future<Output = Result<Self::Conn>> + Send;
+
+    /// Refuses a raw connection that is not admitted. A drop by default.
+    fn refuse(&self, raw: Self::Raw) {
+        drop(raw);
+    }
+
+    /// Stops to listen, at once. [`accept`](Self::accept) is not called any more.
+    fn close(&self);
+}
+
+/// Accepts connections, with their handshakes side by side.
+///
+/// # Limits
+///
+/// - At most [`Config::max_handshakes`] handshakes run at once, each within
+///   [`Config::handshake_timeout`]. At the limit a newcomer takes the place of one that is under way: of
+///   the source that has the most (an address; of IPv6, a network of 64 bits; a user of a Unix socket) the
+///   one that has not got on for longest, and those first whose peer has sent nothing. So silent peers
+///   cannot keep others out. Each has [a little time](Accept::FIRST_LOOK) in any case; where none has had
+///   it, the newcomer waits that long.
+/// - Up to [`Config::accept_backlog`] connections wait to be accepted. While that many wait, no raw
+///   connection is taken in, so that peers wait in their dial. Handshakes that are under way then still
+///   finish: nothing is lost, and [`Config::max_handshakes`] more may wait.
+///
+/// Handshakes that fail are logged and forgotten. Closing the queue or dropping it ends those that are under
+/// way.
+///
+/// A task runs it. If the task's runtime goes away, [`accept`](Self::accept) gives
+/// [`Failed`](ErrorKind::Failed).
+pub struct HandshakeQueue<C> {
+    waiting: Arc<AcceptQueue<C>>,
+    close: Box<dyn Fn() + Send + Sync>,
+    worker: AbortHandle,
+}
+
+/// Tells the queue how a handshake gets on.
+#[derive(Clone)]
+pub struct Progress {
+    under_way: Arc<UnderWay>,
+    id: u64,
+    limit: Duration,
+}
+
+/// The handshakes that are under way.
+struct UnderWay {
+    table: Mutex<Handshakes<AbortHandle>>,
+    /// Told when one is over, or has been looked at.
+    changed: Notify,
+}
+
+impl Progress {
+    /// Notes that the peer has got the handshake on.
+    pub fn heard(&self) {
+        let now = Instant::now();
+        self.under_way.table.lock().heard(self.id, now);
+    }
+
+    /// Waits until the first byte of the peer can be read, as `readable` tells, and notes that.
+    ///
+    /// # Errors
+    ///
+    /// That of `readable`; [`TimedOut`](ErrorKind::TimedOut) after [`FIRST_BYTE_TIMEOUT`].
+    pub async fn first_byte(&self, readable: impl Future<Output = io::Result<()>>) -> Result<()> {
+        let limit = self.limit.min(FIRST_BYTE_TIMEOUT);
+        let Ok(first) = timeout(limit, readable).await else {
+            let why = format!("the peer sent nothing within {limit:?}");
+            return Err(Error::new(ErrorKind::TimedOut, why));
+        };
+        first?;
+        self.heard();
+        Ok(())
+    }
+}
+
+impl<C: Send + 'static> HandshakeQueue<C> {
+    /// Accepts by `source` until the queue is closed. `addr` is the listener's address, for errors.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn spawn<A: Accept<Conn = C>>(
+        source: Arc<A>,
+        addr: Addr,
+        config: &Config,
+        admission: Admission,
+    ) -> Self {
+        let waiting = Arc::new(AcceptQueue::new(addr, config.accept_backlog));
+        let worker = Worker {
+            source: source.clone(),
+            waiting: waiting.clone(),
+            under_way: Arc::new(UnderWay {
+                table: Mutex::new(Handshakes::new(A::GRACE)),
+                changed: Notify::new(),
+            }),
+            most: config.max_handshakes as usize,
+            limit: config.handshake_timeout,
+            admission,
+        };
+        Self {
+            waiting,
+            close: Box::new(move || source.close()),
+            worker: tokio::spawn(worker.run()).abort_handle(),
+        }
+    }
+}
+
+impl<C> HandshakeQueue<C> {
+    /// Waits for the next connection whose handshake is over.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`](ErrorKind::Closed) once the queue is closed; [`Failed`](ErrorKind::Failed) when its task
+    /// has gone with its runtime, or the error that the source has ended with.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no connection.
+    pub async fn accept(&self) -> Result<C> {
+        self.waiting.accept().await
+    }
+
+    /// Stops to listen, ends the handshakes that are under way, and drops the connections that wait.
+    pub fn close(&self) {
+        // First, so that the end of the task is no failure.
+        self.waiting.close();
+        (self.close)();
+        self.worker.abort();
+    }
+}
+
+impl<C> Drop for HandshakeQueue<C> {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl<C> fmt::Debug for HandshakeQueue<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandshakeQueue")
+            .field("waiting", &self.waiting)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The task that accepts.
+struct Worker<A: Accept> {
+    source: Arc<A>,
+    waiting: Arc<AcceptQueue<A::Conn>>,
+    under_way: Arc<UnderWay>,
+    most: usize,
+    limit: Duration,
+    admission: Admission,
+}
+
+impl<A: Accept> Worker<A> {
+    async fn run(self) {
+        // Handshakes that are under way end with the task.
+        let mut running = JoinSet::new();
+        while self.waiting.has_room().await {
+            while running.try_join_next().is_some() {}
+            // Where many come, others have their turns as well.
+            consume_budget().await;
+            match self.source.accept().await {
+                Ok(raw) if self.admission.admits(&self.source.incoming(&raw)) => {
+                    self.make_room().await;
+                    self.start(raw, &mut running);
+                    // One that was displaced holds its raw connection until it has ended.
+                    while running.len() > self.most && running.join_next().await.is_some() {}
+                }
+                Ok(raw) => self.source.refuse(raw),
+                Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Failed) => {
+                    self.waiting.fail(error);
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(addr = %self.waiting.addr(), %error, "could not accept");
+                    sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Ends a handshake where there are too many for another one.
+    async fn make_room(&self) {
+        loop {
+            let displaced = {
+                let mut table = self.under_way.table.lock();
+                if table.len() < self.most {
+                    return;
+                }
+                table.displace(Instant::now())
+            };
+            match displaced {
+                Displaced::One(handle) => {
+                    tracing::debug!(addr = %self.waiting.addr(), "a handshake makes room");
+                    if let Some(handle) = handle {
+                        handle.abort();
+                    }
+                }
+                Displaced::Wait(None) => self.under_way.changed.notified().await,
+                Displaced::Wait(Some(until)) => {
+                    // The time may pass, or the handshake may be over.
+                    let _ = timeout_at(until, self.under_way.changed.notified()).await;
+                }
+            }
+        }
+    }
+
+    fn start(&self, raw: A::Raw, running: &mut JoinSet<()>) {
+        let source = self.source.incoming(&raw).source();
+        let id = self.under_way.table.lock().insert(source);
+        let progress = Progress {
+            under_way: self.under_way.clone(),
+            id,
+            limit: self.limit,
+        };
+        let counted = Running {
+            progress: progress.clone(),
+            first_look: A::FIRST_LOOK,
+        };
+        let handshake = self.source.clone().handshake(raw, progress);
+        let waiting = self.waiting.clone();
+        let handle = running.spawn(run(handshake, counted, self.limit, waiting));
+        self.under_way.table.lock().set_handle(id, handle);
+    }
+}
+
+async fn run<C>(
+    handshake: impl Future<Output = Result<C>>,
+    running: Running,
+    limit: Duration,
+    waiting: Arc<AcceptQueue<C>>,
+) {
+    let mut handshake = pin!(timeout(limit, handshake));
+    let made = match timeout(running.first_look, handshake.as_mut()).await {
+        Ok(made) => made,
+        Err(_) => {
+            running.looked();
+            handshake.await
+        }
+    };
+    let made = made.unwrap_or_else(|_| {
+        let why = format!("the handshake was not over within {limit:?}");
+        Err(Error::new(ErrorKind::TimedOut, why))
+    });
+    drop(running);
+    match made {
+        // A queue that has ended drops the connection, which closes it.
+        Ok(conn) => drop(waiting.push(conn)),
+        Err(error) => tracing::debug!(addr = %waiting.addr(), %error, "a handshake failed"),
+    }
+}
+
+impl<A: Accept> Drop for Worker<A> {
+    fn drop(&mut self) {
+        let addr = self.waiting.addr();
+        let why = format!("the task of the listener on {addr} has stopped");
+        self.waiting.fail(Error::new(ErrorKind::Failed, why));
+    }
+}
+
+/// Counts a handshake until it is over.
+struct Running {
+    progress: Progress,
+    first_look: Duration,
+}
+
+impl Running {
+    fn looked(&self) {
+        let Progress { under_way, id, .. } = &self.progress;
+        under_way.table.lock().looked(*id);
+        under_way.changed.notify_one();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Progress { under_way, id, .. } = &self.progress;
+        let handle = under_way.table.lock().remove(*id);
+        drop(handle);
+        under_way.changed.notify_one();
+    }
+}
+
+impl fmt::Debug for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Progress")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,285 @@
+//! Which handshakes are under way, and which one makes room for a newcomer.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::incoming::Source;
+
+/// The handshakes under way. No step looks at all of them.
+#[derive(Debug)]
+pub(super) struct Handshakes<T> {
+    entries: HashMap<u64, Entry<T>>,
+    sources: HashMap<Source, Ages>,
+    /// The sources by how many handshakes they have; of equals, the one whose first is older comes last.
+    ranks: BTreeMap<(usize, Reverse<u64>), Source>,
+    next_id: u64,
+    next_age: u64,
+    /// How long a handshake stays in any case after its peer has got it on.
+    grace: Duration,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    source: Source,
+    age: u64,
+    stage: Stage,
+    handle: Option<T>,
+}
+
+/// How far a handshake is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// What its peer has sent may not have been looked at.
+    Fresh,
+    /// Its peer has sent nothing.
+    Silent,
+    /// Its peer has got it on, at this time.
+    Heard(Instant),
+}
+
+/// The handshakes of a source, each by when it began or got on last.
+#[derive(Debug, Default)]
+struct Ages {
+    fresh: BTreeMap<u64, u64>,
+    silent: BTreeMap<u64, u64>,
+    heard: BTreeMap<u64, u64>,
+}
+
+/// What has become of the wish to end a handshake.
+#[derive(Debug, PartialEq)]
+pub(super) enum Displaced<T> {
+    /// This one was removed.
+    One(Option<T>),
+    /// None may be ended before this time, or before one has been looked at or is over.
+    Wait(Option<Instant>),
+}
+
+impl Ages {
+    fn rank(&self) -> Option<(usize, Reverse<u64>)> {
+        let lists = [&self.silent, &self.fresh, &self.heard];
+        let count = lists.iter().map(|list| list.len()).sum();
+        let first = lists.iter().find_map(|list| list.first_key_value());
+        first.map(|(age, _)| (count, Reverse(*age)))
+    }
+
+    fn of(&mut self, stage: Stage) -> &mut BTreeMap<u64, u64> {
+        match stage {
+            Stage::Fresh => &mut self.fresh,
+            Stage::Silent => &mut self.silent,
+            Stage::Heard(_) => &mut self.heard,
+        }
+    }
+}
+
+impl<T> Handshakes<T> {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            entries: HashMap::new(),
+            sources: HashMap::new(),
+            ranks: BTreeMap::new(),
+            next_id: 0,
+            next_age: 0,
+            grace,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Adds a handshake, and returns its number.
+    pub(super) fn insert(&mut self, source: Source) -> u64 {
+        let (id, age) = (self.next_id, self.next_age());
+        self.next_id += 1;
+        self.change(source, |ages| {
+            ages.fresh.insert(age, id);
+        });
+        let entry = Entry {
+            source,
+            age,
+            stage: Stage::Fresh,
+            handle: None,
+        };
+        self.entries.insert(id, entry);
+        id
+    }
+
+    /// Sets by what a handshake is ended, unless it is over.
+    pub(super) fn set_handle(&mut self, id: u64, handle: T) {
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.handle = Some(handle);
+        }
+    }
+
+    /// Notes that what the peer of a handshake may have sent from the start was looked at.
+    pub(super) fn looked(&mut self, id: u64) {
+        if let Some(entry) = self.entries.get(&id)
+            && entry.stage == Stage::Fresh
+        {
+            let age = entry.age;
+            self.advance(id, age, Stage::Silent);
+        }
+    }
+
+    /// Notes that the peer has got a handshake on.
+    pub(super) fn heard(&mut self, id: u64, now: Instant) {
+        let age = self.next_age();
+        self.advance(id, age, Stage::Heard(now));
+    }
+
+    fn advance(&mut self, id: u64, age: u64, stage: Stage) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let (source, before) = (entry.source, (entry.stage, entry.age));
+        (entry.stage, entry.age) = (stage, age);
+        self.change(source, |ages| {
+            ages.of(before.0).remove(&before.1);
+            ages.of(stage).insert(age, id);
+        });
+    }
+
+    /// Removes a handshake that is over.
+    pub(super) fn remove(&mut self, id: u64) -> Option<T> {
+        let entry = self.entries.remove(&id)?;
+        self.change(entry.source, |ages| {
+            ages.of(entry.stage).remove(&entry.age);
+        });
+        entry.handle
+    }
+
+    /// Removes the handshake that makes room for a newcomer: of the source that has the most under way,
+    /// the one that has not got on for longest, those first whose peer has sent nothing. Those that were
+    /// not looked at, or have got on just now, stay until they had their chance.
+    pub(super) fn displace(&mut self, now: Instant) -> Displaced<T> {
+        let ages = self.ranks.last_key_value();
+        let Some(ages) = ages.and_then(|(_, source)| self.sources.get(source)) else {
+            return Displaced::One(None);
+        };
+        if let Some((_, id)) = ages.silent.first_key_value() {
+            let id = *id;
+            return Displaced::One(self.remove(id));
+        }
+        if !ages.fresh.is_empty() {
+            return Displaced::Wait(None);
+        }
+        let Some(id) = ages.heard.first_key_value().map(|(_, id)| *id) else {
+            return Displaced::One(None);
+        };
+        match self.entries.get(&id).map(|entry| entry.stage) {
+            Some(Stage::Heard(at)) if now < at + self.grace => {
+                Displaced::Wait(Some(at + self.grace))
+            }
+            _ => Displaced::One(self.remove(id)),
+        }
+    }
+
+    fn next_age(&mut self) -> u64 {
+        self.next_age += 1;
+        self.next_age
+    }
+
+    fn change(&mut self, source: Source, change: impl FnOnce(&mut Ages)) {
+        let ages = self.sources.entry(source).or_default();
+        if let Some(rank) = ages.rank() {
+            self.ranks.remove(&rank);
+        }
+        change(ages);
+        match ages.rank() {
+            Some(rank) => drop(self.ranks.insert(rank, source)),
+            None => drop(self.sources.remove(&source)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_millis(5);
+
+    /// Begins a handshake whose peer is silent.
+    fn begin(handshakes: &mut Handshakes<&'static str>, source: u32, name: &'static str) -> u64 {
+        let id = handshakes.insert(Source::V4(source));
+        handshakes.set_handle(id, name);
+        handshakes.looked(id);
+        id
+    }
+
+    fn displace(handshakes: &mut Handshakes<&'static str>, now: Instant) -> Option<&'static str> {
+        match handshakes.displace(now) {
+            Displaced::One(handle) => handle,
+            Displaced::Wait(_) => panic!("it waits"),
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_the_busiest_source_makes_room() {
+        let mut handshakes = Handshakes::new(GRACE);
+        let now = Instant::now();
+        begin(&mut handshakes, 9, "alone");
+        begin(&mut handshakes, 1, "first");
+        begin(&mut handshakes, 1, "second");
+        begin(&mut handshakes, 1, "third");
+        begin(&mut handshakes, 2, "one of two");
+        begin(&mut handshakes, 2, "two of two");
+        assert_eq!(displace(&mut handshakes, now), Some("first"));
+        // Two sources have two each.
+        assert_eq!(displace(&mut handshakes, now), Some("second"));
+        assert_eq!(displace(&mut handshakes, now), Some("one of two"));
+        assert_eq!(displace(&mut handshakes, now), Some("alone"));
+        assert_eq!(displace(&mut handshakes, now), Some("third"));
+        assert_eq!(displace(&mut handshakes, now), Some("two of two"));
+        assert_eq!(displace(&mut handshakes, now), None);
+        assert!(handshakes.sources.is_empty() && handshakes.ranks.is_empty());
+    }
+
+    #[test]
+    fn a_peer_that_was_heard_stays_longer_than_silent_ones() {
+        let mut handshakes = Handshakes::new(GRACE);
+        let now = Instant::now();
+        let honest = begin(&mut handshakes, 1, "honest");
+        let other = begin(&mut handshakes, 1, "other");
+        begin(&mut handshakes, 1, "silent");
+        handshakes.heard(honest, now);
+        handshakes.heard(other, now);
+        // It got on once more.
+        handshakes.heard(honest, now);
+        begin(&mut handshakes, 1, "later");
+        assert_eq!(displace(&mut handshakes, now), Some("silent"));
+        assert_eq!(displace(&mut handshakes, now), Some("later"));
+        // Both had their time.
+        assert_eq!(handshakes.displace(now), Displaced::Wait(Some(now + GRACE)));
+        assert_eq!(displace(&mut handshakes, now + GRACE), Some("other"));
+        assert_eq!(displace(&mut handshakes, now + GRACE), Some("honest"));
+    }
+
+    #[test]
+    fn a_newcomer_stays_until_it_was_looked_at() {
+        let mut handshakes = Handshakes::new(GRACE);
+        let now = Instant::now();
+        let fresh = handshakes.insert(Source::V4(1));
+        handshakes.set_handle(fresh, "fresh");
+        assert_eq!(handshakes.displace(now), Displaced::Wait(None));
+        handshakes.looked(fresh);
+        assert_eq!(displace(&mut handshakes, now), Some("fresh"));
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten() {
+        let mut handshakes = Handshakes::new(GRACE);
+        let now = Instant::now();
+        let over = begin(&mut handshakes, 1, "over");
+        assert_eq!(handshakes.remove(over), Some("over"));
+        handshakes.heard(over, now);
+        handshakes.looked(over);
+        handshakes.set_handle(over, "late");
+        assert_eq!(handshakes.remove(over), None);
+        assert_eq!(handshakes.len(), 0);
+        assert_eq!(handshakes.displace(now), Displaced::One(None));
+        assert!(handshakes.sources.is_empty() && handshakes.ranks.is_empty());
+    }
+}
