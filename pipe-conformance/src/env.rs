@@ -3,7 +3,8 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{Addr, Config, Conn, Listener, Transport};
+use futures::future::BoxFuture;
+use pipe_core::{Addr, Config, Conn, Listener, Result, Transport};
 
 use crate::fixture::{Capability, Faults, Fixture};
 use crate::payload;
@@ -33,6 +34,7 @@ pub(crate) trait Addrs: Send + Sync {
     fn listen_addr(&self) -> Addr;
     fn open_addr(&self) -> Addr;
     fn vacant_addr(&self) -> Addr;
+    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<()>>;
 }
 
 impl<F: Fixture> Addrs for F {
@@ -46,6 +48,15 @@ impl<F: Fixture> Addrs for F {
 
     fn vacant_addr(&self) -> Addr {
         Fixture::vacant_addr(self)
+    }
+
+    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            let transport = self.setup(config)?.transport;
+            transport.listen(&Fixture::listen_addr(self)).await?;
+            transport.dial(&Fixture::vacant_addr(self)).await?;
+            Ok(())
+        })
     }
 }
 
@@ -115,6 +126,12 @@ impl<T: Transport> Env<T> {
     /// An address where nobody listens.
     pub(crate) fn vacant_addr(&self) -> Addr {
         self.0.addrs.vacant_addr()
+    }
+
+    /// What comes of another transport of this configuration, which is not valid: of making it, else
+    /// of listening and dialing.
+    pub(crate) async fn misconfigured(&self, config: Config) -> Result<()> {
+        self.0.addrs.misconfigured(config).await
     }
 
     /// A listener on an address of its own.

@@ -1,5 +1,7 @@
 //! What a process holds: memory, tasks, file descriptors.
 
+use std::time::Duration;
+
 use tokio::runtime::Handle;
 
 #[cfg(feature = "count-heap")]
@@ -29,6 +31,23 @@ pub(crate) fn open_fds() -> Option<usize> {
     // One of the entries is the folder that is being read.
     let entries = std::fs::read_dir("/proc/self/fd").ok()?.count();
     Some(entries - 1)
+}
+
+/// The time that the threads of the process have spent on a processor; `None` where the system does not
+/// tell it by `/proc/self/task`. Threads that have ended do not count.
+pub(crate) fn processor_time() -> Option<Duration> {
+    let mut spent = 0;
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let path = thread.ok()?.path().join("schedstat");
+        // A thread may end meanwhile.
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        spent += text
+            .split(' ')
+            .next()
+            .and_then(|nanos| nanos.parse::<u64>().ok())
+            .unwrap_or(0);
+    }
+    (spent > 0).then(|| Duration::from_nanos(spent))
 }
 
 #[cfg(test)]

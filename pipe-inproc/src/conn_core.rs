@@ -88,9 +88,13 @@ pub(crate) struct StreamCore {
     over: AtomicU8,
 }
 
-/// A stream is over, and gives its slot back, when both directions are and it was accepted.
+/// A stream is over, and gives its slot back, when both directions are, it was accepted, and the
+/// application that accepted it has ended or dropped both halves: a peer that resets its streams at once
+/// gets no more of them than the limit.
 const ACCEPTED: u8 = 0b100;
-const ALL: u8 = 0b111;
+const SEND_RELEASED: u8 = 0b1000;
+const RECV_RELEASED: u8 = 0b1_0000;
+const ALL: u8 = 0b1_1111;
 
 /// Everything that a connection starts from.
 pub(crate) struct NewConn {
@@ -261,6 +265,7 @@ impl ConnCore {
             self.send(at, Event::Credit(stream.clone(), credit));
         }
         if over {
+            self.release_recv(stream, at);
             self.mark_over(stream, writer);
         }
         wake(reader);
@@ -371,6 +376,20 @@ impl ConnCore {
     pub(crate) fn accepted(&self, side: Side, stream: &StreamCore) {
         self.sides[side].accepted.fetch_add(1, Ordering::Relaxed);
         self.mark(stream, ACCEPTED);
+    }
+
+    /// The application at this side has ended or dropped its sending half.
+    pub(crate) fn release_send(&self, stream: &StreamCore, at: Side) {
+        if at != stream.opener() {
+            self.mark(stream, SEND_RELEASED);
+        }
+    }
+
+    /// The application at this side has ended or dropped its receiving half, or has read its end.
+    pub(crate) fn release_recv(&self, stream: &StreamCore, at: Side) {
+        if at != stream.opener() {
+            self.mark(stream, RECV_RELEASED);
+        }
     }
 
     /// The direction of this writer is over.
@@ -536,6 +555,17 @@ fn settle(pipe: &mut Pipe) -> (bool, u32) {
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
+    }
+}
+
+impl StreamCore {
+    /// The side that has opened the stream.
+    fn opener(&self) -> Side {
+        if self.id % 2 == 1 {
+            Side::Dialer
+        } else {
+            Side::Listener
+        }
     }
 }
 

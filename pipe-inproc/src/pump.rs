@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{CloseReason, Liveness, LivenessEvent};
+use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent};
 use tokio::time::{Instant, sleep_until};
 
 use crate::conn_core::ConnCore;
@@ -11,7 +11,10 @@ use crate::side::{PerSide, Side};
 
 /// Delivers what is under way on a wire that is not direct, and watches whether the sides hear of each
 /// other. Runs until both sides have ended; rests while the wire is direct.
+///
+/// Dropped before, together with its runtime, it ends them: nothing would arrive any more.
 pub(crate) async fn run(conn: Arc<ConnCore>) {
+    let _end = EndOnDrop(conn.clone());
     let mut clocks = new_clocks(&conn);
     loop {
         let changed = conn.wire.changed();
@@ -42,6 +45,19 @@ pub(crate) async fn run(conn: Arc<ConnCore>) {
         tokio::select! {
             () = changed => {}
             () = sleep => {}
+        }
+    }
+}
+
+/// Ends both sides of a connection that loses its pump.
+struct EndOnDrop(Arc<ConnCore>);
+
+impl Drop for EndOnDrop {
+    fn drop(&mut self) {
+        for side in Side::BOTH {
+            let why = "the runtime of the connection is gone";
+            let reason = CloseReason::Failed(Error::new(ErrorKind::Failed, why));
+            self.0.end(side, reason);
         }
     }
 }

@@ -229,6 +229,8 @@ impl AsyncWrite for InprocSendStream {
             pipe.send = SendState::Shut;
             drop(pipe);
             self.0.tell(Event::End);
+            let End { stream, handle, .. } = &self.0;
+            handle.conn.release_send(stream, handle.side);
         }
         Poll::Ready(Ok(()))
     }
@@ -245,6 +247,7 @@ impl SendStream for InprocSendStream {
         if handle.conn.cut_send(handle.side, stream, cut) {
             self.0.tell(|stream| Event::Reset(stream, code));
         }
+        handle.conn.release_send(stream, handle.side);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
@@ -329,6 +332,7 @@ impl InprocRecvStream {
             }
         }
         if over {
+            conn.release_recv(stream, handle.side);
             conn.mark_over(stream, writer);
         }
     }
@@ -345,6 +349,7 @@ impl RecvStream for InprocRecvStream {
         if handle.conn.cut_recv(handle.side, stream, stopped) {
             self.0.tell(|stream| Event::Stop(stream, code));
         }
+        handle.conn.release_recv(stream, handle.side);
     }
 }
 

@@ -314,7 +314,7 @@ async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::Listener {
 }
 
 /// Dials the listener and exchanges a few bytes, soon, among connections that say nothing.
-async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
+pub(super) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
     let addr = listener.local_addr();
     let request = env.payload(1000);
     let dial = async {
@@ -351,7 +351,7 @@ async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
 
 /// Lets the future run until it has been polled so often, was ready, or had nothing to do for a
 /// while. It is not polled any more after that.
-async fn advance<F: Future + Unpin>(future: &mut F, polls: usize) -> Option<F::Output> {
+pub(super) async fn advance<F: Future + Unpin>(future: &mut F, polls: usize) -> Option<F::Output> {
     let mut polled = 0;
     let steps = std::future::poll_fn(|cx| {
         polled += 1;

@@ -46,7 +46,12 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
 }
 
 /// Sets the times of the liveness clock, in milliseconds.
-fn times(config: Config, keep_alive: u64, disconnected_after: u64, failed_after: u64) -> Config {
+pub(super) fn times(
+    config: Config,
+    keep_alive: u64,
+    disconnected_after: u64,
+    failed_after: u64,
+) -> Config {
     config
         .with_keep_alive(Duration::from_millis(keep_alive))
         .with_disconnected_after(Duration::from_millis(disconnected_after))
@@ -229,7 +234,7 @@ async fn expect_loss<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut St
 }
 
 /// Waits for the state, or for one that is final. Panics unless it comes in time and is the one.
-async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, expected: ConnState) {
+pub(super) async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, expected: ConnState) {
     let limit = match expected {
         ConnState::Disconnected => env.config().disconnected_after,
         ConnState::Connected | ConnState::Failed | ConnState::Closed => env.config().failed_after,

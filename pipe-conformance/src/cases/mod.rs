@@ -5,6 +5,7 @@
 //! other soon, not at once; a write may succeed a few times before it fails.
 
 pub(crate) mod backpressure;
+pub(crate) mod bounds;
 pub(crate) mod cancellation;
 pub(crate) mod closing;
 pub(crate) mod concurrency;
@@ -15,3 +16,4 @@ pub(crate) mod lifecycle;
 pub(crate) mod limits;
 pub(crate) mod liveness;
 pub(crate) mod reset;
+pub(crate) mod waiting;

@@ -1,7 +1,7 @@
 //! A connection.
 
 use std::future::{Future, pending};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
@@ -12,6 +12,7 @@ use pipe_core::{
 };
 use tokio::io::AsyncReadExt;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 
 use crate::fault::Fault;
@@ -39,6 +40,14 @@ impl<C: Conn> BrokenConn<C> {
             Fault::ConnMemoryStays => setting.leak(vec![1_u8; 32 * 1024]),
             Fault::ConnFileStays => setting.leak(std::fs::File::open("/dev/null")),
             Fault::LastHandleDropIsSilent => setting.leak(inner.clone()),
+            Fault::IdleConnSpins => {
+                let conn = inner.clone();
+                tokio::spawn(async move {
+                    while !conn.state().borrow().is_final() {
+                        yield_now().await;
+                    }
+                });
+            }
             Fault::IdleConnDies => {
                 let conn = inner.clone();
                 let lifetime = 3 * setting.config.keep_alive;
@@ -91,7 +100,9 @@ impl<C: Conn> BrokenConn<C> {
                     Err(Error::new(ErrorKind::LimitReached, "too many streams"))
                 }
             },
-            Fault::FinishedStreamsStay => Ok(slots.acquire_owned().await.ok()),
+            Fault::FinishedStreamsStay | Fault::ResetFreesTheSlot => {
+                Ok(slots.acquire_owned().await.ok())
+            }
             Fault::StreamKeepsItsSlot => {
                 if let Ok(slot) = slots.acquire_owned().await {
                     slot.forget();
@@ -167,6 +178,10 @@ impl<C: Conn> BrokenConn<C> {
                 shared.accepting.fetch_sub(1, Ordering::SeqCst);
                 Ok((stream?, Vec::new()))
             }
+            Fault::AcceptKeepsItsFirstWaker => Ok((
+                FirstWaker::new(shared.inner.accept_stream()).await?,
+                Vec::new(),
+            )),
             Fault::CloseDoesNotWakeAccepts => match shared.inner.accept_stream().await {
                 Err(e) if e.kind() == ErrorKind::Closed => pending().await,
                 accepted => Ok((accepted?, Vec::new())),
@@ -189,6 +204,9 @@ impl<C: Conn> BrokenConn<C> {
         let slot = self.slot().await?;
         let opened = match begun {
             Some(opened) => opened,
+            None if self.fault() == Fault::OpenKeepsItsFirstWaker => {
+                FirstWaker::new(self.inner().open_stream()).await
+            }
             None => self.inner().open_stream().await,
         };
         let stream = match opened {
@@ -262,6 +280,9 @@ impl<C: Conn> Conn for BrokenConn<C> {
             }
             _ => {}
         }
+        if self.fault() == Fault::LostRuntimeIsNotNoticed && self.shared.driver.is_closed() {
+            return pending().await;
+        }
         let result = self.inner().ping().await;
         match self.fault() {
             Fault::PingTakesNoTime => result.map(|_| Duration::ZERO),
@@ -283,6 +304,11 @@ impl<C: Conn> Conn for BrokenConn<C> {
             assert_eq!(accepting, 0, "the connection is borrowed");
         }
         let mut stats = self.inner().stats();
+        match self.fault() {
+            Fault::StatsForgetOpenStreams => stats.streams_open = 0,
+            Fault::StatsRoundBytes => stats.bytes_sent &= !1023,
+            _ => {}
+        }
         stats.streams_open += self.shared.ghosts.load(Ordering::SeqCst);
         stats
     }
@@ -292,6 +318,21 @@ impl<C: Conn> Conn for BrokenConn<C> {
             Fault::DrainCutsStreams => {
                 self.inner().close(0, "");
                 Ok(())
+            }
+            Fault::AcceptorsDrainCutsStreams if self.shared.opened.load(Ordering::SeqCst) == 0 => {
+                self.inner().close(0, "");
+                Ok(())
+            }
+            Fault::DrainIgnoresFailure | Fault::DrainIgnoresClose => {
+                let drained = self.inner().drain().await;
+                let ignored = match self.fault() {
+                    Fault::DrainIgnoresFailure => ErrorKind::Failed,
+                    _ => ErrorKind::Closed,
+                };
+                match drained {
+                    Err(e) if e.kind() == ignored => pending().await,
+                    drained => drained,
+                }
             }
             Fault::DrainAllowsOpens => {
                 while self.inner().stats().streams_open > 0 {
@@ -341,7 +382,10 @@ impl<C: Conn> Conn for BrokenConn<C> {
         if self.shared.asked.put(true) && self.fault() == Fault::ClosedIsToldOnce {
             return pending().await;
         }
-        let reason = self.inner().closed().await;
+        let reason = match self.fault() {
+            Fault::ClosedKeepsItsFirstWaker => FirstWaker::new(self.inner().closed()).await,
+            _ => self.inner().closed().await,
+        };
         match (self.fault(), &reason) {
             (Fault::RemoteCloseSeemsLocal, CloseReason::Remote { code, reason }) => {
                 CloseReason::local(*code, reason)
@@ -409,6 +453,30 @@ pub(crate) fn at_once<F: Future>(future: F) -> Option<F::Output> {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => Some(output),
         Poll::Pending => None,
+    }
+}
+
+/// A future that keeps the waker of its first poll.
+struct FirstWaker<F> {
+    future: Pin<Box<F>>,
+    first: Option<Waker>,
+}
+
+impl<F: Future> FirstWaker<F> {
+    fn new(future: F) -> Self {
+        Self {
+            future: Box::pin(future),
+            first: None,
+        }
+    }
+}
+
+impl<F: Future> Future for FirstWaker<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let first = self.first.get_or_insert_with(|| cx.waker().clone()).clone();
+        self.future.as_mut().poll(&mut Context::from_waker(&first))
     }
 }
 

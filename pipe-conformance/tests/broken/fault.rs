@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipe_core::Config;
+use pipe_core::{Config, OnDisconnect};
 
 /// A fault with the cases that have to fail because of it.
 pub(crate) struct Caught {
@@ -333,6 +333,54 @@ faults! {
         /// Dropping an unread stream does not return the credit of its bytes.
         UnreadDropKeepsCredit: 100;
     }
+    waiting {
+        /// A drain by the side that has opened no stream closes at once.
+        AcceptorsDrainCutsStreams: 115;
+        /// Streams wait in an outage, although they should fail.
+        FailStreamsWaits: 116;
+        /// A drain goes on waiting when the connection fails.
+        DrainIgnoresFailure: 117;
+        /// A drain goes on waiting when the connection is closed.
+        DrainIgnoresClose: 118;
+        /// A read does not hear of a reset once this side has reset, too.
+        CrossingResetIsLost: 119;
+        /// A read that waits keeps the waker of its first poll.
+        ReadKeepsItsFirstWaker: 120;
+        /// An accept that waits keeps the waker of its first poll.
+        AcceptKeepsItsFirstWaker: 121;
+        /// An open that waits keeps the waker of its first poll.
+        OpenKeepsItsFirstWaker: 121;
+        /// `closed` keeps the waker of its first poll.
+        ClosedKeepsItsFirstWaker: 121;
+        /// Pings are answered by a task, and wait for ever once that is gone.
+        LostRuntimeIsNotNoticed: 122;
+    }
+    bounds {
+        /// A stream that the opener has reset gives its slot back while the acceptor holds it.
+        ResetFreesTheSlot: 123;
+        /// The connection window is as large as all windows of streams.
+        ConnWindowIsIgnored: 124;
+        /// A connection carries one window and no more.
+        ConnWindowIsNeverRenewed: 124;
+        /// The number of open streams is always 0.
+        StatsForgetOpenStreams: 125;
+        /// Bytes are counted in units of 1,024.
+        StatsRoundBytes: 125;
+        /// Errors of dial and listen do not name the address.
+        ErrorsNameNoAddr: 126;
+        /// Options of an address that are not known are ignored.
+        UnknownOptionsAreIgnored: 127;
+        /// A configuration is not checked.
+        ConfigIsNotChecked: 128;
+        /// Each write keeps a page of memory until its stream is over.
+        WritesKeepPages: 129;
+        /// A handshake may take for ever, and hold the next one up.
+        HandshakeNeverTimesOut: 130 131;
+        /// A dial that times out leaves its task.
+        TimedOutDialKeepsItsTask: 132;
+        /// A task polls the connection as fast as it can.
+        IdleConnSpins: 133;
+    }
 }
 
 impl Fault {
@@ -360,6 +408,10 @@ impl Fault {
                 let more = asked.accept_backlog + 2;
                 asked.with_accept_backlog(more)
             }
+            Self::FailStreamsWaits => asked.with_on_disconnect(OnDisconnect::Wait),
+            Self::ResetFreesTheSlot => asked.with_max_streams(10_000),
+            Self::ConnWindowIsIgnored => asked.with_connection_window(1 << 30),
+            Self::ConfigIsNotChecked if asked.validate().is_err() => Config::default(),
             Self::BacklogIsIgnored => asked.with_accept_backlog(1000),
             Self::LivenessHasItsOwnTimes => asked
                 .with_failed_after(Duration::from_secs(300))

@@ -63,7 +63,7 @@ impl<T: Transport> BrokenListener<T> {
                 let accepts = all.iter().rev().map(|listener| Box::pin(listener.accept()));
                 select_all(accepts).await.0
             }
-            Fault::HandshakesAreOneByOne => loop {
+            Fault::HandshakesAreOneByOne | Fault::HandshakeNeverTimesOut => loop {
                 let conn = self.inner.accept().await?;
                 if welcome(&conn).await.is_ok() {
                     return Ok(conn);

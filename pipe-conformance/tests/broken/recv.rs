@@ -28,6 +28,8 @@ pub(crate) struct BrokenRecv<C: Conn> {
     blocked: bool,
     /// The read that waits, with the length of its buffer.
     posted: Option<(Arc<Posted>, usize)>,
+    /// The waker of the first poll of the read that waits.
+    first: Option<Waker>,
     state: watch::Receiver<ConnState>,
 }
 
@@ -49,6 +51,7 @@ impl<C: Conn> BrokenRecv<C> {
             skip: 0,
             blocked: false,
             posted: None,
+            first: None,
             state,
         }
     }
@@ -89,6 +92,16 @@ impl<C: Conn> BrokenRecv<C> {
                     >= self.conn.setting.config.connection_window =>
             {
                 return Poll::Pending;
+            }
+            Fault::ReadKeepsItsFirstWaker => {
+                let first = self.first.get_or_insert_with(|| cx.waker().clone()).clone();
+                let polled = self
+                    .inner()
+                    .poll_read(&mut Context::from_waker(&first), buf);
+                if polled.is_ready() {
+                    self.first = None;
+                }
+                return polled;
             }
             Fault::ReadsAreMessages => return self.read_message(cx, buf),
             Fault::CancelledReadTakesBytes => self.post(cx, buf.remaining()),
@@ -169,6 +182,9 @@ impl<C: Conn> BrokenRecv<C> {
                 if self.both.shut.is_set() =>
             {
                 CLEAN_END
+            }
+            (Fault::CrossingResetIsLost, Some(ErrorKind::Reset)) if self.both.reset.is_set() => {
+                Poll::Pending
             }
             (Fault::FailureReadsAsEnd, Some(ErrorKind::Failed)) => CLEAN_END,
             (Fault::CloseReadsAsEnd, Some(ErrorKind::Closed)) => CLEAN_END,

@@ -90,6 +90,10 @@ impl<C: Conn> BrokenSend<C> {
         }
         if let Poll::Ready(Ok(n)) = polled {
             self.written += *n as u64;
+            self.conn.written.fetch_add(*n as u64, Ordering::SeqCst);
+            if self.fault() == Fault::WritesKeepPages {
+                self.both.ballast.lock().extend([1; 4096]);
+            }
             if let Some(twin) = &mut self.twin {
                 // As far as its window goes: nobody is told of the rest.
                 let mut nobody = Context::from_waker(Waker::noop());
@@ -140,6 +144,9 @@ impl<C: Conn> SendStream for BrokenSend<C> {
         };
         if let Some(inner) = &mut self.inner {
             inner.reset(code);
+        }
+        if self.fault() == Fault::ResetFreesTheSlot {
+            self.both.slot.lock().take();
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 use pipe_core::{Config, Conn, Stream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use crate::fault::Fault;
@@ -79,12 +79,22 @@ pub(crate) struct Shared<C: Conn> {
     pub(crate) lost_credit: AtomicU64,
     /// Streams that are over and still count.
     pub(crate) ghosts: AtomicU64,
+    /// Closed once the runtime is gone that the connection was made in.
+    pub(crate) driver: oneshot::Sender<()>,
+    /// Bytes that were written, ever.
+    pub(crate) written: AtomicU64,
     /// Whether the next read of any stream ends with a reset.
     pub(crate) reset_next: Flag,
 }
 
 impl<C: Conn> Shared<C> {
     pub(crate) fn new(inner: C, side: Side, setting: Arc<Setting>) -> Self {
+        let (driver, gone) = oneshot::channel::<()>();
+        if setting.fault == Fault::LostRuntimeIsNotNoticed {
+            tokio::spawn(async move {
+                let _ = gone.await;
+            });
+        }
         let slots = Semaphore::new(setting.config.max_streams as usize);
         Self {
             inner,
@@ -103,6 +113,8 @@ impl<C: Conn> Shared<C> {
             last_write: Mutex::default(),
             lost_credit: AtomicU64::new(0),
             ghosts: AtomicU64::new(0),
+            driver,
+            written: AtomicU64::new(0),
             reset_next: Flag::default(),
         }
     }

@@ -49,6 +49,24 @@ impl<T: Transport> Broken<T> {
     fn fault(&self) -> Fault {
         self.host.setting.fault
     }
+
+    /// The address that the transport inside is told.
+    fn told(&self, addr: &Addr) -> Addr {
+        match self.fault() {
+            Fault::UnknownOptionsAreIgnored => {
+                let text = addr.as_str().split('?').next().unwrap_or_default();
+                Addr::parse(text).unwrap_or_else(|_| addr.clone())
+            }
+            _ => addr.clone(),
+        }
+    }
+
+    fn error(&self, error: Error) -> Error {
+        match self.fault() {
+            Fault::ErrorsNameNoAddr => Error::new(error.kind(), "it did not work"),
+            _ => error,
+        }
+    }
 }
 
 impl<T: Transport> Transport for Broken<T> {
@@ -61,6 +79,7 @@ impl<T: Transport> Transport for Broken<T> {
 
     async fn dial(&self, addr: &Addr) -> Result<Self::Conn> {
         let host = &self.host;
+        let addr = &self.told(addr);
         let dialed = match self.fault() {
             Fault::DialsShareAConn => {
                 if let Some(conn) = host.pool.lock().get(addr) {
@@ -86,7 +105,9 @@ impl<T: Transport> Transport for Broken<T> {
                     Err(_) => pending().await,
                 }
             }
-            Fault::HandshakesAreOneByOne | Fault::BadHandshakeEndsListener => {
+            Fault::HandshakesAreOneByOne
+            | Fault::HandshakeNeverTimesOut
+            | Fault::BadHandshakeEndsListener => {
                 let conn = host.inner.dial(addr).await?;
                 yield_now().await;
                 greet(&conn).await.map(|()| conn)
@@ -103,6 +124,12 @@ impl<T: Transport> Transport for Broken<T> {
             }
             _ => host.inner.dial(addr).await,
         };
+        let dialed = dialed.map_err(|e| self.error(e));
+        if let (Fault::TimedOutDialKeepsItsTask, Err(e)) = (self.fault(), &dialed)
+            && e.kind() == ErrorKind::TimedOut
+        {
+            tokio::spawn(pending::<()>());
+        }
         let conn = BrokenConn::new(dialed?, Side::Dialer, &host.setting);
         if self.fault() == Fault::DialsShareAConn {
             host.pool.lock().insert(addr.clone(), conn.clone());
@@ -112,6 +139,7 @@ impl<T: Transport> Transport for Broken<T> {
 
     async fn listen(&self, addr: &Addr) -> Result<Self::Listener> {
         let host = &self.host;
+        let addr = &self.told(addr);
         if self.fault() == Fault::AddrIsNeverFreed && host.bound.lock().contains(addr) {
             return Err(Error::new(ErrorKind::AddrInUse, "in TIME_WAIT"));
         }
@@ -127,7 +155,7 @@ impl<T: Transport> Transport for Broken<T> {
                 }
                 host.inner.listen(addr).await?
             }
-            listener => listener?,
+            listener => listener.map_err(|e| self.error(e))?,
         };
         if self.fault() == Fault::AddrIsNeverFreed {
             host.bound.lock().insert(listener.local_addr());

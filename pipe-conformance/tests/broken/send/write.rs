@@ -1,6 +1,7 @@
 //! The ways in which a write goes wrong.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use pipe_core::{Conn, ConnState, Error, ErrorKind, SendStream};
@@ -50,6 +51,12 @@ impl<C: Conn> BrokenSend<C> {
             }
             Fault::WindowIsNeverRenewed
                 if self.written >= u64::from(self.conn.setting.config.stream_window) =>
+            {
+                return Poll::Pending;
+            }
+            Fault::ConnWindowIsNeverRenewed
+                if self.conn.written.load(Ordering::SeqCst)
+                    >= self.conn.setting.config.connection_window =>
             {
                 return Poll::Pending;
             }

@@ -1,0 +1,387 @@
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker};
+
+use futures::future::{BoxFuture, join_all};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use pipe_core::{
+    CloseReason, Conn, ConnState, Error, ErrorKind, OnDisconnect, RecvStream, Result, SendStream,
+    Stream, Transport,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::runtime::Builder;
+use tokio::task::{spawn_blocking, yield_now};
+
+use super::backpressure::{expect_echo, fill, more_than_a_window, unless_stuck};
+use super::liveness::{by_failure, expect_state, times};
+use crate::case::{Case, case};
+use crate::env::Env;
+use crate::expect::{expect_kind, read_error, write_error};
+use crate::fixture::Capability;
+use crate::payload::{expect_all, expect_bytes, send, send_all};
+
+pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+    vec![
+        case!(115, a_drain_by_the_acceptor_lets_streams_complete),
+        case!(116, a_disconnect_fails_the_streams_where_that_was_asked_for)
+            .needs(&[Capability::Faults])
+            .weight(3)
+            .config(|config| {
+                times(config, 100, 500, 20_000).with_on_disconnect(OnDisconnect::FailStreams)
+            }),
+        case!(117, nothing_waits_after_a_failure)
+            .needs(&[Capability::Faults])
+            .weight(3)
+            .config(|config| times(config, 100, 500, 3000).with_max_streams(2)),
+        case!(118, a_close_ends_drains_and_waits_for_the_end),
+        case!(119, crossing_resets_leave_nothing_waiting).weight(3),
+        case!(120, a_read_that_moved_is_woken_where_it_is),
+        case!(121, calls_that_moved_are_woken_where_they_are)
+            .config(|config| config.with_max_streams(1)),
+        case!(122, a_connection_whose_runtime_is_gone_fails)
+            .once()
+            .weight(2)
+            .config(|config| times(config, 100, 1000, 3000)),
+    ]
+}
+
+async fn a_drain_by_the_acceptor_lets_streams_complete<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let data = env.payload(50_000);
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(pair.stream().await);
+    }
+    let drain = unless_stuck(pair.acceptor.drain()).await;
+    assert!(drain.is_none(), "a drain with open streams gave {drain:?}");
+    let acceptor = pair.acceptor.clone();
+    let drain = tokio::spawn(async move { acceptor.drain().await });
+    for (here, there) in &mut streams {
+        tokio::join!(send_all(here, &data), expect_all(there, &data));
+        tokio::join!(send_all(there, &data), expect_all(here, &data));
+    }
+    drop(streams);
+    let drained = env.soon("the end of the drain", drain).await;
+    drained.expect("no panic").expect("a drain");
+    let end = env
+        .soon("the end at the opener", pair.opener.closed())
+        .await;
+    assert!(
+        matches!(end, CloseReason::Remote { code: 0, .. }),
+        "it ended as {end:?}"
+    );
+}
+
+async fn a_disconnect_fails_the_streams_where_that_was_asked_for<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut here, mut there) = pair.stream().await;
+    expect_echo(&env, &mut here, &mut there).await;
+    env.faults().cut();
+    let reads = async { tokio::join!(read_error(&mut here), read_error(&mut there)) };
+    let (read_here, read_there) = by_failure(&env, "the errors of waiting reads", reads).await;
+    for (error, side) in [(read_here, "opener"), (read_there, "acceptor")] {
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Disconnected,
+            "a read of the {side} gave {error:?}"
+        );
+    }
+    for stream in [&mut here, &mut there] {
+        let error = env.soon("the error of a write", write_error(stream)).await;
+        assert_eq!(error.kind(), ErrorKind::Disconnected, "{error:?}");
+    }
+    env.faults().heal();
+    for conn in [&pair.opener, &pair.acceptor] {
+        expect_state(&env, conn, ConnState::Connected).await;
+    }
+    let (mut here, mut there) = pair.stream().await;
+    expect_echo(&env, &mut here, &mut there).await;
+}
+
+/// Calls that wait, each with its name and the error that it ends with.
+type Waiting<'a> = FuturesUnordered<BoxFuture<'a, (&'static str, Result<(), Error>)>>;
+
+/// Waits for the end of the connection in every call that can wait for it.
+fn every_wait<'a, C: Conn>(
+    conn: &'a C,
+    mut full: C::Stream,
+    idle: C::Stream,
+    streams: bool,
+) -> Waiting<'a> {
+    let (mut send, mut recv) = idle.into_split();
+    let waiting = Waiting::new();
+    let add = |name, future: BoxFuture<'a, Result<(), Error>>| {
+        waiting.push(future.map(move |result| (name, result)).boxed());
+    };
+    add(
+        "a write",
+        async move { Err(write_error(&mut full).await) }.boxed(),
+    );
+    add(
+        "a read",
+        async move { Err(read_error(&mut recv).await) }.boxed(),
+    );
+    add(
+        "a wait for a stop",
+        async move { send.stopped().await.map(drop) }.boxed(),
+    );
+    add(
+        "an accept",
+        async { conn.accept_stream().await.map(drop) }.boxed(),
+    );
+    add(
+        "a wait for the end",
+        async {
+            conn.closed().await;
+            Ok(())
+        }
+        .boxed(),
+    );
+    if streams {
+        add(
+            "an open",
+            async { conn.open_stream().await.map(drop) }.boxed(),
+        );
+        add("a ping", async { conn.ping().await.map(drop) }.boxed());
+    }
+    add("a drain", async { conn.drain().await }.boxed());
+    waiting
+}
+
+async fn nothing_waits_after_a_failure<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let data = env.payload(more_than_a_window(&env));
+    let (mut full, _unread) = pair.stream().await;
+    fill(&mut full, &data).await;
+    let (idle, _peer) = pair.stream().await;
+    env.faults().cut();
+    let mut waiting = every_wait(&pair.opener, full, idle, true);
+    let mut names = vec![
+        "a write",
+        "a read",
+        "a wait for a stop",
+        "an accept",
+        "a wait for the end",
+        "an open",
+        "a ping",
+        "a drain",
+    ];
+    while !names.is_empty() {
+        let what = format!("the end of {}", names.join(", "));
+        let Some((name, result)) = by_failure(&env, &what, waiting.next()).await else {
+            break;
+        };
+        names.retain(|other| *other != name);
+        // A drain ends the opens that wait.
+        if let (Err(error), false) = (result, name == "an open") {
+            let right = error.kind() == ErrorKind::Failed || name == "a ping";
+            assert!(right, "{name} gave {error:?}");
+        }
+    }
+}
+
+async fn a_close_ends_drains_and_waits_for_the_end<T: Transport>(env: Env<T>) {
+    let data = env.payload(more_than_a_window(&env));
+    for _ in 0..3 {
+        let pair = env.pair().await;
+        let (mut full, mut full_there) = pair.stream().await;
+        let (idle, idle_there) = pair.stream().await;
+        tokio::join!(fill(&mut full, &data), fill(&mut full_there, &data));
+        let mut here = every_wait(&pair.opener, full, idle, false);
+        let mut there = every_wait(&pair.acceptor, full_there, idle_there, false);
+        for waiting in [&mut here, &mut there] {
+            if let Some(Some((name, result))) = unless_stuck(waiting.next()).await {
+                panic!("{name} should have waited, but gave {result:?}");
+            }
+        }
+        pair.opener.close(3, "over");
+        for waiting in [&mut here, &mut there] {
+            while let Some((name, result)) =
+                env.soon("the end of all that waits", waiting.next()).await
+            {
+                if let Err(error) = result {
+                    assert_eq!(error.kind(), ErrorKind::Closed, "{name} gave {error:?}");
+                } else {
+                    assert_eq!(name, "a wait for the end", "{name} went well");
+                }
+            }
+        }
+    }
+}
+
+async fn crossing_resets_leave_nothing_waiting<T: Transport>(env: Env<T>) {
+    const ROUNDS: usize = 100;
+    const AT_ONCE: usize = 8;
+    let pair = env.pair().await;
+    for round in 0..ROUNDS / AT_ONCE {
+        let mut streams = Vec::new();
+        for _ in 0..AT_ONCE {
+            streams.push(pair.stream().await);
+        }
+        let all = streams.into_iter().enumerate().map(|(i, (here, there))| {
+            let turns = (round + i) % 5;
+            async move { tokio::join!(abandon(here, turns), abandon(there, 4 - turns)) }
+        });
+        env.soon("the end of streams that both sides abandon", join_all(all))
+            .await;
+    }
+    for conn in [&pair.opener, &pair.acceptor] {
+        env.eventually("the end of all streams", || conn.stats().streams_open == 0)
+            .await;
+    }
+}
+
+/// Writes for some turns and then resets; reads on, until there is an error.
+async fn abandon<S: Stream>(stream: S, turns: usize) {
+    let (mut send, mut recv) = stream.into_split();
+    let write = async {
+        let data = [7; 10_000];
+        for _ in 0..turns {
+            if unless_stuck(send.write_all(&data))
+                .await
+                .is_none_or(|r| r.is_err())
+            {
+                break;
+            }
+            yield_now().await;
+        }
+        send.reset(1);
+    };
+    let read = async {
+        let mut buf = vec![0; 3000];
+        while recv.read(&mut buf).await.is_ok_and(|n| n > 0) {}
+        recv.stop(2);
+    };
+    tokio::join!(write, read);
+}
+
+/// Polls the future once, with a waker that nobody listens to.
+async fn begin<F: Future + Unpin>(what: &str, future: &mut F) {
+    assert!(!poll_once(future).await, "{what} did not wait");
+}
+
+/// Polls the future once, with a waker that nobody listens to. Returns whether it was ready.
+async fn poll_once<F: Future + Unpin>(future: &mut F) -> bool {
+    poll_fn(|_| {
+        let mut nobody = Context::from_waker(Waker::noop());
+        Poll::Ready(future.poll_unpin(&mut nobody).is_ready())
+    })
+    .await
+}
+
+async fn a_read_that_moved_is_woken_where_it_is<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let (mut here, there) = pair.stream().await;
+    let (_send, mut recv) = there.into_split();
+    for i in 0..3 {
+        let data = env.payload_of(i, 100);
+        begin("a read", &mut Box::pin(recv.read_u8())).await;
+        let expected = data.clone();
+        let moved = tokio::spawn(async move {
+            expect_bytes(&mut recv, &expected).await;
+            recv
+        });
+        yield_now().await;
+        send(&mut here, &data).await;
+        let read = env.soon("the end of a read that moved to another task", moved);
+        recv = read.await.expect("no panic");
+    }
+
+    let (mut full, mut reader) = pair.stream().await;
+    let data = env.payload(more_than_a_window(&env));
+    let taken = fill(&mut full, &data).await;
+    assert!(taken < data.len(), "the writer never had to wait");
+    begin("a write", &mut Box::pin(full.write(&data[taken..]))).await;
+    let rest = data[taken..].to_vec();
+    let moved = tokio::spawn(async move { send_all(&mut full, &rest).await });
+    expect_all(&mut reader, &data).await;
+    let write = env.soon("the end of a write that moved to another task", moved);
+    write.await.expect("no panic");
+}
+
+async fn calls_that_moved_are_woken_where_they_are<T: Transport>(env: Env<T>) {
+    let pair = env.pair().await;
+    let mut accept = Box::pin(pair.acceptor.accept_stream());
+    begin("an accept", &mut accept).await;
+    let both = async { tokio::join!(accept, pair.opener.open_stream()) };
+    let (there, here) = env.soon("an accept that moved", both).await;
+    let (here, there) = (here.expect("an open"), there.expect("an accept"));
+
+    let mut open = Box::pin(pair.opener.open_stream());
+    begin("an open at the limit", &mut open).await;
+    // It waits in its new place before anything happens.
+    let end = async { drop((here, there)) };
+    let opened = async { tokio::join!(open, end).0 };
+    let opened = env.soon("an open that moved", opened).await;
+    drop(opened.expect("an open"));
+
+    let mut ping = Box::pin(pair.opener.ping());
+    // On an ideal link the answer is there at once.
+    if !poll_once(&mut ping).await {
+        env.soon("a ping that moved", ping).await.expect("a ping");
+    }
+
+    let mut closed = Box::pin(pair.acceptor.closed());
+    begin("a wait for the end", &mut closed).await;
+    let mut drain = Box::pin(pair.acceptor.drain());
+    let drained = poll_once(&mut drain).await;
+    let close = async { pair.opener.close(0, "") };
+    let closed = async { tokio::join!(closed, close).0 };
+    env.soon("a wait for the end that moved", closed).await;
+    if !drained {
+        let _ = env.soon("a drain that moved", drain).await;
+    }
+}
+
+async fn a_connection_whose_runtime_is_gone_fails<T: Transport>(env: Env<T>) {
+    let there = env.clone();
+    let made = spawn_blocking(move || {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a second runtime");
+        let made = runtime.block_on(async {
+            let pair = there.pair().await;
+            let streams = [pair.stream().await, pair.stream().await];
+            (pair, streams)
+        });
+        (runtime, made)
+    });
+    let (runtime, (pair, streams)) = made.await.expect("a connection");
+    let [(mut here, mut there), (idle, _peer)] = streams;
+    let (mut send, mut recv) = idle.into_split();
+    let waits = async {
+        tokio::join!(
+            pair.opener.closed(),
+            read_error(&mut recv),
+            pair.opener.accept_stream().map(|result| result.map(drop)),
+            send.stopped(),
+        )
+    };
+    let mut waits = Box::pin(waits);
+    assert!(unless_stuck(&mut waits).await.is_none(), "it ended early");
+    spawn_blocking(move || drop(runtime))
+        .await
+        .expect("no panic");
+
+    let ping = by_failure(&env, "the outcome of a ping", pair.opener.ping()).await;
+    match ping {
+        // What needs no runtime goes on.
+        Ok(_) => {
+            env.soon("an echo", expect_echo(&env, &mut here, &mut there))
+                .await
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), ErrorKind::Failed, "a ping gave {error:?}");
+            let ended = by_failure(&env, "the end of all that waits", waits).await;
+            let (closed, read, accept, stopped) = ended;
+            assert!(matches!(closed, CloseReason::Failed(_)), "{closed:?}");
+            assert_eq!(read.kind(), ErrorKind::Failed, "a read gave {read:?}");
+            expect_kind(accept, ErrorKind::Failed);
+            expect_kind(stopped, ErrorKind::Failed);
+            let write = by_failure(&env, "a write's error", write_error(&mut here)).await;
+            assert_eq!(write.kind(), ErrorKind::Failed, "a write gave {write:?}");
+            let drain = env.soon("a drain's error", pair.opener.drain()).await;
+            expect_kind(drain, ErrorKind::Failed);
+        }
+    }
+}
