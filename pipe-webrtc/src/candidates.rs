@@ -10,7 +10,7 @@ use crate::error::protocol;
 const MAX_PAIRS: usize = 100;
 
 /// How many candidates of the peer are used in any case, and at most.
-const FEWEST: usize = 16;
+const FEWEST: usize = 10;
 const MOST: usize = 64;
 
 /// How long a candidate may be, in bytes.
@@ -66,7 +66,11 @@ impl CandidateLimit {
     }
 
     /// Counts an offer or a wish for one. Candidates are counted anew with the description that comes of it.
-    pub(crate) fn admit_offer(&mut self) -> Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// When the next one may come.
+    pub(crate) fn admit_offer(&mut self) -> std::result::Result<(), Instant> {
         let earned = self.since.elapsed().as_millis() / OFFER_EVERY.as_millis();
         if earned > 0 {
             self.since = Instant::now();
@@ -74,7 +78,7 @@ impl CandidateLimit {
             self.offers = self.offers.saturating_add(earned).min(MAX_OFFERS);
         }
         let Some(left) = self.offers.checked_sub(1) else {
-            return Err(protocol("more offers than a path can need"));
+            return Err(self.since + OFFER_EVERY);
         };
         self.offers = left;
         Ok(())
@@ -120,7 +124,7 @@ mod tests {
 
     #[test]
     fn candidates_are_used_up_to_a_number_of_pairs() {
-        for (sockets, most) in [(0, 64), (1, 64), (2, 50), (4, 25), (8, 16), (50, 16)] {
+        for (sockets, most) in [(0, 64), (1, 64), (2, 50), (4, 25), (8, 12), (50, 10)] {
             let mut limit = CandidateLimit::new(sockets);
             let used = (0..200)
                 .filter(|n| limit.admit(&candidate(*n)).unwrap())
@@ -171,5 +175,8 @@ mod tests {
         tokio::time::advance(Duration::from_secs(3)).await;
         let in_a_row = (0..100).take_while(|_| limit.admit_offer().is_ok()).count();
         assert_eq!(in_a_row, 3);
+        let due = limit.admit_offer().unwrap_err();
+        tokio::time::sleep_until(due).await;
+        assert!(limit.admit_offer().is_ok());
     }
 }

@@ -250,3 +250,34 @@ impl fmt::Debug for WebRtcConn {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pipe_inproc::InprocTransport;
+
+    use super::*;
+    use crate::{MemorySignaling, WebRtcSettings, WebRtcTransport};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_panic_under_a_connection_ends_only_it_and_at_once() {
+        let loopback = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+        let transport = WebRtcTransport::new(InprocTransport::new())
+            .with_settings(WebRtcSettings::default().with_bind_addrs(loopback))
+            .unwrap();
+        let pair = || async {
+            let (here, there) = MemorySignaling::pair();
+            tokio::try_join!(transport.offer_over(here), transport.answer_over(there)).unwrap()
+        };
+        let (here, _peer) = pair().await;
+        let (other, _other_peer) = pair().await;
+        let peer = here.shared().peer.get().unwrap();
+        peer.run_beside(async { panic!("as the test wants it") });
+        let limit = Duration::from_secs(10);
+        let reason = tokio::time::timeout(limit, here.closed()).await.unwrap();
+        assert!(
+            matches!(&reason, CloseReason::Failed(error) if error.kind() == ErrorKind::Failed),
+            "{reason:?}"
+        );
+        assert!(other.ping().await.unwrap() > Duration::ZERO);
+    }
+}

@@ -25,6 +25,9 @@ const PROBE: u16 = 1022;
 /// How often free ports are looked for, at most.
 const MAX_BINDS: u32 = 32;
 
+/// How long the engine looks for a path before it gives up.
+const ICE_PATIENCE: Duration = Duration::from_secs(5 * 60);
+
 /// How many commands may wait for the negotiation.
 const COMMANDS: usize = 256;
 
@@ -67,7 +70,7 @@ impl Plan {
     }
 
     async fn connect(self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let mut options = self.options();
+        let (mut options, ice_patience) = (self.options(), self.ice_patience());
         let shared = Shared::new(
             self.config,
             self.wire,
@@ -82,10 +85,12 @@ impl Plan {
         }
         // Held from here on: giving this future up closes the connection.
         let conn = WebRtcConn::new(shared.clone());
+        let host = shared.remote_addr.host();
+        let signaling_ip = host.and_then(|host| host.trim_matches(['[', ']']).parse().ok());
         let mut tries = 0;
         let (peer, events) = loop {
             tries += 1;
-            options.bind = self.settings.socket_addrs(self.local)?;
+            options.bind = self.settings.socket_addrs(self.local, signaling_ip)?;
             match Peer::new(options.clone()).await {
                 // Somebody has bound a port between the look for a free one and its use.
                 Err(error) if error.kind() == ErrorKind::AddrInUse && tries < MAX_BINDS => {}
@@ -110,6 +115,7 @@ impl Plan {
             ready,
             gather_timeout: self.settings.gather_timeout,
             relay_only: self.settings.relay_only,
+            ice_patience,
         });
         peer.run_beside(driver.run());
         drop(peer);
@@ -128,20 +134,24 @@ impl Plan {
         }
     }
 
+    /// How long ICE may look for the first path. Messages that are carried by hand take their time.
+    fn ice_patience(&self) -> Duration {
+        match self.limit {
+            Some(_) => self.config.failed_after,
+            None => ICE_PATIENCE,
+        }
+    }
+
     fn options(&self) -> PeerOptions {
         let (config, settings) = (&self.config, &self.settings);
-        // Whoever carries messages by hand takes time, and ICE must not give up before.
-        let patience = match self.limit {
-            Some(_) => config.failed_after - config.disconnected_after,
-            None => Duration::from_secs(5 * 60),
-        };
         PeerOptions {
             bind: Vec::new(),
             ice_servers: settings.ice_servers.clone(),
             relay_only: settings.relay_only,
             turn_tls: settings.turn_tls.clone(),
             disconnected_after: config.disconnected_after,
-            failed_after: patience,
+            // The driver knows whether this side was there to hear the peer, so that it decides.
+            failed_after: config.failed_after.max(ICE_PATIENCE),
             keep_alive: config.keep_alive,
             receive_buffer: settings.receive_buffer,
             max_message: settings.max_message,

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::candidates::{CandidateLimit, first_mid};
 use crate::engine::{Candidate, Peer};
@@ -53,6 +53,8 @@ pub(crate) struct Negotiation<S> {
     /// A restart was asked for while another one was under way.
     again: bool,
     restarted: Vec<oneshot::Sender<Result<()>>>,
+    /// An offer, or a wish for one, that comes too soon, and when its time is. Nothing is read meanwhile.
+    paced: Option<(Instant, Signal)>,
     /// The peer has given the negotiation up.
     refused: bool,
 }
@@ -78,6 +80,7 @@ impl<S: Signaling> Negotiation<S> {
             offering: false,
             again: false,
             restarted: Vec::new(),
+            paced: None,
             refused: false,
         }
     }
@@ -107,12 +110,18 @@ impl<S: Signaling> Negotiation<S> {
             self.offer(self.name.clone()).await?;
         }
         loop {
+            let due = self.paced.as_ref().map(|(due, _)| *due);
             tokio::select! {
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command).await?,
                     None => return Ok(()),
                 },
-                signal = self.signaling.receive() => match signal? {
+                () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
+                    if let Some((_, signal)) = self.paced.take() {
+                        self.take(signal).await?;
+                    }
+                }
+                signal = self.signaling.receive(), if due.is_none() => match signal? {
                     Some(signal) => self.take(signal).await?,
                     None if self.described => return Ok(()),
                     None => {
@@ -179,7 +188,10 @@ impl<S: Signaling> Negotiation<S> {
                         ),
                     ));
                 }
-                self.limit.admit_offer()?;
+                if let Err(due) = self.limit.admit_offer() {
+                    self.paced = Some((due, Signal::Offer(offer)));
+                    return Ok(());
+                }
                 let offer = self.limit.begin(&offer.sdp)?;
                 self.peer.vitals().set_connecting(true);
                 let answer = self.peer.answer(offer.clone()).await?;
@@ -219,7 +231,10 @@ impl<S: Signaling> Negotiation<S> {
                 if !self.shared.offerer {
                     return Err(protocol("a wish for a restart by the dialer"));
                 }
-                self.limit.admit_offer()?;
+                if let Err(due) = self.limit.admit_offer() {
+                    self.paced = Some((due, Signal::Restart));
+                    return Ok(());
+                }
                 self.restart().await?;
             }
             Signal::Refused(refusal) => {

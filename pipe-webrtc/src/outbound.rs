@@ -11,15 +11,20 @@ use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
 use crate::shared::{Shared, wake};
 use crate::stream_core::{Output, StreamCore};
-use crate::wire::PROTOCOL;
+use crate::wire::{ControlMessage, PROTOCOL};
 
 /// The largest message that is sent, in bytes, where the peer takes it.
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
-/// [`RAW_TICK`], since nobody tells.
+/// [`TICK`], since nobody tells.
 const RAW_OUTSTANDING: usize = 256 * 1024;
-const RAW_TICK: Duration = Duration::from_millis(2);
+const TICK: Duration = Duration::from_millis(2);
+
+/// How much may be said on the channel of a stream, and on another one, before the peer has taken a part of
+/// as much that was said earlier, in bytes and the cost of messages.
+const STREAM_WORDS: u64 = 32 * 1024;
+const FIXED_WORDS: u64 = 64 * 1024;
 
 /// How many messages the engine is given in one turn, and how long it may take for it.
 const MAX_BURST: usize = 8;
@@ -58,7 +63,7 @@ impl Outbound {
             let job = tokio::select! {
                 biased;
                 _ = self.shared.status.ended() => return self,
-                () = sleep(RAW_TICK), if self.shared.outbox.has_blocked_raw() => {
+                () = sleep(TICK), if self.shared.outbox.has_waiting() => {
                     self.shared.outbox.unblock();
                     continue;
                 }
@@ -72,6 +77,7 @@ impl Outbound {
 
     /// Sends what is in the outbox, as far as the peer lets it out.
     pub(crate) async fn flush(&self) -> Result<()> {
+        self.shared.outbox.unblock();
         while let Some(job) = self.shared.outbox.try_next() {
             if !matches!(job, Job::OpenChannel) {
                 self.perform(job).await?;
@@ -98,13 +104,30 @@ impl Outbound {
     async fn perform(&self, job: Job) -> Result<()> {
         self.keep_pace().await;
         match job {
-            Job::Text(text) => self.fixed.control.send_text(&text).await,
+            Job::Text(text) => {
+                if self.fixed.control.takes_words(FIXED_WORDS).await {
+                    return self.fixed.control.send_text(&text).await;
+                }
+                self.shared.outbox.hold_text(text);
+                Ok(())
+            }
+            Job::Got(bytes) => {
+                if !self.fixed.control.takes_words(FIXED_WORDS).await {
+                    self.shared.outbox.hold_got(bytes);
+                    return Ok(());
+                }
+                say_got(&self.shared, &self.fixed.control, bytes).await
+            }
             Job::Ping(bytes) => match &self.fixed.ping {
                 Some(ping) => ping.send(bytes).await,
                 None => Ok(()),
             },
             Job::Echo(bytes) => match &self.fixed.echo {
-                Some(echo) => echo.send(bytes).await,
+                Some(echo) if echo.takes_words(FIXED_WORDS).await => echo.send_word(bytes).await,
+                Some(_) => {
+                    self.shared.outbox.hold_echo(bytes);
+                    Ok(())
+                }
                 None => Ok(()),
             },
             Job::OpenChannel => self.open_channel().await,
@@ -152,6 +175,11 @@ impl Outbound {
     async fn send(&self, stream: &Arc<StreamCore>, room: usize) -> Result<()> {
         let shared = &self.shared;
         let most = shared.max_message();
+        if !shared.wire.is_raw() && !stream.channel.takes_words(STREAM_WORDS).await {
+            // What there is to say meanwhile is merged.
+            shared.outbox.push_back(stream.clone(), true);
+            return Ok(());
+        }
         // What is said at once goes in one message, a line each.
         let mut text = String::new();
         loop {
@@ -199,11 +227,11 @@ impl Outbound {
                     let full = channel.outstanding().await > RAW_OUTSTANDING;
                     let writer = stream.state.lock().writer_with_room();
                     wake(writer);
-                    shared.outbox.push_raw(stream.clone(), full);
+                    shared.outbox.push_back(stream.clone(), full);
                 }
                 Some(Output::Close { at_once }) => {
                     if !at_once && stream.channel.outstanding().await > 0 {
-                        shared.outbox.push_raw(stream.clone(), true);
+                        shared.outbox.push_back(stream.clone(), true);
                         return Ok(());
                     }
                     stream.channel.close().await;
@@ -221,4 +249,15 @@ impl Outbound {
             return Ok(());
         }
     }
+}
+
+/// Tells the peer that so many bytes have arrived, as many as one line holds.
+pub(crate) async fn say_got(shared: &Shared, control: &Channel, bytes: u64) -> Result<()> {
+    let told = u32::try_from(bytes).unwrap_or(u32::MAX);
+    if bytes > u64::from(told) {
+        shared.outbox.push_got(bytes - u64::from(told));
+    }
+    control
+        .send_text(&ControlMessage::Got(told).to_string())
+        .await
 }

@@ -10,13 +10,17 @@ use pipe_core::Result;
 use crate::error::protocol;
 use crate::stream_core::StreamCore;
 
+/// How many texts may wait: one of each kind, and a few hellos.
+const MAX_TEXTS: usize = 64;
+
 /// How many answers may wait because the peer does not take them.
 const MAX_ECHOES: usize = 256;
 
 /// What waits to be sent. The task that sends takes from it.
 ///
 /// Every part of it is bounded: streams are in it once, echoes by [`MAX_ECHOES`], pings by those under
-/// way, and of the texts there is at most one of each kind beside one `got` a part of the flight.
+/// way, and texts by [`MAX_TEXTS`], since what has arrived is added up. They stay here while the peer does not
+/// take what was said before.
 #[derive(Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -26,13 +30,18 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct State {
     texts: VecDeque<String>,
+    /// How many bytes have arrived that the peer is to be told of.
+    got: u64,
+    /// The peer takes no texts, or no echoes, for the moment.
+    held_texts: bool,
+    held_echoes: bool,
     pings: VecDeque<BytesMut>,
     echoes: VecDeque<BytesMut>,
     streams: VecDeque<Arc<StreamCore>>,
     /// Streams whose bytes wait until fewer are on their way.
     blocked: VecDeque<Arc<StreamCore>>,
-    /// Plain channels that have too much on its way.
-    raw: VecDeque<Arc<StreamCore>>,
+    /// Streams whose channels have too much on its way.
+    waiting: VecDeque<Arc<StreamCore>>,
     /// How many channels are to be opened.
     channels: usize,
     /// Bytes that are on their way to the peer, and how many may be.
@@ -43,11 +52,26 @@ struct State {
 /// The next thing to do for the task that sends.
 pub(crate) enum Job {
     Text(String),
+    /// Tell the peer that so many bytes have arrived.
+    Got(u64),
     Ping(BytesMut),
     Echo(BytesMut),
     OpenChannel,
     /// Something of this stream, whose bytes may be so many.
     Stream(Arc<StreamCore>, usize),
+}
+
+impl State {
+    fn next_text(&mut self) -> Option<Job> {
+        if self.held_texts {
+            return None;
+        }
+        if let Some(text) = self.texts.pop_front() {
+            return Some(Job::Text(text));
+        }
+        let got = std::mem::take(&mut self.got);
+        (got > 0).then_some(Job::Got(got))
+    }
 }
 
 impl Outbox {
@@ -65,9 +89,42 @@ impl Outbox {
         };
     }
 
+    /// Queues a text. One beyond the limit is a hello that waits already.
     pub(crate) fn push_text(&self, text: String) {
-        self.state.lock().texts.push_back(text);
+        {
+            let mut state = self.state.lock();
+            if state.texts.len() < MAX_TEXTS {
+                state.texts.push_back(text);
+            }
+        }
         self.waker.wake();
+    }
+
+    /// Puts a text back that the peer does not take now, at the front.
+    pub(crate) fn hold_text(&self, text: String) {
+        let mut state = self.state.lock();
+        state.texts.push_front(text);
+        state.held_texts = true;
+    }
+
+    /// The peer is to be told that so many more bytes have arrived.
+    pub(crate) fn push_got(&self, bytes: u64) {
+        self.state.lock().got += bytes;
+        self.waker.wake();
+    }
+
+    /// Puts that back, since the peer takes no texts now.
+    pub(crate) fn hold_got(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.got += bytes;
+        state.held_texts = true;
+    }
+
+    /// Puts an echo back that the peer does not take now, at the front.
+    pub(crate) fn hold_echo(&self, bytes: BytesMut) {
+        let mut state = self.state.lock();
+        state.echoes.push_front(bytes);
+        state.held_echoes = true;
     }
 
     pub(crate) fn push_ping(&self, bytes: BytesMut) {
@@ -78,7 +135,7 @@ impl Outbox {
     pub(crate) fn push_echo(&self, bytes: BytesMut) -> Result<()> {
         let mut state = self.state.lock();
         if state.echoes.len() >= MAX_ECHOES {
-            return Err(protocol("more pings than are answered"));
+            return Err(protocol("more pings than it takes answers to"));
         }
         state.echoes.push_back(bytes);
         drop(state);
@@ -92,27 +149,29 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Puts a stream of a plain channel back: at the end of the queue, or where it waits for the next
-    /// look.
-    pub(crate) fn push_raw(&self, stream: Arc<StreamCore>, full: bool) {
+    /// Puts a stream back: at the end of the queue, or where it waits for the next look if its channel is
+    /// full.
+    pub(crate) fn push_back(&self, stream: Arc<StreamCore>, full: bool) {
         let mut state = self.state.lock();
         if full {
-            state.raw.push_back(stream);
+            state.waiting.push_back(stream);
         } else {
             state.streams.push_back(stream);
         }
     }
 
-    /// Whether plain channels wait for a look.
-    pub(crate) fn has_blocked_raw(&self) -> bool {
-        !self.state.lock().raw.is_empty()
+    /// Whether something waits until the peer has taken more.
+    pub(crate) fn has_waiting(&self) -> bool {
+        let state = self.state.lock();
+        state.held_texts || state.held_echoes || !state.waiting.is_empty()
     }
 
-    /// Looks after plain channels again.
+    /// Looks after what waits for the peer again.
     pub(crate) fn unblock(&self) {
         let mut state = self.state.lock();
-        let mut raw = std::mem::take(&mut state.raw);
-        state.streams.append(&mut raw);
+        (state.held_texts, state.held_echoes) = (false, false);
+        let mut waiting = std::mem::take(&mut state.waiting);
+        state.streams.append(&mut waiting);
     }
 
     /// Puts a stream where it waits for the peer's `got`.
@@ -163,16 +222,18 @@ impl Outbox {
     }
 
     /// The next text for the control channel.
-    pub(crate) fn try_text(&self) -> Option<String> {
-        self.state.lock().texts.pop_front()
+    pub(crate) fn try_text(&self) -> Option<Job> {
+        self.state.lock().next_text()
     }
 
     pub(crate) fn try_next(&self) -> Option<Job> {
         let mut state = self.state.lock();
-        if let Some(text) = state.texts.pop_front() {
-            return Some(Job::Text(text));
+        if let Some(text) = state.next_text() {
+            return Some(text);
         }
-        if let Some(bytes) = state.echoes.pop_front() {
+        if !state.held_echoes
+            && let Some(bytes) = state.echoes.pop_front()
+        {
             return Some(Job::Echo(bytes));
         }
         if let Some(bytes) = state.pings.pop_front() {
@@ -194,5 +255,52 @@ impl Outbox {
         state.flight_limit = usize::MAX;
         drop(state);
         drop(old);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_arrived_is_told_as_one_sum_after_the_texts() {
+        let outbox = Outbox::new();
+        for _ in 0..1000 {
+            outbox.push_got(7);
+        }
+        outbox.push_text("drain".to_owned());
+        assert!(matches!(outbox.try_next(), Some(Job::Text(_))));
+        assert!(matches!(outbox.try_next(), Some(Job::Got(7000))));
+        assert!(outbox.try_next().is_none());
+    }
+
+    #[test]
+    fn what_the_peer_does_not_take_stays_in_its_order_and_is_bounded() {
+        let outbox = Outbox::new();
+        outbox.push_text("first".to_owned());
+        for _ in 0..1000 {
+            outbox.push_text("hello".to_owned());
+        }
+        let Some(Job::Text(first)) = outbox.try_next() else {
+            panic!("no text");
+        };
+        outbox.hold_text(first);
+        assert!(outbox.has_waiting() && outbox.try_next().is_none());
+        for _ in 0..MAX_ECHOES {
+            outbox.push_echo(BytesMut::new()).unwrap();
+        }
+        let Some(Job::Echo(echo)) = outbox.try_next() else {
+            panic!("no echo");
+        };
+        outbox.hold_echo(echo);
+        assert!(outbox.try_next().is_none());
+        assert!(outbox.push_echo(BytesMut::new()).is_err());
+        outbox.unblock();
+        let mut texts = 0;
+        while let Some(Job::Text(text)) = outbox.try_next() {
+            assert_eq!(text == "first", texts == 0);
+            texts += 1;
+        }
+        assert_eq!(texts, MAX_TEXTS);
     }
 }

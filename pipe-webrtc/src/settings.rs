@@ -1,5 +1,5 @@
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
@@ -40,8 +40,9 @@ pub struct WebRtcSettings {
     pub turn_tls: TlsOptions,
     /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
     /// stands for the addresses of this machine's interfaces, as both filters and
-    /// [`loopback`](Self::loopback) let them through: the first 8 of them, those of different interfaces
-    /// before others. At most 8.
+    /// [`loopback`](Self::loopback) let them through: the one that leads to the peer or out of this machine
+    /// first, those of bridges and containers last, those of different interfaces before others, and both
+    /// families by turns. The first 8 are used.
     pub bind_addrs: Vec<IpAddr>,
     /// The ports to bind, one for each address of a connection. Any by default.
     pub port_range: Option<RangeInclusive<u16>>,
@@ -407,13 +408,6 @@ impl WebRtcSettings {
                 )));
             }
         }
-        if self.bind_addrs.len() > MAX_SOCKETS {
-            return Err(invalid(format!(
-                "bind_addrs has {} addresses, but at most {MAX_SOCKETS} are used: each makes a pair with each \
-                 candidate of the peer",
-                self.bind_addrs.len()
-            )));
-        }
         let (min, max) = (Duration::from_millis(1), Duration::from_secs(5 * 60));
         if !(min..=max).contains(&self.gather_timeout) {
             return Err(invalid(format!(
@@ -441,10 +435,15 @@ impl WebRtcSettings {
         self.ice_servers.iter().any(|s| s.urls.iter().any(turn))
     }
 
-    /// The addresses to bind for one connection. `local` tells whether the peer is on this machine.
-    pub(crate) fn socket_addrs(&self, local: bool) -> Result<Vec<SocketAddr>> {
+    /// The addresses to bind for one connection. `local` tells whether the peer is on this machine, and `peer`
+    /// is where its signalling is, if that is known.
+    pub(crate) fn socket_addrs(
+        &self,
+        local: bool,
+        peer: Option<IpAddr>,
+    ) -> Result<Vec<SocketAddr>> {
         let mut addrs = if self.bind_addrs.is_empty() {
-            self.interface_addrs(local)?
+            self.interface_addrs(local, peer)?
         } else {
             self.bind_addrs.clone()
         };
@@ -482,7 +481,7 @@ impl WebRtcSettings {
         }
     }
 
-    fn interface_addrs(&self, local: bool) -> Result<Vec<IpAddr>> {
+    fn interface_addrs(&self, local: bool, peer: Option<IpAddr>) -> Result<Vec<IpAddr>> {
         let loopback = self.loopback.unwrap_or(local);
         let interfaces = if_addrs::get_if_addrs()?;
         let usable = |interface: &if_addrs::Interface| {
@@ -494,7 +493,8 @@ impl WebRtcSettings {
             let wanted = if addr.is_loopback() { loopback } else { true };
             wanted && !link_local && self.interfaces.passes(&interface.name)
         };
-        let addrs = by_preference(interfaces.iter().filter(|i| usable(i)));
+        let usable = interfaces.iter().filter(|i| usable(i));
+        let addrs = by_preference(usable.map(|i| (i.name.as_str(), i.ip())), &routed(peer));
         let unfiltered = self.interfaces == InterfaceFilter::default();
         if addrs.is_empty() && unfiltered && self.loopback != Some(false) {
             // A machine without a network can still reach itself.
@@ -504,22 +504,65 @@ impl WebRtcSettings {
     }
 }
 
-/// Orders addresses so that the first few reach as much as possible: an address of each family of each
-/// interface comes before further ones of the same.
-fn by_preference<'a>(interfaces: impl Iterator<Item = &'a if_addrs::Interface>) -> Vec<IpAddr> {
+/// How the names of interfaces begin that lead to containers and virtual machines.
+const BRIDGES: [&str; 6] = ["docker", "br-", "veth", "virbr", "cni", "lxc"];
+
+/// Any address outside, which nothing is sent to.
+const OUTSIDE: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+];
+
+/// The addresses of this machine that packets to the peer, or out of this machine, are sent from.
+fn routed(peer: Option<IpAddr>) -> Vec<IpAddr> {
+    let from = |to: IpAddr| {
+        let any: IpAddr = match to {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        // Connecting sends nothing, and asks for the route.
+        let socket = UdpSocket::bind((any, 0)).ok()?;
+        socket.connect((to, 9)).ok()?;
+        Some(socket.local_addr().ok()?.ip())
+    };
+    let peer = peer.filter(|peer| !peer.is_unspecified());
+    peer.into_iter().chain(OUTSIDE).filter_map(from).collect()
+}
+
+/// Orders addresses of interfaces so that the first few reach as much as possible: those of a route come
+/// first, then loopback, and bridges last; among equal ones the first of each interface comes before further
+/// ones, and the families take turns.
+fn by_preference<'a>(
+    interfaces: impl Iterator<Item = (&'a str, IpAddr)>,
+    routed: &[IpAddr],
+) -> Vec<IpAddr> {
     let mut before = HashMap::new();
     let mut ranked: Vec<_> = interfaces
-        .map(|interface| {
-            let addr = interface.ip();
-            let nth = before
-                .entry((interface.name.as_str(), addr.is_ipv6()))
-                .or_insert(0_u32);
+        .map(|(name, addr)| {
+            let nth = before.entry((name, addr.is_ipv6())).or_insert(0_u32);
             *nth += 1;
-            ((*nth, addr.is_ipv6(), interface.name.as_str(), addr), addr)
+            let class = match routed.iter().position(|routed| *routed == addr) {
+                Some(place) => place,
+                None if addr.is_loopback() => usize::MAX - 2,
+                None if BRIDGES.iter().any(|bridge| name.starts_with(bridge)) => usize::MAX,
+                None => usize::MAX - 1,
+            };
+            ((class, *nth, name), addr)
         })
         .collect();
-    ranked.sort_unstable_by_key(|(rank, _)| *rank);
-    ranked.into_iter().map(|(_, addr)| addr).collect()
+    ranked.sort_unstable();
+    // The place of each within its class and family, which lets the families take turns.
+    let mut placed = HashMap::new();
+    let mut ordered: Vec<_> = ranked
+        .into_iter()
+        .map(|((class, ..), addr)| {
+            let place = placed.entry((class, addr.is_ipv6())).or_insert(0_u32);
+            *place += 1;
+            ((class, *place, addr.is_ipv6()), addr)
+        })
+        .collect();
+    ordered.sort_unstable();
+    ordered.into_iter().map(|(_, addr)| addr).collect()
 }
 
 /// A port that is free on this address, from a random one of the range on; without a range the system
@@ -558,4 +601,74 @@ fn in_range(name: &str, value: u32, min: u32, max: u32) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_out_comes_first_bridges_last_and_families_take_turns() {
+        let interfaces = [
+            ("br-1a", "172.18.0.1"),
+            ("docker0", "172.17.0.1"),
+            ("eth0", "10.0.0.5"),
+            ("eth0", "10.0.0.6"),
+            ("eth0", "2001:db8::5"),
+            ("eth1", "10.1.0.5"),
+            ("eth2", "10.2.0.5"),
+            ("lo", "127.0.0.1"),
+            ("lo", "::1"),
+            ("veth7", "fd00::7"),
+        ]
+        .map(|(name, addr)| (name, addr.parse::<IpAddr>().unwrap()));
+        let routed = ["10.2.0.5", "10.1.0.5"].map(|addr| addr.parse().unwrap());
+        let ordered: Vec<_> = by_preference(interfaces.into_iter(), &routed)
+            .into_iter()
+            .map(|addr| addr.to_string())
+            .collect();
+        assert_eq!(
+            ordered,
+            [
+                "10.2.0.5",
+                "10.1.0.5",
+                "127.0.0.1",
+                "::1",
+                "10.0.0.5",
+                "2001:db8::5",
+                "10.0.0.6",
+                "172.18.0.1",
+                "fd00::7",
+                "172.17.0.1",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_peer_on_this_machine_is_reached_from_it() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(routed(Some(loopback)).first(), Some(&loopback));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn of_many_addresses_the_first_are_used_in_their_order() {
+        let all: Vec<IpAddr> = (1..20).map(|n| [127, 0, 0, 20 - n].into()).collect();
+        let settings = WebRtcSettings::default().with_bind_addrs(all.clone());
+        settings.validate().unwrap();
+        let bound = settings.socket_addrs(true, None).unwrap();
+        let bound: Vec<_> = bound.into_iter().map(|addr| addr.ip()).collect();
+        assert_eq!(bound, all[..MAX_SOCKETS]);
+    }
+
+    #[test]
+    fn the_debug_output_shows_no_password() {
+        let settings = WebRtcSettings::default().with_ice_servers([IceServer::turn(
+            "turn:host:3478",
+            "name",
+            "open sesame",
+        )]);
+        let text = format!("{settings:?}");
+        assert!(text.contains("name") && !text.contains("sesame"), "{text}");
+    }
 }

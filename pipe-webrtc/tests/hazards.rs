@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use common::{loopback, pair, random, soon, stream, times, transport};
@@ -274,14 +273,6 @@ fn settings_are_checked() {
             ok().with_receive_buffer(128 << 10)
                 .with_max_message(200 << 10),
             "receive_buffer is 131072, but has to be at least max_message",
-        ),
-        (
-            ok().with_bind_addrs(
-                (1..20)
-                    .map(|n| IpAddr::from([127, 0, 0, n]))
-                    .collect::<Vec<_>>(),
-            ),
-            "bind_addrs has 19 addresses",
         ),
         (ok().with_max_message(1 << 20), "max_message"),
         (ok().with_socket_buffer(0), "socket_buffer"),

@@ -411,3 +411,75 @@ async fn plain_channels_beyond_the_limit_are_closed_and_the_others_go_on() {
         assert_eq!(received, Some(message));
     }
 }
+
+/// Echoes would pile up in the engine, where nothing bounds them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_pings_and_takes_no_echo_loses_the_connection() {
+    let attacker = attacker_on(Wire::Raw { ping: false }).await;
+    let init = RTCDataChannelInit {
+        // The attacker offers, so it pings on 2.
+        negotiated: Some(2),
+        ..Default::default()
+    };
+    let engine = attacker.conn.inner().expect("an engine");
+    let ping = engine.create_data_channel("ping", Some(init)).await;
+    let ping = ping.expect("a channel");
+    let flood = async {
+        // Its engine takes no more once this many echoes wait unread.
+        while ping.send(BytesMut::from(&[7; 1024][..])).await.is_ok() {
+            while ping.outstanding_bytes().await.is_ok_and(|n| n > 256 * 1024) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = flood => panic!("the flood has ended"),
+        () = attacker.expect_protocol_error("a flood of pings") => {}
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_before_the_hello_is_bounded_and_no_stream() {
+    let (here, there) = MemorySignaling::pair();
+    let plain = transport().with_wire(Wire::Raw { ping: true });
+    let victim = transport();
+    let flood = async {
+        let conn = plain.offer_over(here).await.expect("the attacker's end");
+        let mut channel = conn.open_channel("evil", "pipe/1", true).await.unwrap();
+        let open = Message::Text("open 0".to_owned());
+        channel.send_message(open).await.unwrap();
+        let bytes = Message::Binary(vec![7; 16 * 1024].into());
+        while channel.send_message(bytes.clone()).await.is_ok() {}
+        conn
+    };
+    let both = async { tokio::join!(flood, victim.answer_over(there)) };
+    let (_conn, victim) = soon("the refusal", both).await;
+    let error = victim.expect_err("a refusal");
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("before its hello"), "{error}");
+}
+
+/// The side that offers is greeted before the other one may open anything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_before_the_hello_of_the_answerer_is_refused() {
+    let (here, there) = MemorySignaling::pair();
+    let plain = transport().with_wire(Wire::Raw { ping: true });
+    let victim = transport();
+    let attack = async {
+        let conn = plain.answer_over(there).await.expect("the attacker's end");
+        let engine = conn.inner().expect("an engine");
+        let init = RTCDataChannelInit {
+            negotiated: Some(0),
+            ..Default::default()
+        };
+        let control = engine.create_data_channel("pipe-control", Some(init));
+        let control = control.await.expect("a channel");
+        let evil = conn.open_channel("evil", "pipe/1", true).await;
+        (conn, control, evil)
+    };
+    let both = async { tokio::join!(victim.offer_over(here), attack) };
+    let (victim, _attack) = soon("the refusal", both).await;
+    let error = victim.expect_err("a refusal");
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+    assert!(error.to_string().contains("before its hello"), "{error}");
+}

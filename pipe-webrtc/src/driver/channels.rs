@@ -1,11 +1,13 @@
+use std::sync::Arc;
+
 use futures::stream::{StreamExt, unfold};
 use pipe_core::Result;
 use tokio::time::Instant;
 
 use super::{Driver, HELLO_AGAIN};
-use crate::engine::{Channel, ChannelEvent};
+use crate::engine::{Channel, ChannelEvent, Vitals};
 use crate::error::protocol;
-use crate::shared::PING_LEN;
+use crate::shared::{PING_LEN, Shared};
 use crate::wire::{ControlMessage, Hello, PROTOCOL};
 
 /// How many plain channels a peer may have open.
@@ -13,6 +15,17 @@ const MAX_RAW: usize = 4096;
 
 /// The length of what is echoed, at most, in bytes.
 const MAX_ECHO: usize = 1024;
+
+/// How many turns of the engine in which no more than [`FEW`] messages come say that nothing came before
+/// the close of a channel that was not passed on.
+const QUIET_TURNS: usize = 2;
+
+/// How much of streams may come before the hello, in bytes and the cost of messages.
+const MAX_EARLY: usize = 1024 * 1024;
+const EVENT_COST: usize = 256;
+
+/// Fewer messages than fill the engine's queue for a channel, which would keep others back.
+const FEW: u64 = 256;
 
 /// What a channel is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,22 +42,29 @@ pub(super) enum Kind {
 impl Driver {
     /// Watches a channel from now on.
     pub(super) fn watch(&mut self, channel: Channel, kind: Kind) {
-        let carries = matches!(kind, Kind::Ours | Kind::Theirs);
-        let raw = (self.shared.wire.is_raw() && carries).then(|| self.shared.clone());
-        let events = unfold((Some(channel), raw), move |(channel, raw)| async move {
-            let channel = channel?;
-            if let Some(shared) = &raw {
-                // What a plain peer sends is held back in the engine only.
-                shared.until_room(channel.key()).await;
-            }
-            let event = channel.next().await;
-            let rest = (!matches!(event, ChannelEvent::Closed)).then(|| channel.clone());
-            Some(((kind, channel, event), (rest, raw)))
+        let watched = Watched {
+            channel,
+            carries: matches!(kind, Kind::Ours | Kind::Theirs),
+            shared: self.shared.clone(),
+            control: self.fixed.control.clone(),
+            vitals: self.peer.vitals().clone(),
+            is_closed: false,
+        };
+        let events = unfold(Some(watched), move |watched| async move {
+            let mut watched = watched?;
+            let event = watched.next().await;
+            let channel = watched.channel.clone();
+            let is_last = matches!(event, ChannelEvent::Closed | ChannelEvent::Gone);
+            Some(((kind, channel, event), (!is_last).then_some(watched)))
         });
         self.channels.push(events.boxed());
     }
 
     pub(super) async fn on_new_channel(&mut self, channel: Channel) -> Result<()> {
+        if self.ready.is_some() && self.shared.offerer && !self.shared.wire.is_raw() {
+            // The answerer says hello first, and waits for that of this side.
+            return Err(protocol("a channel before its hello"));
+        }
         // A channel that is gone again has nothing to tell.
         let Ok(info) = channel.info().await else {
             return Ok(());
@@ -83,7 +103,27 @@ impl Driver {
         Ok(())
     }
 
-    pub(super) async fn on_channel(
+    /// Takes what has happened on a channel. What belongs to streams waits for the peer's hello, which another
+    /// channel carries.
+    pub(super) async fn on_event(
+        &mut self,
+        kind: Kind,
+        channel: Channel,
+        event: ChannelEvent,
+    ) -> Result<()> {
+        if kind == Kind::Theirs && self.ready.is_some() {
+            return self.early.push(channel, event);
+        }
+        self.on_channel(kind, &channel, event).await?;
+        if self.ready.is_none() && !self.early.events.is_empty() {
+            for (channel, event) in std::mem::take(&mut self.early).events {
+                self.on_channel(Kind::Theirs, &channel, event).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn on_channel(
         &mut self,
         kind: Kind,
         channel: &Channel,
@@ -106,9 +146,10 @@ impl Driver {
                     self.on_control(message).await?;
                 }
             }
-            (Kind::Control | Kind::Ping | Kind::Echo, ChannelEvent::Closed) => {
-                return self.ended_by_peer();
-            }
+            (
+                Kind::Control | Kind::Ping | Kind::Echo,
+                ChannelEvent::Closed | ChannelEvent::Gone,
+            ) => return self.ended_by_peer(),
             (Kind::Ping, ChannelEvent::Bytes(bytes)) => self.shared.on_echo(&bytes)?,
             (Kind::Echo, ChannelEvent::Bytes(bytes)) if bytes.len() <= MAX_ECHO => {
                 self.shared.outbox.push_echo(bytes)?;
@@ -139,6 +180,8 @@ impl Driver {
                 }
                 self.shared.on_closed(channel);
             }
+            // The connection ends by itself, and that is no clean end of a plain channel.
+            (Kind::Ours | Kind::Theirs, ChannelEvent::Gone) => {}
             (_, ChannelEvent::Open) => {}
             (Kind::Control, ChannelEvent::Bytes(_))
             | (Kind::Ping | Kind::Echo, ChannelEvent::Text(_)) => {
@@ -148,5 +191,80 @@ impl Driver {
             }
         }
         Ok(())
+    }
+}
+
+/// What has happened on channels of the peer before its hello.
+#[derive(Default)]
+pub(super) struct Early {
+    events: Vec<(Channel, ChannelEvent)>,
+    cost: usize,
+}
+
+impl Early {
+    fn push(&mut self, channel: Channel, event: ChannelEvent) -> Result<()> {
+        let bytes = match &event {
+            ChannelEvent::Text(bytes) | ChannelEvent::Bytes(bytes) => bytes.len(),
+            ChannelEvent::Open | ChannelEvent::Closed | ChannelEvent::Gone => 0,
+        };
+        self.cost += bytes + EVENT_COST;
+        if self.cost > MAX_EARLY {
+            return Err(protocol(format_args!(
+                "messages of streams for {MAX_EARLY} bytes before its hello"
+            )));
+        }
+        self.events.push((channel, event));
+        Ok(())
+    }
+}
+
+/// A channel whose events are taken.
+struct Watched {
+    channel: Channel,
+    /// It carries streams.
+    carries: bool,
+    shared: Arc<Shared>,
+    control: Channel,
+    vitals: Arc<Vitals>,
+    /// The engine has told of its close.
+    is_closed: bool,
+}
+
+impl Watched {
+    /// The next event. That of a close comes after all messages that were sent before it.
+    async fn next(&mut self) -> ChannelEvent {
+        if self.carries && self.shared.wire.is_raw() {
+            // What a plain peer sends is held back in the engine only.
+            self.shared.until_room(self.channel.key()).await;
+        }
+        if !self.is_closed {
+            let event = self.channel.next().await;
+            if !self.carries || !matches!(event, ChannelEvent::Closed) {
+                return event;
+            }
+            self.is_closed = true;
+        }
+        let mut quiet = 0;
+        while quiet < QUIET_TURNS {
+            let (turn, before) = (self.vitals.turns(), self.shared.messages_taken());
+            let turned = async {
+                // The engine turns when it is given something, even if that changes nothing.
+                self.control.set_quiet().await;
+                self.vitals.turn_after(turn).await;
+            };
+            tokio::select! {
+                biased;
+                event = self.channel.next() => match event {
+                    ChannelEvent::Closed => continue,
+                    event => return event,
+                },
+                () = turned => {}
+            }
+            // A channel that is full keeps the engine from passing on what came on others.
+            let was_full = self.shared.until_flowing().await;
+            let few = self.shared.messages_taken() - before < FEW;
+            quiet = if few && !was_full { quiet + 1 } else { 0 };
+        }
+        ChannelEvent::Closed
     }
 }

@@ -3,7 +3,8 @@ use std::time::Duration;
 use pipe_core::{CloseReason, Error, ErrorKind, LivenessEvent, Result};
 use tokio::time::Instant;
 
-use super::{Closing, Driver, HELLO_AGAIN, HOLD, LATE, LOOK_OUT};
+use super::ice::unreachable;
+use super::{Closing, Driver, HELLO_AGAIN, HOLD, LOOK_OUT};
 use crate::error::{handshake, lost};
 use crate::negotiation::Command;
 
@@ -39,12 +40,11 @@ impl Driver {
         if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
             return Err(handshake("the peer broke off"));
         }
+        if self.unreachable_at.is_some_and(|until| now >= until) && self.ready.is_some() {
+            return Err(unreachable());
+        }
         if self.ice_failed.is_some_and(|until| now >= until) {
             return Err(lost("no path leads to the peer any more"));
-        }
-        if now.saturating_duration_since(self.expected) > LATE {
-            // This process was asleep itself, so that the silence says nothing of the peer.
-            self.signs.forgive(now);
         }
         if self.signs.look(self.peer.vitals().heard(), now) {
             self.note_state();
@@ -97,7 +97,9 @@ impl Driver {
         if let Some(until) = self.ice_failed {
             next = next.min(until);
         }
-        self.expected = next;
+        if let Some(until) = self.unreachable_at {
+            next = next.min(until);
+        }
         self.alarm.as_mut().reset(next);
         Ok(())
     }

@@ -6,7 +6,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{CLOSE_TIMEOUT, Driver, Kind, LINGER};
 use crate::engine::{ChannelEvent, IceState, PeerEvent};
-use crate::outbound::Outbound;
+use crate::outbound::{Outbound, say_got};
+use crate::outbox::Job;
 use crate::wire::ControlMessage;
 
 impl Driver {
@@ -40,14 +41,15 @@ impl Driver {
             let _ = timeout(LINGER, &mut self.negotiation).await;
         }
         self.negotiation.abort();
-        self.peer.close().await;
+        if timeout(CLOSE_TIMEOUT, self.peer.close()).await.is_err() {
+            tracing::debug!(peer = %self.shared.remote_addr, "the engine does not stop");
+        }
         self.shared.clear();
     }
 
     pub(super) async fn flush_raw(&mut self, outbound: &Outbound) {
         loop {
-            self.shared.outbox.unblock();
-            if outbound.flush().await.is_err() || !self.shared.outbox.has_blocked_raw() {
+            if outbound.flush().await.is_err() || !self.shared.outbox.has_waiting() {
                 return;
             }
             sleep(Duration::from_millis(2)).await;
@@ -112,12 +114,15 @@ impl Driver {
         loop {
             tokio::select! {
                 biased;
+                () = self.peer.panicked() => return None,
                 event = self.events.recv() => match event {
                     None | Some(PeerEvent::Closed | PeerEvent::Ice(IceState::Failed)) => return None,
                     Some(_) => {}
                 },
                 event = self.channels.next() => match event {
-                    None | Some((Kind::Control, _, ChannelEvent::Closed)) => return None,
+                    None | Some((Kind::Control, _, ChannelEvent::Closed | ChannelEvent::Gone)) => {
+                        return None;
+                    }
                     Some((Kind::Control, _, ChannelEvent::Text(text))) => {
                         if let Ok(Some(message)) = ControlMessage::parse(&text) {
                             return Some(message);
@@ -126,8 +131,13 @@ impl Driver {
                     Some((Kind::Ours | Kind::Theirs, _, ChannelEvent::Bytes(bytes))) => {
                         // The peer may have to send the rest before it can hear of the close.
                         self.shared.note_arrived(bytes.len());
-                        if let Some(text) = self.shared.outbox.try_text() {
-                            let _ = self.fixed.control.send_text(&text).await;
+                        let control = &self.fixed.control;
+                        match self.shared.outbox.try_text() {
+                            Some(Job::Text(text)) => drop(control.send_text(&text).await),
+                            Some(Job::Got(bytes)) => {
+                                drop(say_got(&self.shared, control, bytes).await);
+                            }
+                            _ => {}
                         }
                     }
                     Some(_) => {}

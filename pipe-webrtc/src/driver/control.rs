@@ -58,11 +58,11 @@ impl Driver {
         }
         self.peer.vitals().set_connecting(false);
         self.signs = Self::signs(&self.shared, &self.peer);
-        self.expected = self.signs.deadline();
-        self.alarm.as_mut().reset(self.expected);
+        self.alarm.as_mut().reset(self.signs.deadline());
         self.note_pair().await;
         self.shared
             .tell(ConnEvent::State(self.shared.status.state()));
+        self.unreachable_at = None;
         self.greet(Ok(()));
         Ok(())
     }

@@ -3,7 +3,6 @@ use tokio::time::Instant;
 
 use super::Driver;
 use crate::engine::IceState;
-use crate::error::lost;
 use crate::events::ConnEvent;
 use crate::negotiation::Command;
 
@@ -11,9 +10,18 @@ impl Driver {
     pub(super) fn on_ice(&mut self, state: IceState) -> Result<()> {
         tracing::debug!(?state, peer = %self.shared.remote_addr, "ICE");
         match state {
-            IceState::Connecting => {}
+            IceState::Connecting => {
+                if self.ready.is_some() && self.unreachable_at.is_none() {
+                    let until = Instant::now() + self.ice_patience;
+                    self.unreachable_at = Some(until);
+                    if self.alarm.deadline() > until {
+                        self.alarm.as_mut().reset(until);
+                    }
+                }
+            }
             IceState::Connected => {
                 self.ice_is_up = true;
+                self.unreachable_at = None;
                 self.ice_failed = None;
                 if self.ready.is_none() {
                     self.peer.vitals().set_connecting(false);
@@ -24,19 +32,14 @@ impl Driver {
                 self.ice_is_up = false;
                 self.note_state();
             }
-            IceState::Failed if self.ready.is_some() => {
-                let why = "no path to the peer was found: every pair of candidates has failed";
-                return Err(Error::new(ErrorKind::Unreachable, why));
-            }
+            IceState::Failed if self.ready.is_some() => return Err(unreachable()),
             IceState::Failed => {
                 self.ice_is_up = false;
-                if self.negotiated || self.ice_failed.is_some() {
-                    return Err(lost("no path leads to the peer any more"));
-                }
-                // A machine that was asleep comes back to this: a new path may be found.
+                // The engine waits far longer than the clock of this side, so that this machine was asleep: the
+                // peer may be there, and a new path be found.
                 let period =
                     self.shared.config.failed_after - self.shared.config.disconnected_after;
-                self.ice_failed = Some(Instant::now() + period);
+                self.ice_failed = Some(self.ice_failed.unwrap_or_else(|| Instant::now() + period));
                 self.note_state();
                 self.shared.command(Command::Restart(None));
             }
@@ -54,4 +57,9 @@ impl Driver {
             self.pair = Some(pair);
         }
     }
+}
+
+pub(super) fn unreachable() -> Error {
+    let why = "no path to the peer was found: every pair of candidates has failed";
+    Error::new(ErrorKind::Unreachable, why)
 }

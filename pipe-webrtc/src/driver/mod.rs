@@ -22,7 +22,7 @@ use crate::events::ConnEvent;
 use crate::negotiation::Command;
 use crate::outbound::{Fixed, Outbound, Pace};
 use crate::shared::Shared;
-use channels::Kind;
+use channels::{Early, Kind};
 use signs::Signs;
 
 /// How long the peer may take to answer a close.
@@ -41,9 +41,6 @@ const HELLO_AGAIN: Duration = Duration::from_millis(200);
 
 /// How long a stream waits for one that was opened before it, and whose channel is slower.
 const HOLD: Duration = Duration::from_millis(50);
-
-/// How late the alarm may be on a busy machine.
-const LATE: Duration = Duration::from_secs(1);
 
 /// How often to look for signs of life from a peer that is silent.
 const LOOK_OUT: Duration = Duration::from_millis(50);
@@ -81,12 +78,14 @@ pub(crate) struct Driver {
     broken: Option<Instant>,
     /// Second handles of channels of this side; one each at most.
     strays: Vec<Channel>,
+    early: Early,
     /// The control channel is open.
     open: bool,
     signs: Signs,
     alarm: Pin<Box<Sleep>>,
-    /// When the alarm is to go off at the latest.
-    expected: Instant,
+    /// How long ICE may look for the first path, and until when.
+    ice_patience: Duration,
+    unreachable_at: Option<Instant>,
     ice_is_up: bool,
     /// The path that was told last.
     pair: Option<CandidatePair>,
@@ -111,6 +110,8 @@ pub(crate) struct NewDriver {
     /// How long to look for candidates.
     pub(crate) gather_timeout: Duration,
     pub(crate) relay_only: bool,
+    /// How long ICE may look for the first path.
+    pub(crate) ice_patience: Duration,
 }
 
 impl Driver {
@@ -124,6 +125,7 @@ impl Driver {
             ready,
             gather_timeout,
             relay_only,
+            ice_patience,
         } = new;
         let (to_watch, opened) = mpsc::unbounded_channel();
         let outbound = Outbound {
@@ -147,7 +149,6 @@ impl Driver {
             gathering: Some(gathering),
             relay_only,
             reachable: false,
-            expected: signs.deadline().min(gathering),
             signs,
             shared,
             peer,
@@ -163,6 +164,9 @@ impl Driver {
             restart_at: None,
             broken: None,
             strays: Vec::new(),
+            early: Early::default(),
+            unreachable_at: None,
+            ice_patience,
             open: false,
             ice_is_up: true,
             pair: None,
@@ -204,7 +208,8 @@ impl Driver {
     /// Serves the connection until it has ended.
     async fn serve(&mut self) -> Result<()> {
         let shared = self.shared.clone();
-        let vitals = self.peer.vitals().clone();
+        let (peer, vitals) = (self.peer.clone(), self.peer.vitals().clone());
+        let mut panicked = std::pin::pin!(peer.panicked());
         loop {
             tokio::select! {
                 biased;
@@ -216,13 +221,13 @@ impl Driver {
                 Some(channel) = self.opened.recv() => self.watch(channel, Kind::Ours),
                 Some((kind, channel, event)) = self.channels.next() => {
                     self.signs.note_said(Instant::now());
-                    self.on_channel(kind, &channel, event).await?;
+                    self.on_event(kind, channel, event).await?;
                     for _ in 0..BATCH {
                         let Some(Some((kind, channel, event))) = self.channels.next().now_or_never()
                         else {
                             break;
                         };
-                        self.on_channel(kind, &channel, event).await?;
+                        self.on_event(kind, channel, event).await?;
                     }
                     self.check_closing();
                     self.check_held();
@@ -236,6 +241,7 @@ impl Driver {
                     self.tick()?;
                     self.note_pair().await;
                 }
+                () = &mut panicked => return Err(lost("a part of it has panicked")),
             }
         }
     }
@@ -251,7 +257,8 @@ impl Driver {
                 tracing::debug!(%error, "the signalling is gone; ICE cannot be restarted");
                 Ok(())
             }
-            _ => Ok(()),
+            Ok(Ok(())) => Ok(()),
+            Err(error) => Err(lost(format_args!("its negotiation was cut off: {error}"))),
         }
     }
 
@@ -274,7 +281,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The transport was ended by the peer. One of pipewerks would have said why.
+    /// The transport was ended by the peer. One of pipewerks would have said why. Plain channels that were not
+    /// closed before it have no clean end.
     fn ended_by_peer(&mut self) -> Result<()> {
         if self.ready.is_some() {
             // It may say why through the signalling.

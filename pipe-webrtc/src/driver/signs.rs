@@ -42,12 +42,6 @@ impl Signs {
         self.said = Some(now);
     }
 
-    /// This side was asleep, so that the silence says nothing of the peer.
-    pub(super) fn forgive(&mut self, now: Instant) {
-        self.path.heard(now);
-        self.program.heard(now);
-    }
-
     /// Looks at what has come since the last time: so many packets, ever. Returns whether anything has.
     pub(super) fn look(&mut self, heard: u64, now: Instant) -> bool {
         let said = self.said.take();

@@ -1,13 +1,57 @@
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
 use pipe_core::{Error, ErrorKind, Result};
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 
+/// What a message costs the engine beside its bytes, roughly.
+const MESSAGE_COST: u64 = 256;
+
 /// A data channel. Clones stand for the same one.
 #[derive(Clone)]
-pub(crate) struct Channel(Arc<dyn DataChannel>);
+pub(crate) struct Channel {
+    inner: Arc<dyn DataChannel>,
+    words: Arc<Words>,
+}
+
+/// How far the peer has taken what was said on a channel, beside the bytes of its streams.
+#[derive(Debug, Default)]
+struct Words {
+    /// Bytes of all messages that were sent.
+    sent: AtomicU64,
+    /// What was said since the mark.
+    since: AtomicU64,
+    /// How much had been sent when the last part of what was said began.
+    mark: AtomicU64,
+}
+
+impl Words {
+    fn note(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+        self.since
+            .fetch_add(bytes + MESSAGE_COST, Ordering::Relaxed);
+    }
+
+    /// Whether less than `most` was said since the mark.
+    fn are_few(&self, most: u64) -> bool {
+        self.since.load(Ordering::Relaxed) < most
+    }
+
+    /// Begins another part, unless the peer lacks some of the one before. Returns whether it does not.
+    fn begin(&self, outstanding: usize) -> bool {
+        let sent = self.sent.load(Ordering::Relaxed);
+        let taken = sent.saturating_sub(outstanding as u64);
+        if taken < self.mark.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.mark.store(sent, Ordering::Relaxed);
+        self.since.store(0, Ordering::Relaxed);
+        true
+    }
+}
 
 /// How to open a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,26 +90,32 @@ pub(crate) enum ChannelEvent {
     Open,
     Text(BytesMut),
     Bytes(BytesMut),
-    /// The peer has closed it, or the connection under it is over.
+    /// It is closed: by the peer, or with the transport under it. Messages that came before may follow: the
+    /// engine tells of a close first.
     Closed,
+    /// The engine has stopped. Nothing follows.
+    Gone,
 }
 
 impl Channel {
     pub(super) fn new(inner: Arc<dyn DataChannel>) -> Self {
-        Self(inner)
+        Self {
+            inner,
+            words: Arc::default(),
+        }
     }
 
     /// A number of this side's own, unique among its channels.
     pub(crate) fn key(&self) -> usize {
-        self.0.id()
+        self.inner.id()
     }
 
     pub(crate) async fn info(&self) -> Result<ChannelInfo> {
         let get = async {
             Ok(ChannelInfo {
-                label: self.0.label().await?,
-                protocol: self.0.protocol().await?,
-                ordered: self.0.ordered().await?,
+                label: self.inner.label().await?,
+                protocol: self.inner.protocol().await?,
+                ordered: self.inner.ordered().await?,
             })
         };
         get.await.map_err(failed)
@@ -74,28 +124,44 @@ impl Channel {
     /// Spares the engine an event for each message that was acknowledged, which nobody waits for.
     pub(crate) async fn set_quiet(&self) {
         // A channel that is gone makes no events either.
-        let _ = self.0.set_buffered_amount_low_threshold(u32::MAX).await;
+        let _ = self.inner.set_buffered_amount_low_threshold(u32::MAX).await;
     }
 
     /// Queues a message of bytes. What bounds the queue is up to the caller.
     pub(crate) async fn send(&self, bytes: BytesMut) -> Result<()> {
-        self.0.send(bytes).await.map_err(failed)
+        self.words
+            .sent
+            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.inner.send(bytes).await.map_err(failed)
+    }
+
+    /// Queues a message of bytes that counts as something said, as an echo does.
+    pub(crate) async fn send_word(&self, bytes: BytesMut) -> Result<()> {
+        self.words.note(bytes.len());
+        self.inner.send(bytes).await.map_err(failed)
     }
 
     /// Queues a message of text.
     pub(crate) async fn send_text(&self, text: &str) -> Result<()> {
-        self.0.send_text(text).await.map_err(failed)
+        self.words.note(text.len());
+        self.inner.send_text(text).await.map_err(failed)
+    }
+
+    /// Whether more can be said: at most twice as much as `most`, in bytes and the cost of messages, waits
+    /// for the peer. The bytes of streams do not count, so that they hold up no word.
+    pub(crate) async fn takes_words(&self, most: u64) -> bool {
+        self.words.are_few(most) || self.words.begin(self.outstanding().await)
     }
 
     /// How many bytes the peer's SCTP has not acknowledged.
     pub(crate) async fn outstanding(&self) -> usize {
-        self.0.outstanding_bytes().await.unwrap_or(0)
+        self.inner.outstanding_bytes().await.unwrap_or(0)
     }
 
-    /// The next event. After [`ChannelEvent::Closed`] there is none.
+    /// The next event. After [`ChannelEvent::Gone`] there is none.
     pub(crate) async fn next(&self) -> ChannelEvent {
         loop {
-            match self.0.poll().await {
+            match self.inner.poll().await {
                 Some(DataChannelEvent::OnMessage(message)) if message.is_string => {
                     return ChannelEvent::Text(message.data);
                 }
@@ -103,14 +169,15 @@ impl Channel {
                     return ChannelEvent::Bytes(message.data);
                 }
                 Some(DataChannelEvent::OnOpen) => return ChannelEvent::Open,
-                Some(DataChannelEvent::OnClose) | None => return ChannelEvent::Closed,
+                Some(DataChannelEvent::OnClose) => return ChannelEvent::Closed,
                 Some(_) => {}
+                None => return ChannelEvent::Gone,
             }
         }
     }
 
     pub(crate) async fn close(&self) {
-        if let Err(error) = self.0.close().await {
+        if let Err(error) = self.inner.close().await {
             tracing::debug!(%error, "closing a channel failed");
         }
     }
@@ -136,5 +203,31 @@ fn failed(error: webrtc::error::Error) -> Error {
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Channel").field(&self.key()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_waits_for_the_part_before_and_for_no_bytes() {
+        const MOST: u64 = 4096;
+        let words = Words::default();
+        let mut said = 0;
+        while words.are_few(MOST) {
+            words.note(100);
+            said += 100;
+        }
+        assert!(words.begin(said));
+        while words.are_few(MOST) {
+            words.note(100);
+        }
+        // Nothing was taken, and all of it is outstanding.
+        let sent = words.sent.load(Ordering::Relaxed) as usize;
+        assert!(!words.begin(sent));
+        // The first part has arrived, and many bytes of a stream are on their way behind.
+        words.sent.fetch_add(1 << 20, Ordering::Relaxed);
+        assert!(words.begin(sent + (1 << 20) - said));
     }
 }

@@ -29,3 +29,4 @@ pub(crate) use options::PeerOptions;
 pub(crate) use peer::Peer;
 pub(crate) use peer_event::{Candidate, IceState, PeerEvent};
 pub use stats::{CandidatePair, SctpStats};
+pub(crate) use vitals::Vitals;

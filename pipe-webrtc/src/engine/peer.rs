@@ -31,6 +31,9 @@ use crate::settings::IceServer;
 /// How many events may wait for the owner. Beyond, the engine waits.
 const EVENTS: usize = 256;
 
+/// The least that a peer has to take as one message, in bytes.
+const MIN_MESSAGE: u32 = 1200;
+
 /// A peer connection.
 ///
 /// It has to be [closed](Self::close): dropping it starts that in the background.
@@ -131,6 +134,11 @@ impl Peer {
         self.parts.add(unconstrained(part));
     }
 
+    /// Waits until a part of the engine's task has panicked.
+    pub(crate) async fn panicked(&self) {
+        self.parts.panicked().await;
+    }
+
     /// Makes an offer and takes it as this side's description.
     pub(crate) async fn offer(&self) -> Result<String> {
         let described = async {
@@ -143,7 +151,7 @@ impl Peer {
 
     /// Answers an offer. Candidates for it may follow.
     pub(crate) async fn answer(&self, offer: String) -> Result<String> {
-        let offer = self.note_description(&offer);
+        let offer = self.note_description(&offer)?;
         let offer = RTCSessionDescription::offer(offer).map_err(|error| bad_description(&error))?;
         self.inner
             .set_remote_description(offer)
@@ -159,7 +167,7 @@ impl Peer {
 
     /// Takes the peer's answer to the last offer.
     pub(crate) async fn accept_answer(&self, answer: String) -> Result<()> {
-        let answer = self.note_description(&answer);
+        let answer = self.note_description(&answer)?;
         let answer =
             RTCSessionDescription::answer(answer).map_err(|error| bad_description(&error))?;
         self.inner
@@ -169,10 +177,15 @@ impl Peer {
     }
 
     /// Notes what a description of the peer says of messages, and makes it one for the engine.
-    fn note_description(&self, sdp: &str) -> String {
+    fn note_description(&self, sdp: &str) -> Result<String> {
         let announced = message_size::announced(sdp);
+        if (1..MIN_MESSAGE).contains(&announced) {
+            return Err(handshake(format_args!(
+                "the peer takes messages of {announced} bytes at most, where {MIN_MESSAGE} are needed"
+            )));
+        }
         self.peer_message.store(announced, Ordering::Relaxed);
-        message_size::widen(sdp, self.own_message)
+        Ok(message_size::widen(sdp, self.own_message))
     }
 
     /// Takes a candidate of the peer. It has to come after the description that it belongs to.

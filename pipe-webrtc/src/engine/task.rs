@@ -9,6 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// How many turns in a row the parts of a task get before other tasks run.
 const MAX_TURNS: usize = 8;
@@ -29,13 +30,14 @@ const MAX_PARTS: usize = (usize::BITS - FIRST.trailing_zeros()) as usize;
 /// woken by another one is polled in the same turn of the task, or in another one right afterwards, and
 /// the runtime hears only of what comes from outside.
 ///
-/// A part that panics ends alone.
+/// A part that panics ends alone, and is told of.
 pub(crate) struct Parts {
     /// What is to be done, and whether somebody is at it. While it is not 0, no wake-up is needed.
     woken: AtomicUsize,
     task: AtomicWaker,
     /// Parts that wait to be taken in; none any more once the task is over.
     coming: Mutex<Option<Vec<BoxFuture<'static, ()>>>>,
+    panic: Arc<watch::Sender<bool>>,
 }
 
 impl Parts {
@@ -45,6 +47,7 @@ impl Parts {
             woken: AtomicUsize::new(0),
             task: AtomicWaker::new(),
             coming: Mutex::new(Some(Vec::new())),
+            panic: Arc::default(),
         });
         let task = Task {
             parts: parts.clone(),
@@ -55,9 +58,11 @@ impl Parts {
 
     /// Makes this a part of the task, or a task of its own if that one is over.
     pub(crate) fn add(&self, part: impl Future<Output = ()> + Send + 'static) {
-        let part = AssertUnwindSafe(part).catch_unwind().map(|ended| {
+        let panic = self.panic.clone();
+        let part = AssertUnwindSafe(part).catch_unwind().map(move |ended| {
             if ended.is_err() {
                 tracing::error!("a part of a connection has panicked");
+                panic.send_replace(true);
             }
         });
         let part = part.boxed();
@@ -69,6 +74,12 @@ impl Parts {
         }
         drop(coming);
         self.wake(NEWCOMER);
+    }
+
+    /// Waits until a part has panicked.
+    pub(crate) async fn panicked(&self) {
+        // The sender lives as long as this does.
+        let _ = self.panic.subscribe().wait_for(|panicked| *panicked).await;
     }
 
     fn wake(&self, what: usize) {

@@ -33,6 +33,7 @@ impl Shared {
         drop(opens);
         wakers.into_iter().for_each(wake);
         self.idle.notify_waiters();
+        self.flows.notify_waiters();
         self.tell(ConnEvent::State(self.status.state()));
     }
 

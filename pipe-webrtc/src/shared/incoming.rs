@@ -8,11 +8,29 @@ use super::{FLIGHT_PARTS, Inner, Shared, wake};
 use crate::engine::{Channel, ChannelInfo};
 use crate::error::protocol;
 use crate::stream_core::StreamCore;
-use crate::wire::{ControlMessage, MAX_TEXT, StreamMessage};
+use crate::wire::{MAX_TEXT, StreamMessage};
+
+/// A plain channel that is full.
+struct Full<'a>(&'a Shared);
+
+impl<'a> Full<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        shared.full.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Full<'_> {
+    fn drop(&mut self) {
+        if self.0.full.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.flows.notify_waiters();
+        }
+    }
+}
 
 impl Inner {
-    /// Notes the number of a stream of the peer. No number comes twice, and none runs further ahead of those
-    /// that are missing than streams can be under way.
+    /// Notes the number of a stream of the peer. No number comes twice, and none skips more than streams can
+    /// be under way; nor does one come after so many others that it counts as lost.
     fn use_number(&mut self, number: u64, max_streams: u64) -> Result<()> {
         if number < self.next_number {
             if !self.missing.remove(&number) {
@@ -20,13 +38,17 @@ impl Inner {
             }
             return Ok(());
         }
-        let skipped = number - self.next_number + self.missing.len() as u64;
+        let skipped = number - self.next_number;
         if skipped > 2 * max_streams {
             return Err(protocol(format_args!(
                 "a stream of number {number}, ahead of {skipped} others"
             )));
         }
         self.missing.extend(self.next_number..number);
+        while self.missing.len() as u64 > 2 * max_streams {
+            // Its channel was lost while it was opened.
+            self.missing.pop_first();
+        }
         self.next_number = number + 1;
         Ok(())
     }
@@ -64,6 +86,7 @@ impl Shared {
 
     /// A message has come on a plain channel.
     pub(crate) fn on_message(&self, channel: &Channel, bytes: BytesMut, text: bool) {
+        self.messages_received.fetch_add(1, Ordering::Relaxed);
         if let Some(stream) = self.current(channel.key()) {
             let waker = stream.state.lock().arrive_raw(bytes, text);
             wake(waker);
@@ -72,6 +95,7 @@ impl Shared {
 
     /// Waits until a plain channel can take more.
     pub(crate) async fn until_room(&self, key: usize) {
+        let mut full = None;
         while let Some(stream) = self.current(key) {
             let room = stream.room.notified();
             if self.status.reason().is_some()
@@ -79,8 +103,27 @@ impl Shared {
             {
                 return;
             }
+            full.get_or_insert_with(|| Full::new(self));
             room.await;
         }
+    }
+
+    /// Waits until no plain channel is full. Returns whether one was.
+    pub(crate) async fn until_flowing(&self) -> bool {
+        let mut was_full = false;
+        loop {
+            let flows = self.flows.notified();
+            if self.full.load(Ordering::SeqCst) == 0 || self.status.reason().is_some() {
+                return was_full;
+            }
+            was_full = true;
+            flows.await;
+        }
+    }
+
+    /// Counts messages of streams that were taken off their channels.
+    pub(crate) fn messages_taken(&self) -> u64 {
+        self.messages_received()
     }
 
     /// The stream that a channel carries, or has carried last.
@@ -232,8 +275,7 @@ impl Shared {
         let arrived = self.arrived.fetch_add(count, Ordering::Relaxed) + count;
         if arrived >= u64::from(self.hello.flight / FLIGHT_PARTS) && !self.wire.is_raw() {
             self.arrived.fetch_sub(arrived, Ordering::Relaxed);
-            let arrived = u32::try_from(arrived).unwrap_or(u32::MAX);
-            self.say(&ControlMessage::Got(arrived));
+            self.outbox.push_got(arrived);
         }
     }
 
@@ -268,5 +310,26 @@ impl Shared {
         self.peer_windows().give_back(freed);
         self.settle(&stream);
         wakers.into_iter().for_each(wake);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_channels_that_were_lost_are_forgotten_in_time() {
+        const LIMIT: u64 = 4;
+        let mut inner = Inner::default();
+        // Every second one is lost.
+        for number in (0..1000).step_by(2) {
+            inner.use_number(number, LIMIT).unwrap();
+            assert!(inner.missing.len() as u64 <= 2 * LIMIT);
+        }
+        inner.use_number(997, LIMIT).unwrap();
+        for used in [997, 998, 1] {
+            assert!(inner.use_number(used, LIMIT).is_err(), "{used}");
+        }
+        assert!(inner.use_number(998 + 2 * LIMIT + 2, LIMIT).is_err());
     }
 }

@@ -79,6 +79,9 @@ pub(crate) struct Shared {
     ping_places: Arc<Semaphore>,
     /// Bytes that have arrived and that the peer was not told of.
     arrived: AtomicU64,
+    /// How many plain channels are full, and told when none is.
+    full: AtomicUsize,
+    flows: Notify,
     messages_sent: AtomicU64,
     messages_received: AtomicU64,
     opened: AtomicU64,
@@ -209,6 +212,8 @@ impl Shared {
             peer_windows: OnceLock::new(),
             ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
             arrived: AtomicU64::new(0),
+            full: AtomicUsize::new(0),
+            flows: Notify::new(),
             messages_sent: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
             opened: AtomicU64::new(0),

@@ -140,18 +140,19 @@ impl Signaling for Hand {
             if let Some(signal) = self.received.next() {
                 return Ok(Some(signal));
             }
-            match &mut self.reply {
-                Some(reply) => {
-                    let reply = reply.await;
-                    self.reply = None;
-                    match reply {
-                        Ok(signals) => self.received = signals.into_iter(),
-                        // An answerer gets no reply: the text that it was made with is all.
-                        Err(_) => pending().await,
-                    }
-                }
-                None => pending().await,
+            if let Some(reply) = &mut self.reply {
+                let reply = reply.await;
+                self.reply = None;
+                // An answerer gets no reply: the text that it was made with is all.
+                self.received = reply.unwrap_or_default().into_iter();
+                continue;
             }
+            if self.text.is_none() {
+                // Nothing can be carried any more.
+                return Ok(None);
+            }
+            // What is gathered is to be sent first, and then this is asked again.
+            return pending().await;
         }
     }
 }
