@@ -303,3 +303,78 @@ async fn a_silent_turn_server_is_an_error_where_there_is_no_other_way() {
     assert_eq!(told.kind(), ErrorKind::Unreachable, "{told}");
     assert!(sent.candidates().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn addresses_that_a_peer_names_and_that_never_answer_get_few_packets() {
+    const ADDRS: usize = 64;
+    let named: Vec<UdpSocket> = (0..ADDRS)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket"))
+        .collect();
+    let ports: Vec<u16> = named
+        .iter()
+        .map(|socket| socket.local_addr().expect("an address").port())
+        .collect();
+    let transport = transport();
+    let (here, there) = MemorySignaling::pair();
+    // Instead of its own candidates the peer gives those.
+    let mut ports = Some(ports);
+    let here = Changed::new(here, move |signal| {
+        let Signal::Candidate(candidate) = signal else {
+            return vec![signal];
+        };
+        let ports = ports.take().into_iter().flatten();
+        let named = ports.map(|port| {
+            let mut named = candidate.clone();
+            let mut words: Vec<_> = candidate.candidate.split(' ').map(String::from).collect();
+            words[0] = format!("candidate:{port}");
+            words[5] = port.to_string();
+            named.candidate = words.join(" ");
+            Signal::Candidate(named)
+        });
+        named.collect()
+    });
+    // It does not look for this side itself.
+    let there = Changed::new(there, |signal| match signal {
+        Signal::Candidate(_) => Vec::new(),
+        signal => vec![signal],
+    });
+    let time = Duration::from_secs(5);
+    let both = async { tokio::join!(transport.offer_over(here), transport.answer_over(there)) };
+    let ended = tokio::time::timeout(time, both).await;
+    assert!(ended.is_err(), "there is no connection to be had");
+    let mut counts = Vec::new();
+    for socket in &named {
+        socket.set_nonblocking(true).expect("a socket");
+        let mut count = 0;
+        while socket.recv(&mut [0; 1500]).is_ok() {
+            count += 1;
+        }
+        counts.push(count);
+    }
+    println!("{} packets: {counts:?}", counts.iter().sum::<i32>());
+    assert!(
+        counts.iter().all(|count| (1..=8).contains(count)),
+        "{counts:?}"
+    );
+}
+
+// All of 127.0.0.0/8 is of this machine there.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_sides_with_as_many_addresses_as_are_used_connect() {
+    let side = |net: u8| {
+        let addrs = (1..=8).map(|i| IpAddr::from([127, 0, net, i])).collect();
+        let settings = WebRtcSettings::default().with_bind_addrs(addrs);
+        transport().with_settings(settings).expect("settings")
+    };
+    let (offerer, answerer) = (side(1), side(2));
+    let (here, there) = MemorySignaling::pair();
+    let both = async { tokio::join!(offerer.offer_over(here), answerer.answer_over(there)) };
+    let start = Instant::now();
+    let (here, there) = soon("a connection", both).await;
+    let (here, there) = (here.expect("one end"), there.expect("the other end"));
+    println!("connected after {:?}", start.elapsed());
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    opened.write_all(b"x").await.expect("a write");
+    assert_eq!(soon("a byte", accepted.read_u8()).await.unwrap(), b'x');
+}

@@ -1,10 +1,13 @@
 //! Case 114 of the suite's list: a peer that nobody here wrote, which is the engine used by hand.
 
+#[path = "common/altered.rs"]
+mod altered;
 mod common;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use altered::{Altered, Change, Next};
 use async_trait::async_trait;
 use bytes::BytesMut;
 use common::{random, soon, transport};
@@ -16,7 +19,7 @@ use tokio::sync::mpsc;
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
-    RTCPeerConnectionIceEvent, RTCSessionDescription,
+    RTCPeerConnectionIceEvent, RTCSessionDescription, SettingEngine, SettingEngineBuilder,
 };
 
 struct Handler {
@@ -44,10 +47,19 @@ struct Foreign {
 }
 
 /// Connects by hand, with the channels ping and echo of its role, and answers on echo.
-async fn foreign(mut signaling: MemorySignaling, offers: bool) -> Foreign {
+async fn foreign(signaling: MemorySignaling, offers: bool) -> Foreign {
+    foreign_of(signaling, offers, SettingEngineBuilder::new().build()).await
+}
+
+async fn foreign_of(
+    mut signaling: MemorySignaling,
+    offers: bool,
+    settings: SettingEngine,
+) -> Foreign {
     let (candidates, mut found) = mpsc::unbounded_channel();
     let (to_channels, channels) = mpsc::unbounded_channel();
     let engine = PeerConnectionBuilder::new()
+        .with_setting_engine(settings)
         .with_handler(Arc::new(Handler {
             candidates,
             channels: to_channels,
@@ -211,4 +223,91 @@ async fn a_foreign_peer_is_pinged_and_echoed_in_both_roles() {
         foreign.engine.close().await.unwrap();
         soon("the end", conn.closed()).await;
     }
+}
+
+/// One ERROR chunk with one cause, which takes all of these bytes.
+fn one_cause(chunks: &mut [u8]) {
+    let length = chunks.len() as u16;
+    chunks.fill(0);
+    chunks[0] = 9;
+    chunks[2..4].copy_from_slice(&length.to_be_bytes());
+    chunks[5] = 13;
+    chunks[6..8].copy_from_slice(&(length - 4).to_be_bytes());
+}
+
+/// A FORWARD-TSN that skips 2^31 - 2^16 numbers.
+fn far_ahead(chunks: &mut [u8]) {
+    let mut number = [0; 4];
+    number.copy_from_slice(&chunks[4..8]);
+    let far = u32::from_be_bytes(number).wrapping_add(0x7fff_0000);
+    one_cause(&mut chunks[8..]);
+    chunks[..4].copy_from_slice(&[192, 0, 0, 8]);
+    chunks[4..8].copy_from_slice(&far.to_be_bytes());
+}
+
+/// A cause that is longer than its ERROR.
+fn long_cause_of_error(chunks: &mut [u8]) {
+    one_cause(chunks);
+    chunks[6..8].fill(0xff);
+}
+
+/// A cause that is longer than its ABORT.
+fn long_cause_of_abort(chunks: &mut [u8]) {
+    long_cause_of_error(chunks);
+    chunks[0] = 6;
+}
+
+/// A COOKIE-ECHO that is longer than its packet.
+fn long_cookie(chunks: &mut [u8]) {
+    chunks[..4].copy_from_slice(&[10, 0, 0xff, 0xff]);
+}
+
+/// A parameter that is longer than its RE-CONFIG.
+fn long_parameter(chunks: &mut [u8]) {
+    one_cause(chunks);
+    chunks[0] = 130;
+    chunks[6..8].fill(0xff);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn packets_that_would_harm_the_engine_are_lost_and_the_connection_goes_on() {
+    let changes: [(&str, Change); 5] = [
+        ("a number far ahead", far_ahead),
+        ("a long cause of an error", long_cause_of_error),
+        ("a long cause of an abort", long_cause_of_abort),
+        ("a long cookie", long_cookie),
+        ("a long parameter", long_parameter),
+    ];
+    let next = Next::default();
+    let settings = SettingEngineBuilder::new()
+        .with_crypto_provider(Arc::new(Altered::new(next.clone())))
+        .build();
+    let transport = transport().with_wire(Wire::Raw { ping: true });
+    let (here, there) = MemorySignaling::pair();
+    let both = async {
+        tokio::join!(
+            transport.answer_over(here),
+            foreign_of(there, true, settings)
+        )
+    };
+    let (conn, attacker) = soon("a connection", both).await;
+    let conn = conn.expect("our end");
+    // The peer's channels are open once it has echoed.
+    soon("a ping", conn.ping()).await.expect("a ping");
+    for (what, change) in changes {
+        next.set(change);
+        // The message is lost with its packet. It is sent again, and comes back.
+        let bytes = random(200);
+        let sent = attacker.ping.send(BytesMut::from(&bytes[..])).await;
+        sent.unwrap_or_else(|error| panic!("{what}: {error}"));
+        let start = Instant::now();
+        assert_eq!(soon(what, next_message(&attacker.ping)).await, &bytes[..]);
+        assert!(next.is_done(), "{what}");
+        // The peer's timer takes one to two seconds.
+        let time = start.elapsed();
+        assert!(time < Duration::from_secs(8), "{what}: {time:?}");
+        let ping = soon(what, conn.ping()).await;
+        assert!(ping.is_ok(), "{what}: {ping:?}");
+    }
+    attacker.engine.close().await.unwrap();
 }

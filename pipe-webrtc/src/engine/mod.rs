@@ -5,6 +5,8 @@
 
 mod certificate;
 mod channel;
+mod checks;
+mod crypto;
 mod external;
 mod faults;
 mod gaps;
@@ -14,6 +16,7 @@ mod peer;
 mod peer_event;
 mod refusals;
 mod runtime;
+mod sctp_filter;
 mod socket;
 mod stats;
 mod task;

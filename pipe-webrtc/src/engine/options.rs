@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use pipe_core::Result;
+use pipe_core::{Error, ErrorKind, Result};
 use pipe_tls::TlsOptions;
 use rtc::ice::mdns::MulticastDnsMode;
 use rtc::peer_connection::configuration::setting_engine::SctpMaxMessageSize;
@@ -12,6 +12,7 @@ use webrtc::peer_connection::{
 
 use super::Faults;
 use super::certificate::Certificate;
+use super::crypto;
 use super::tunnels::engine_url;
 use crate::settings::IceServer;
 
@@ -52,13 +53,19 @@ impl PeerOptions {
         Ok(builder.build())
     }
 
-    pub(super) fn engine(&self) -> SettingEngine {
+    /// Makes the settings of one peer connection.
+    pub(super) fn engine(&self) -> Result<SettingEngine> {
         let mdns = if self.mdns {
             MulticastDnsMode::QueryAndGather
         } else {
             MulticastDnsMode::Disabled
         };
+        let crypto = crypto::filtered().map_err(|error| {
+            let why = format!("the WebRTC engine has no cryptography: {error}");
+            Error::with_source(ErrorKind::Io, why, error)
+        })?;
         let mut builder = SettingEngineBuilder::new()
+            .with_crypto_provider(crypto)
             .with_ice_timeouts(
                 Some(self.disconnected_after),
                 Some(self.failed_after),
@@ -82,7 +89,7 @@ impl PeerOptions {
         if let Some(mtu) = self.mtu {
             builder = builder.with_sctp_mtu(mtu);
         }
-        builder.build()
+        Ok(builder.build())
     }
 }
 

@@ -71,7 +71,7 @@ impl Peer {
         let outside = external.clone();
         let builder = PeerConnectionBuilder::new()
             .with_configuration(options.configuration()?)
-            .with_setting_engine(options.engine())
+            .with_setting_engine(options.engine()?)
             .with_handler(Arc::new(Handler { events, external }))
             .with_runtime(Arc::new(PipeRuntime {
                 inner: TokioRuntime,

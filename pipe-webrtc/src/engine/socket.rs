@@ -43,6 +43,7 @@ pub(super) struct Socket {
     refusals: RefusalWatch,
     tunnels: Tunnels,
     intake: Mutex<Intake>,
+    local: Option<SocketAddr>,
 }
 
 /// What comes in.
@@ -90,6 +91,7 @@ impl Socket {
         servers: Arc<Servers>,
     ) -> Self {
         Self {
+            local: inner.local_addr().ok(),
             inner,
             tunnels: Tunnels::new(servers, vitals.clone()),
             vitals,
@@ -189,6 +191,21 @@ impl Socket {
         }
     }
 
+    /// Makes checks that the engine must not see into what no protocol here begins with (RFC 7983,
+    /// section 7).
+    fn hide_checks(&self, datagrams: &mut [u8], stride: usize, from: SocketAddr) {
+        let Some(local) = self.local else {
+            return;
+        };
+        for datagram in datagrams.chunks_mut(stride) {
+            if !self.vitals.checks().accepts(local, from, datagram)
+                && let Some(first) = datagram.first_mut()
+            {
+                *first = 0xff;
+            }
+        }
+    }
+
     /// Looks for what TURN servers say to this side.
     fn inspect(&self, datagram: &[u8], from: SocketAddr) {
         if let Some(mut why) = self.refusals.inspect(from, datagram) {
@@ -227,6 +244,12 @@ impl AsyncUdpSocket for Socket {
                 .send(from, transmit.destination, server, datagrams, each);
             return Poll::Ready(Ok(datagrams.len()));
         }
+        if let Some(local) = self.local {
+            let to = transmit.destination;
+            if !self.vitals.checks().allows(local, to, transmit.contents) {
+                return Poll::Ready(Ok(transmit.contents.len()));
+            }
+        }
         self.inner.poll_send(cx, transmit)
     }
 
@@ -245,6 +268,7 @@ impl AsyncUdpSocket for Socket {
         if self.vitals.is_connecting() {
             self.inspect(&buf[..stride], meta.addr);
         }
+        self.hide_checks(&mut buf[..length], stride, meta.addr);
         meta.len = length;
         meta.stride = stride;
         *place = meta;

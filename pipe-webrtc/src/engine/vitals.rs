@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use super::checks::Checks;
 use super::refusals::Refusals;
 
 /// While a connection is made the engine's timers fire at least this often: it looks for work at its
@@ -40,6 +41,7 @@ pub(crate) struct Vitals {
     sockets: AtomicUsize,
     /// Why STUN and TURN servers do not help.
     refusals: Refusals,
+    checks: Checks,
     /// What was sent last went through a TURN server.
     relayed: AtomicBool,
     /// How many turns the engine has without a wait between them.
@@ -59,6 +61,7 @@ impl Vitals {
             alerted: Notify::new(),
             sockets: AtomicUsize::new(0),
             refusals: Refusals::default(),
+            checks: Checks::default(),
             relayed: AtomicBool::new(false),
             naps: AtomicU8::new(0),
         })
@@ -79,6 +82,11 @@ impl Vitals {
     /// Why STUN and TURN servers do not help, as far as they said.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// Returns the pace of the connectivity checks.
+    pub(super) fn checks(&self) -> &Checks {
+        &self.checks
     }
 
     /// The engine has sent all it can.
