@@ -98,7 +98,7 @@ impl Accept for Reception {
 
     // The client is heard from the start, and those that go through QUIC's handshake without a hello are
     // not to stay.
-    const GRACE: Duration = Duration::from_millis(10);
+    const GRACE: Duration = Duration::from_millis(15);
 
     async fn accept(&self) -> Result<Incoming> {
         loop {
@@ -128,7 +128,7 @@ impl Accept for Reception {
         progress: Progress,
     ) -> Result<QuicConn> {
         // Its first packet has come.
-        progress.heard();
+        progress.begin().await;
         let mut under_way = UnderWay::new(self.desk.clone());
         let endpoint = self.door.endpoint.clone();
         let made = self.desk.connect(incoming, endpoint, &progress).await;

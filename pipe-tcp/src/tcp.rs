@@ -5,7 +5,7 @@ use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Resu
 use pipe_mux::{FirstByte, MuxConn, MuxListener, Wire};
 use tokio::net::TcpStream;
 
-use crate::door::Upgrade;
+use crate::door::{Upgrade, first_byte};
 use crate::host_port::{HostPort, to_addr};
 use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
@@ -115,7 +115,7 @@ impl Upgrade for TcpUpgrade {
         progress: &Progress,
     ) -> Result<MuxConn> {
         if self.wire == Wire::Pipe {
-            progress.first_byte(socket.readable()).await?;
+            progress.first_byte(first_byte(&socket)).await?;
         }
         let remote = to_addr(SCHEME, peer, self.wire)?;
         let (io, mux) = self.setup.share(socket, self.wire)?;

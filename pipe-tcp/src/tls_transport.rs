@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::door::Upgrade;
+use crate::door::{Upgrade, first_byte};
 use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
 use crate::tls_addr::{SCHEME, TlsAddr};
@@ -179,7 +179,7 @@ impl Upgrade for TlsUpgrade {
         peer: SocketAddr,
         progress: &Progress,
     ) -> Result<MuxConn> {
-        progress.first_byte(socket.readable()).await?;
+        progress.first_byte(first_byte(&socket)).await?;
         let context = format!("refused {peer}");
         let (io, mux) = self.setup.share(socket, self.on.at.wire)?;
         let accept = TlsAcceptor::from(self.config.clone()).accept(io);

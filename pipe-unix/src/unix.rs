@@ -1,4 +1,5 @@
 use std::io;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -9,6 +10,8 @@ use pipe_core::{
     UnixCredentials,
 };
 use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wire};
+use socket2::SockRef;
+use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
@@ -190,7 +193,7 @@ impl Acceptor for UnixDoor {
             local,
         } = upgrade;
         if *wire == Wire::Pipe {
-            progress.first_byte(socket.readable()).await?;
+            progress.first_byte(first_byte(&socket)).await?;
         }
         // What the accept tells lacks abstract names.
         let remote = Place::addr_of(&socket.peer_addr()?, *wire)?;
@@ -235,4 +238,20 @@ fn timed_out(addr: &Addr, limit: Duration) -> Error {
         ErrorKind::TimedOut,
         format!("{addr} made no connection within {limit:?}"),
     )
+}
+
+/// Waits until the peer has sent something, or has ended.
+async fn first_byte(socket: &UnixStream) -> io::Result<()> {
+    let mut first = [MaybeUninit::uninit()];
+    loop {
+        socket.readable().await?;
+        // A runtime calls a new socket readable before it has asked.
+        let peeked = socket.try_io(Interest::READABLE, || {
+            SockRef::from(socket).peek(&mut first)
+        });
+        match peeked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            peeked => return peeked.map(drop),
+        }
+    }
 }

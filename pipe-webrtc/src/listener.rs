@@ -82,7 +82,7 @@ impl<T: Transport> Accept for Negotiations<T> {
                 return Err(error);
             }
         };
-        progress.heard();
+        progress.begin().await;
         let mut target = self.target.clone();
         let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
         target.local = is_local(&remote);

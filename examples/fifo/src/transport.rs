@@ -105,7 +105,7 @@ impl Acceptor for FifoDoor {
     async fn upgrade(upgrade: &FifoUpgrade, call: Call, progress: &Progress) -> Result<MuxConn> {
         let FifoUpgrade { config, path, addr } = upgrade;
         let stream = FifoStream::answer(path, call).await?;
-        progress.heard();
+        progress.begin().await;
         let remote = dialer_addr(addr, call);
         let mux = Mux::builder().config(config.clone());
         mux.addrs(addr.clone(), remote).server(stream).await

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet, consume_budget};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -19,6 +19,10 @@ use crate::{Addr, Config, Error, ErrorKind, Result};
 /// [`Config::handshake_timeout`].
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 
+/// How many raw connections whose peers have sent nothing are kept at most. They cost a socket and little
+/// more, and so that an honest peer among them need not wait, they do not count as handshakes.
+pub const MAX_SILENT: usize = 512;
+
 /// How long to wait after the system could not accept, as when it is short of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -29,8 +33,8 @@ pub trait Accept: Send + Sync + 'static {
     /// What becomes of it.
     type Conn: Send + 'static;
 
-    /// How long a handshake stays in any case until its peer is [heard](Progress::heard): long enough to
-    /// look at what has come with the raw connection. At the limit, a newcomer waits for it.
+    /// How long a raw connection stays in any case until its handshake [begins](Progress::begin): long enough
+    /// to look at what has come with it. With [`MAX_SILENT`] of them, a newcomer waits for it.
     const FIRST_LOOK: Duration = Duration::from_millis(1);
     /// How long it stays in any case after its peer was heard: what one that goes on needs for its next
     /// message.
@@ -73,12 +77,13 @@ pub trait Accept: Send + Sync + 'static {
 ///
 /// # Limits
 ///
-/// - At most [`Config::max_handshakes`] handshakes run at once, each within
-///   [`Config::handshake_timeout`]. At the limit a newcomer takes the place of one that is under way: of
-///   the source that has the most (an address; of IPv6, a network of 64 bits; a user of a Unix socket) the
-///   one that has not got on for longest, and those first whose peer has sent nothing. So silent peers
-///   cannot keep others out. Each has [a little time](Accept::FIRST_LOOK) in any case; where none has had
-///   it, the newcomer waits that long.
+/// - At most [`Config::max_handshakes`] handshakes run at once, each within [`Config::handshake_timeout`]. At
+///   the limit a newcomer takes the place of one that is under way: of the source that has the most (an
+///   address; of IPv6, a network of 64 bits; a user of a Unix socket) the one that has not got on for
+///   longest. Each has [a little time](Accept::GRACE) in any case; where none has had it, the newcomer waits.
+/// - A handshake begins with the first byte of its peer. Up to [`MAX_SILENT`] raw connections wait for that,
+///   each for [`FIRST_BYTE_TIMEOUT`]; beyond, the oldest of the source that has the most goes. So silent peers
+///   neither keep others out nor hold them up.
 /// - Up to [`Config::accept_backlog`] connections wait to be accepted. While that many wait, no raw
 ///   connection is taken in, so that peers wait in their dial. Handshakes that are under way then still
 ///   finish: nothing is lost, and [`Config::max_handshakes`] more may wait.
@@ -100,36 +105,110 @@ pub struct Progress {
     under_way: Arc<UnderWay>,
     id: u64,
     limit: Duration,
+    /// Held from the beginning of the handshake to its end.
+    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
 }
 
-/// The handshakes that are under way.
+/// What is under way.
 struct UnderWay {
-    table: Mutex<Handshakes<AbortHandle>>,
-    /// Told when one is over, or has been looked at.
+    tables: Mutex<Tables>,
+    /// Told when a raw connection has gone or begun, or has been looked at.
     changed: Notify,
+    places: Arc<Semaphore>,
+}
+
+struct Tables {
+    /// Raw connections whose handshakes have not begun.
+    silent: Handshakes<AbortHandle>,
+    /// Handshakes.
+    begun: Handshakes<AbortHandle>,
+    next_id: u64,
 }
 
 impl Progress {
-    /// Notes that the peer has got the handshake on.
+    /// Notes that the peer has got the handshake on, after it has [begun](Self::begin).
     pub fn heard(&self) {
         let now = Instant::now();
-        self.under_way.table.lock().heard(self.id, now);
+        self.under_way.tables.lock().begun.heard(self.id, now);
     }
 
-    /// Waits until the first byte of the peer can be read, as `readable` tells, and notes that.
+    /// Begins the handshake: waits for a place among those under way, and takes that of another one which
+    /// has not got on for long, if need be.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes no place.
+    pub async fn begin(&self) {
+        let places = &self.under_way.places;
+        let permit = loop {
+            if let Ok(permit) = places.clone().try_acquire_owned() {
+                break Some(permit);
+            }
+            let displaced = self.under_way.tables.lock().begun.displace(Instant::now());
+            let until = match displaced {
+                Displaced::One(handle) => {
+                    tracing::debug!("a handshake makes room");
+                    if let Some(handle) = handle {
+                        handle.abort();
+                    }
+                    None
+                }
+                Displaced::Wait(until) => until,
+            };
+            // Its place is free when it has ended, or another one may be.
+            let freed = places.clone().acquire_owned();
+            match until {
+                None => break freed.await.ok(),
+                Some(until) => {
+                    if let Ok(freed) = timeout_at(until, freed).await {
+                        break freed.ok();
+                    }
+                }
+            }
+        };
+        *self.permit.lock() = permit;
+        self.under_way.tables.lock().begin(self.id, Instant::now());
+        self.under_way.changed.notify_one();
+    }
+
+    /// Waits for the first byte of the peer, as `first` tells, and [begins](Self::begin) the handshake.
+    /// `first` has to look at what is there: a socket that a runtime calls readable need not be.
     ///
     /// # Errors
     ///
-    /// That of `readable`; [`TimedOut`](ErrorKind::TimedOut) after [`FIRST_BYTE_TIMEOUT`].
-    pub async fn first_byte(&self, readable: impl Future<Output = io::Result<()>>) -> Result<()> {
+    /// That of `first`; [`TimedOut`](ErrorKind::TimedOut) after [`FIRST_BYTE_TIMEOUT`].
+    pub async fn first_byte(&self, first: impl Future<Output = io::Result<()>>) -> Result<()> {
         let limit = self.limit.min(FIRST_BYTE_TIMEOUT);
-        let Ok(first) = timeout(limit, readable).await else {
+        let Ok(first) = timeout(limit, first).await else {
             let why = format!("the peer sent nothing within {limit:?}");
             return Err(Error::new(ErrorKind::TimedOut, why));
         };
         first?;
-        self.heard();
+        self.begin().await;
         Ok(())
+    }
+}
+
+impl Tables {
+    /// Moves a raw connection whose handshake begins, unless it has gone.
+    fn begin(&mut self, id: u64, now: Instant) {
+        let Some((source, handle)) = self.silent.remove(id) else {
+            return;
+        };
+        self.begun.insert(id, source);
+        if let Some(handle) = handle {
+            self.begun.set_handle(id, handle);
+        }
+        self.begun.heard(id, now);
+    }
+
+    fn set_handle(&mut self, id: u64, handle: AbortHandle) {
+        // It has one place only; where it has begun at once, that is the second.
+        if self.silent.has(id) {
+            self.silent.set_handle(id, handle);
+        } else {
+            self.begun.set_handle(id, handle);
+        }
     }
 }
 
@@ -150,10 +229,15 @@ impl<C: Send + 'static> HandshakeQueue<C> {
             source: source.clone(),
             waiting: waiting.clone(),
             under_way: Arc::new(UnderWay {
-                table: Mutex::new(Handshakes::new(A::GRACE)),
+                tables: Mutex::new(Tables {
+                    silent: Handshakes::new(A::GRACE),
+                    begun: Handshakes::new(A::GRACE),
+                    next_id: 0,
+                }),
                 changed: Notify::new(),
+                places: Arc::new(Semaphore::new(config.max_handshakes as usize)),
             }),
-            most: config.max_handshakes as usize,
+            most: config.max_handshakes as usize + MAX_SILENT,
             limit: config.handshake_timeout,
             admission,
         };
@@ -235,45 +319,55 @@ impl<A: Accept> Worker<A> {
                 }
                 Err(error) => {
                     tracing::warn!(addr = %self.waiting.addr(), %error, "could not accept");
+                    // Silent peers may hold the descriptors that are missing.
+                    self.displace_silent();
                     sleep(PAUSE).await;
                 }
             }
         }
     }
 
-    /// Ends a handshake where there are too many for another one.
+    /// Lets a silent raw connection go where there are too many for another one.
     async fn make_room(&self) {
-        loop {
-            let displaced = {
-                let mut table = self.under_way.table.lock();
-                if table.len() < self.most {
-                    return;
-                }
-                table.displace(Instant::now())
-            };
-            match displaced {
-                Displaced::One(handle) => {
-                    tracing::debug!(addr = %self.waiting.addr(), "a handshake makes room");
-                    if let Some(handle) = handle {
-                        handle.abort();
-                    }
-                }
-                Displaced::Wait(None) => self.under_way.changed.notified().await,
-                Displaced::Wait(Some(until)) => {
-                    // The time may pass, or the handshake may be over.
-                    let _ = timeout_at(until, self.under_way.changed.notified()).await;
+        while self.under_way.tables.lock().silent.len() >= MAX_SILENT {
+            if let Displaced::Wait(until) = self.displace_silent() {
+                let changed = self.under_way.changed.notified();
+                match until {
+                    None => changed.await,
+                    Some(until) => drop(timeout_at(until, changed).await),
                 }
             }
         }
     }
 
+    fn displace_silent(&self) -> Displaced<()> {
+        let displaced = self.under_way.tables.lock().silent.displace(Instant::now());
+        match displaced {
+            Displaced::One(handle) => {
+                if let Some(handle) = handle {
+                    tracing::debug!(addr = %self.waiting.addr(), "a silent connection makes room");
+                    handle.abort();
+                }
+                Displaced::One(None)
+            }
+            Displaced::Wait(until) => Displaced::Wait(until),
+        }
+    }
+
     fn start(&self, raw: A::Raw, running: &mut JoinSet<()>) {
         let source = self.source.incoming(&raw).source();
-        let id = self.under_way.table.lock().insert(source);
+        let id = {
+            let mut tables = self.under_way.tables.lock();
+            let id = tables.next_id;
+            tables.next_id += 1;
+            tables.silent.insert(id, source);
+            id
+        };
         let progress = Progress {
             under_way: self.under_way.clone(),
             id,
             limit: self.limit,
+            permit: Arc::default(),
         };
         let counted = Running {
             progress: progress.clone(),
@@ -282,7 +376,7 @@ impl<A: Accept> Worker<A> {
         let handshake = self.source.clone().handshake(raw, progress);
         let waiting = self.waiting.clone();
         let handle = running.spawn(run(handshake, counted, self.limit, waiting));
-        self.under_way.table.lock().set_handle(id, handle);
+        self.under_way.tables.lock().set_handle(id, handle);
     }
 }
 
@@ -329,16 +423,25 @@ struct Running {
 impl Running {
     fn looked(&self) {
         let Progress { under_way, id, .. } = &self.progress;
-        under_way.table.lock().looked(*id);
+        under_way.tables.lock().silent.looked(*id);
         under_way.changed.notify_one();
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let Progress { under_way, id, .. } = &self.progress;
-        let handle = under_way.table.lock().remove(*id);
-        drop(handle);
+        let Progress {
+            under_way,
+            id,
+            permit,
+            ..
+        } = &self.progress;
+        {
+            let mut tables = under_way.tables.lock();
+            tables.silent.remove(*id);
+            tables.begun.remove(*id);
+        }
+        drop(permit.lock().take());
         under_way.changed.notify_one();
     }
 }

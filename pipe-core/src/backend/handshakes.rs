@@ -15,7 +15,6 @@ pub(super) struct Handshakes<T> {
     sources: HashMap<Source, Ages>,
     /// The sources by how many handshakes they have; of equals, the one whose first is older comes last.
     ranks: BTreeMap<(usize, Reverse<u64>), Source>,
-    next_id: u64,
     next_age: u64,
     /// How long a handshake stays in any case after its peer has got it on.
     grace: Duration,
@@ -80,7 +79,6 @@ impl<T> Handshakes<T> {
             entries: HashMap::new(),
             sources: HashMap::new(),
             ranks: BTreeMap::new(),
-            next_id: 0,
             next_age: 0,
             grace,
         }
@@ -90,10 +88,14 @@ impl<T> Handshakes<T> {
         self.entries.len()
     }
 
-    /// Adds a handshake, and returns its number.
-    pub(super) fn insert(&mut self, source: Source) -> u64 {
-        let (id, age) = (self.next_id, self.next_age());
-        self.next_id += 1;
+    /// Whether there is one of this number.
+    pub(super) fn has(&self, id: u64) -> bool {
+        self.entries.contains_key(&id)
+    }
+
+    /// Adds one by its number.
+    pub(super) fn insert(&mut self, id: u64, source: Source) {
+        let age = self.next_age();
         self.change(source, |ages| {
             ages.fresh.insert(age, id);
         });
@@ -104,7 +106,6 @@ impl<T> Handshakes<T> {
             handle: None,
         };
         self.entries.insert(id, entry);
-        id
     }
 
     /// Sets by what a handshake is ended, unless it is over.
@@ -142,13 +143,13 @@ impl<T> Handshakes<T> {
         });
     }
 
-    /// Removes a handshake that is over.
-    pub(super) fn remove(&mut self, id: u64) -> Option<T> {
+    /// Removes one that is over.
+    pub(super) fn remove(&mut self, id: u64) -> Option<(Source, Option<T>)> {
         let entry = self.entries.remove(&id)?;
         self.change(entry.source, |ages| {
             ages.of(entry.stage).remove(&entry.age);
         });
-        entry.handle
+        Some((entry.source, entry.handle))
     }
 
     /// Removes the handshake that makes room for a newcomer: of the source that has the most under way,
@@ -161,7 +162,7 @@ impl<T> Handshakes<T> {
         };
         if let Some((_, id)) = ages.silent.first_key_value() {
             let id = *id;
-            return Displaced::One(self.remove(id));
+            return Displaced::One(self.remove(id).and_then(|(_, handle)| handle));
         }
         if !ages.fresh.is_empty() {
             return Displaced::Wait(None);
@@ -173,7 +174,7 @@ impl<T> Handshakes<T> {
             Some(Stage::Heard(at)) if now < at + self.grace => {
                 Displaced::Wait(Some(at + self.grace))
             }
-            _ => Displaced::One(self.remove(id)),
+            _ => Displaced::One(self.remove(id).and_then(|(_, handle)| handle)),
         }
     }
 
@@ -203,7 +204,8 @@ mod tests {
 
     /// Begins a handshake whose peer is silent.
     fn begin(handshakes: &mut Handshakes<&'static str>, source: u32, name: &'static str) -> u64 {
-        let id = handshakes.insert(Source::V4(source));
+        let id = handshakes.next_age;
+        handshakes.insert(id, Source::V4(source));
         handshakes.set_handle(id, name);
         handshakes.looked(id);
         id
@@ -261,7 +263,8 @@ mod tests {
     fn a_newcomer_stays_until_it_was_looked_at() {
         let mut handshakes = Handshakes::new(GRACE);
         let now = Instant::now();
-        let fresh = handshakes.insert(Source::V4(1));
+        let fresh = 7;
+        handshakes.insert(fresh, Source::V4(1));
         handshakes.set_handle(fresh, "fresh");
         assert_eq!(handshakes.displace(now), Displaced::Wait(None));
         handshakes.looked(fresh);
@@ -273,7 +276,8 @@ mod tests {
         let mut handshakes = Handshakes::new(GRACE);
         let now = Instant::now();
         let over = begin(&mut handshakes, 1, "over");
-        assert_eq!(handshakes.remove(over), Some("over"));
+        let removed = Some((Source::V4(1), Some("over")));
+        assert_eq!(handshakes.remove(over), removed);
         handshakes.heard(over, now);
         handshakes.looked(over);
         handshakes.set_handle(over, "late");

@@ -13,5 +13,5 @@ mod incoming;
 mod tests;
 
 pub use accept_queue::{AcceptQueue, Place};
-pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, Progress};
+pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
