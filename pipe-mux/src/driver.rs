@@ -178,8 +178,8 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                 continue;
             }
             if self.muxer.has_rest() || !progress && !self.shared.has_chores() {
-                if let Poll::Ready(sent) = self.muxer.poll_flush(cx) {
-                    sent?;
+                if let Poll::Ready(Err(error)) = self.muxer.poll_flush(cx) {
+                    return Poll::Ready(self.not_taken(cx, error));
                 }
                 return Poll::Pending;
             }
@@ -332,6 +332,24 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         self.early_count -= early.values().map(Vec::len).sum::<usize>();
         let events = early.remove(&id).unwrap_or_default();
         events.into_iter().try_for_each(|event| self.handle(event))
+    }
+
+    /// The byte stream takes nothing more. The peer may have said why before it closed it.
+    fn not_taken(&mut self, cx: &mut Context<'_>, error: Error) -> Result<()> {
+        for _ in 0..BATCH {
+            self.muxer.begin_turn();
+            while let Poll::Ready(Ok(Some(event))) = self.muxer.poll_next(cx) {
+                if matches!(event, MuxerEvent::GoAway) {
+                    return self.last_words(cx, Some(error));
+                }
+                self.take(event)?;
+                self.poll_control_input(cx)?;
+            }
+            if !self.muxer.has_rest() {
+                break;
+            }
+        }
+        self.last_words(cx, Some(error))
     }
 
     /// The multiplexer's connection has ended: what the peer said before still counts, its close above

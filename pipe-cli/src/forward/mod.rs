@@ -170,7 +170,7 @@ async fn forward_one(lanes: Arc<Lanes>, tcp: TcpStream, client: SocketAddr) -> R
     let addr = lanes.first().addr().clone();
     let stream = timeout(PATIENCE, lanes.open(Instant::now() + PATIENCE)).await;
     let opened = stream.unwrap_or_else(|_| {
-        let why = format!("{}: no stream within {PATIENCE:?}", addr);
+        let why = format!("{addr}: no stream within {PATIENCE:?}");
         Err(Failure::new(Exit::Lost, why))
     });
     match opened {

@@ -141,7 +141,9 @@ impl Folder {
             }
         }
         let mut path = self.root.to_path_buf();
-        let names = folder.strip_prefix(&self.root).unwrap_or(Path::new(""));
+        let names = folder
+            .strip_prefix(&self.root)
+            .unwrap_or_else(|_| Path::new(""));
         for (place, name) in names.iter().enumerate() {
             path.push(name);
             match make_one(&path, modes.get(place).copied()) {

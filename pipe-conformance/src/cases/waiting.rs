@@ -368,7 +368,7 @@ async fn a_connection_whose_runtime_is_gone_fails<T: Transport>(env: Env<T>) {
         // What needs no runtime goes on.
         Ok(_) => {
             env.soon("an echo", expect_echo(&env, &mut here, &mut there))
-                .await
+                .await;
         }
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::Failed, "a ping gave {error:?}");

@@ -18,7 +18,7 @@ pub struct AcceptQueue<C> {
 }
 
 #[derive(Debug)]
-struct Places {
+pub(super) struct Places {
     limit: usize,
     state: Mutex<PlacesState>,
     /// Told when there is a free one, and at the end.
@@ -51,6 +51,10 @@ impl<C> AcceptQueue<C> {
         }
     }
 
+    pub(super) fn places(&self) -> Arc<Places> {
+        self.places.clone()
+    }
+
     /// Returns the listener's address.
     pub fn addr(&self) -> &Addr {
         &self.addr
@@ -75,7 +79,7 @@ impl<C> AcceptQueue<C> {
     ///
     /// Safe: it changes nothing.
     pub async fn has_room(&self) -> bool {
-        self.places.wait(|_| ()).await
+        self.places.has_room().await
     }
 
     /// Adds a connection in a place that was reserved for it.
@@ -135,6 +139,11 @@ impl<C> AcceptQueue<C> {
 }
 
 impl Places {
+    /// Waits until there is a free place. Returns false once the listener has ended.
+    pub(super) async fn has_room(&self) -> bool {
+        self.wait(|_| ()).await
+    }
+
     /// Waits for a free place, and does something to the state then. Returns false after the end.
     async fn wait(&self, then: impl Fn(&mut PlacesState)) -> bool {
         loop {

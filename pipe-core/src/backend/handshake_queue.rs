@@ -10,7 +10,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::{AbortHandle, JoinSet, consume_budget};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::accept_queue::AcceptQueue;
+use super::accept_queue::{AcceptQueue, Places};
 use super::handshakes::{Displaced, Handshakes};
 use super::incoming::{Admission, Incoming};
 use crate::{Addr, Config, Error, ErrorKind, Result};
@@ -115,6 +115,8 @@ struct UnderWay {
     /// Told when a raw connection has gone or begun, or has been looked at.
     changed: Notify,
     places: Arc<Semaphore>,
+    /// Where finished connections wait.
+    backlog: Arc<Places>,
 }
 
 struct Tables {
@@ -166,6 +168,8 @@ impl Progress {
                 }
             }
         };
+        // What begins now can be accepted; those under way may be more, by their number.
+        self.under_way.backlog.has_room().await;
         *self.permit.lock() = permit;
         self.under_way.tables.lock().begin(self.id, Instant::now());
         self.under_way.changed.notify_one();
@@ -236,6 +240,7 @@ impl<C: Send + 'static> HandshakeQueue<C> {
                 }),
                 changed: Notify::new(),
                 places: Arc::new(Semaphore::new(config.max_handshakes as usize)),
+                backlog: waiting.places(),
             }),
             most: config.max_handshakes as usize + MAX_SILENT,
             limit: config.handshake_timeout,

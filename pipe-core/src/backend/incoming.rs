@@ -87,7 +87,9 @@ pub enum Admit {
 /// Decides by what is known before the handshake whether a raw connection is taken in. Takes in all by
 /// default.
 #[derive(Clone, Default)]
-pub struct Admission(Option<Arc<dyn Fn(&Incoming) -> Admit + Send + Sync>>);
+pub struct Admission(Option<Arc<Decide>>);
+
+type Decide = dyn Fn(&Incoming) -> Admit + Send + Sync;
 
 impl Admission {
     /// Decides with a function. It is called by the task that accepts, and must not block.
