@@ -59,6 +59,8 @@ pub(crate) struct Driver<M: Muxer<Stream = InnerStream>> {
     /// How many there are.
     early_count: usize,
     newest: u64,
+    /// The byte stream takes nothing more; until when its end, and the peer's last words, are waited for.
+    unsent: Option<(Error, Pin<Box<Sleep>>)>,
 }
 
 impl<M: Muxer<Stream = InnerStream>> Driver<M> {
@@ -89,6 +91,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             early: BTreeMap::new(),
             early_count: 0,
             newest: 0,
+            unsent: None,
         };
         if driver.shared.wire == Wire::Raw {
             driver.greet(Ok(Hello {
@@ -163,7 +166,10 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                         self.take(event)?;
                         progress = true;
                     }
-                    Poll::Ready(ended) => return Poll::Ready(self.last_words(cx, ended.err())),
+                    Poll::Ready(ended) => {
+                        let unsent = self.unsent.take().map(|(error, _)| error);
+                        return Poll::Ready(self.last_words(cx, ended.err().or(unsent)));
+                    }
                     Poll::Pending => break,
                 }
             }
@@ -178,8 +184,17 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                 continue;
             }
             if self.muxer.has_rest() || !progress && !self.shared.has_chores() {
+                if let Some((error, until)) = &mut self.unsent {
+                    if until.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    let error = error.clone();
+                    return Poll::Ready(self.last_words(cx, Some(error)));
+                }
                 if let Poll::Ready(Err(error)) = self.muxer.poll_flush(cx) {
-                    return Poll::Ready(self.not_taken(cx, error));
+                    // The peer may have said why before it closed the byte stream.
+                    self.unsent = Some((error, Box::pin(sleep(CLOSE_TIMEOUT))));
+                    continue;
                 }
                 return Poll::Pending;
             }
@@ -332,24 +347,6 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         self.early_count -= early.values().map(Vec::len).sum::<usize>();
         let events = early.remove(&id).unwrap_or_default();
         events.into_iter().try_for_each(|event| self.handle(event))
-    }
-
-    /// The byte stream takes nothing more. The peer may have said why before it closed it.
-    fn not_taken(&mut self, cx: &mut Context<'_>, error: Error) -> Result<()> {
-        for _ in 0..BATCH {
-            self.muxer.begin_turn();
-            while let Poll::Ready(Ok(Some(event))) = self.muxer.poll_next(cx) {
-                if matches!(event, MuxerEvent::GoAway) {
-                    return self.last_words(cx, Some(error));
-                }
-                self.take(event)?;
-                self.poll_control_input(cx)?;
-            }
-            if !self.muxer.has_rest() {
-                break;
-            }
-        }
-        self.last_words(cx, Some(error))
     }
 
     /// The multiplexer's connection has ended: what the peer said before still counts, its close above

@@ -37,12 +37,8 @@ const SPARE_AFTER: Duration = Duration::from_millis(50);
 /// How many frames are taken in before other tasks run: small ones cost the peer little.
 const FRAMES: usize = 1024;
 
-/// How much is read at most of what a peer still sends after this side has ended the connection, in bytes:
-/// as much as may be under way in sockets. A socket that is closed with unread data would take back what it
-/// has sent last.
-const MAX_LATE_BYTES: u64 = 32 << 20;
-
-/// The same of a peer that has broken the rules.
+/// How much is read at most of what a peer that has broken the rules still sends, in bytes. Any other is read
+/// until its end: a socket that is closed with unread data would take back what it has sent last.
 const MAX_LATE_BYTES_OF_A_BREAKER: u64 = 256 * 1024;
 
 /// How long a frame may be whose stream is over or never was, in bytes. What is in it is thrown away.
@@ -401,16 +397,11 @@ impl<R: AsyncRead + Unpin + Send + 'static> Muxer for Yamux<R> {
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.go_away(NORMAL);
         ready!(self.core.output.poll_shutdown(cx))?;
-        let most = if self.broken {
-            MAX_LATE_BYTES_OF_A_BREAKER
-        } else {
-            MAX_LATE_BYTES
-        };
         while !self.ended {
             self.input.clear();
             let count = ready!(self.poll_fill(cx))?;
             self.late += count as u64;
-            self.ended = count == 0 || self.late > most;
+            self.ended = count == 0 || self.broken && self.late > MAX_LATE_BYTES_OF_A_BREAKER;
         }
         Poll::Ready(Ok(()))
     }
