@@ -98,7 +98,7 @@ impl Accept for Reception {
 
     // The client is heard from the start, and those that go through QUIC's handshake without a hello are
     // not to stay.
-    const GRACE: Duration = Duration::from_millis(15);
+    const GRACE: Duration = Duration::from_millis(100);
 
     async fn accept(&self) -> Result<Incoming> {
         loop {
