@@ -4,7 +4,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use pipe_core::backend::{Accept, Progress};
@@ -95,10 +94,6 @@ impl Desk {
 impl Accept for Reception {
     type Raw = Incoming;
     type Conn = QuicConn;
-
-    // The client is heard from the start, and those that go through QUIC's handshake without a hello are
-    // not to stay.
-    const GRACE: Duration = Duration::from_millis(100);
 
     async fn accept(&self) -> Result<Incoming> {
         loop {

@@ -364,7 +364,8 @@ async fn a_dial_that_times_out_leaves_nothing_behind<T: Transport>(env: Env<T>) 
     };
     expect_kind(dialed, ErrorKind::TimedOut);
     env.faults().heal();
-    let left = crate::time::within(limit + Duration::from_secs(3), async {
+    // What arrives after all may be taken for a newcomer, whose handshake and close have their times.
+    let left = crate::time::within(2 * limit + Duration::from_secs(20), async {
         while alive_tasks() > before {
             sleep(Duration::from_millis(10)).await;
         }

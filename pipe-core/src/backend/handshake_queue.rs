@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet, consume_budget};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::accept_queue::{AcceptQueue, Places};
 use super::handshakes::{Displaced, Handshakes};
-use super::incoming::{Admission, Incoming};
+use super::incoming::{Admission, Incoming, Source};
+use super::turns::{Attention, STEP, Turns};
 use crate::{Addr, Config, Error, ErrorKind, Result};
 
 /// How long a peer may take for the first byte of its handshake, where that is less than
@@ -80,7 +81,10 @@ pub trait Accept: Send + Sync + 'static {
 /// - At most [`Config::max_handshakes`] handshakes run at once, each within [`Config::handshake_timeout`]. At
 ///   the limit a newcomer takes the place of one that is under way: of the source that has the most (an
 ///   address; of IPv6, a network of 64 bits; a user of a Unix socket) the one that has not got on for
-///   longest. Each has [a little time](Accept::GRACE) in any case; where none has had it, the newcomer waits.
+///   longest. Each has [a little time](Accept::GRACE) in any case, in which this side itself was not held up;
+///   where none has had it, the newcomer waits. Of those that wait, the next is one of the source that has the
+///   fewest under way, the newest first; one that has waited for long takes only the place of a handshake that
+///   has not got on for a second.
 /// - A handshake begins with the first byte of its peer. Up to [`MAX_SILENT`] raw connections wait for that,
 ///   each for [`FIRST_BYTE_TIMEOUT`]; beyond, the oldest of the source that has the most goes. So silent peers
 ///   neither keep others out nor hold them up.
@@ -104,17 +108,29 @@ pub struct HandshakeQueue<C> {
 pub struct Progress {
     under_way: Arc<UnderWay>,
     id: u64,
+    source: Source,
     limit: Duration,
-    /// Held from the beginning of the handshake to its end.
-    permit: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    stage: Arc<Mutex<Stage>>,
+}
+
+/// How far a raw connection has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Its handshake has not begun.
+    Waiting,
+    /// It has a place among the handshakes.
+    Placed,
+    /// Its handshake has begun.
+    Begun,
 }
 
 /// What is under way.
 struct UnderWay {
     tables: Mutex<Tables>,
+    /// How long a handshake stays in any case.
+    grace: Duration,
     /// Told when a raw connection has gone or begun, or has been looked at.
     changed: Notify,
-    places: Arc<Semaphore>,
     /// Where finished connections wait.
     backlog: Arc<Places>,
 }
@@ -125,13 +141,27 @@ struct Tables {
     /// Handshakes.
     begun: Handshakes<AbortHandle>,
     next_id: u64,
+    /// How many more handshakes may begin.
+    free: usize,
+    /// How many handshakes have been displaced and have not ended.
+    ending: usize,
+    turns: Turns,
+    clock: Attention,
+}
+
+/// A turn among those that wait for a place. A drop leaves it to the next one.
+struct Turn<'a> {
+    under_way: &'a UnderWay,
+    number: u64,
+    told: Arc<Notify>,
 }
 
 impl Progress {
     /// Notes that the peer has got the handshake on, after it has [begun](Self::begin).
     pub fn heard(&self) {
-        let now = Instant::now();
-        self.under_way.tables.lock().begun.heard(self.id, now);
+        let mut tables = self.under_way.tables.lock();
+        let now = tables.now();
+        tables.begun.heard(self.id, now);
     }
 
     /// Begins the handshake: waits for a place among those under way, and takes that of another one which
@@ -141,37 +171,28 @@ impl Progress {
     ///
     /// Dropping the future takes no place.
     pub async fn begin(&self) {
-        let places = &self.under_way.places;
-        let permit = loop {
-            if let Ok(permit) = places.clone().try_acquire_owned() {
-                break Some(permit);
-            }
-            let displaced = self.under_way.tables.lock().begun.displace(Instant::now());
-            let until = match displaced {
-                Displaced::One(handle) => {
-                    tracing::debug!("a handshake makes room");
-                    if let Some(handle) = handle {
-                        handle.abort();
-                    }
-                    None
-                }
-                Displaced::Wait(until) => until,
+        if *self.stage.lock() != Stage::Waiting {
+            return;
+        }
+        let turn = Turn::new(&self.under_way, self.source);
+        loop {
+            let waits = match self.under_way.try_begin(turn.number) {
+                Ok(()) => break,
+                Err(waits) => waits,
             };
-            // Its place is free when it has ended, or another one may be.
-            let freed = places.clone().acquire_owned();
-            match until {
-                None => break freed.await.ok(),
-                Some(until) => {
-                    if let Ok(freed) = timeout_at(until, freed).await {
-                        break freed.ok();
-                    }
-                }
+            let told = turn.told.notified();
+            match waits {
+                None => told.await,
+                Some(waits) => drop(timeout(waits, told).await),
             }
-        };
+        }
+        // From here on, the end of the handshake gives the place back.
+        *self.stage.lock() = Stage::Placed;
+        drop(turn);
         // What begins now can be accepted; those under way may be more, by their number.
         self.under_way.backlog.has_room().await;
-        *self.permit.lock() = permit;
-        self.under_way.tables.lock().begin(self.id, Instant::now());
+        *self.stage.lock() = Stage::Begun;
+        self.under_way.tables.lock().begin(self.id);
         self.under_way.changed.notify_one();
     }
 
@@ -193,17 +214,104 @@ impl Progress {
     }
 }
 
+impl UnderWay {
+    /// Takes a free place, or ends the handshake whose place it is to be. Returns for how long to wait else,
+    /// unless it is told before.
+    fn try_begin(&self, turn: u64) -> Result<(), Option<Duration>> {
+        let mut guard = self.tables.lock();
+        let tables = &mut *guard;
+        let now = tables.now();
+        if !tables
+            .turns
+            .is_next(turn, |source| tables.begun.count(source))
+        {
+            return Err(None);
+        }
+        if tables.free > 0 {
+            tables.free -= 1;
+            return Ok(());
+        }
+        if tables.ending > 0 {
+            return Err(None);
+        }
+        let grace = tables.turns.grace(turn, now, self.grace);
+        match tables.begun.displace(now, grace) {
+            Displaced::One(handle) => {
+                tracing::debug!("a handshake makes room");
+                tables.ending += 1;
+                drop(guard);
+                handle.abort();
+                Err(None)
+            }
+            Displaced::Wait(until) => Err(until.map(|until| (until - now).min(STEP))),
+        }
+    }
+}
+
+impl<'a> Turn<'a> {
+    fn new(under_way: &'a UnderWay, source: Source) -> Self {
+        let mut tables = under_way.tables.lock();
+        let now = tables.now();
+        let (number, told) = tables.turns.add(source, now);
+        Self {
+            under_way,
+            number,
+            told,
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut tables = self.under_way.tables.lock();
+        // What was watched up to here counts as such.
+        tables.now();
+        tables.turns.remove(self.number);
+        tables.tell_next();
+    }
+}
+
 impl Tables {
+    /// The time, for how long peers have kept this side waiting.
+    fn now(&mut self) -> Instant {
+        let watched = !self.turns.is_empty();
+        self.clock.now(watched)
+    }
+
+    /// Has the one whose turn is next look for a place.
+    fn tell_next(&self) {
+        self.turns.tell_next(|source| self.begun.count(source));
+    }
+
     /// Moves a raw connection whose handshake begins, unless it has gone.
-    fn begin(&mut self, id: u64, now: Instant) {
+    fn begin(&mut self, id: u64) {
         let Some((source, handle)) = self.silent.remove(id) else {
+            // It was displaced among the silent ones, and is about to end.
+            self.ending += 1;
             return;
         };
+        let now = self.now();
         self.begun.insert(id, source);
         if let Some(handle) = handle {
             self.begun.set_handle(id, handle);
         }
         self.begun.heard(id, now);
+        // Its place can be had after a while.
+        self.tell_next();
+    }
+
+    /// Notes that a raw connection has gone, or its handshake is over.
+    fn end(&mut self, id: u64, stage: Stage) {
+        self.now();
+        self.silent.remove(id);
+        let displaced = self.begun.remove(id).is_none();
+        if stage == Stage::Begun && displaced {
+            self.ending -= 1;
+        }
+        if stage != Stage::Waiting {
+            self.free += 1;
+            self.tell_next();
+        }
     }
 
     fn set_handle(&mut self, id: u64, handle: AbortHandle) {
@@ -234,12 +342,16 @@ impl<C: Send + 'static> HandshakeQueue<C> {
             waiting: waiting.clone(),
             under_way: Arc::new(UnderWay {
                 tables: Mutex::new(Tables {
-                    silent: Handshakes::new(A::GRACE),
-                    begun: Handshakes::new(A::GRACE),
+                    silent: Handshakes::new(),
+                    begun: Handshakes::new(),
                     next_id: 0,
+                    free: config.max_handshakes as usize,
+                    ending: 0,
+                    turns: Turns::default(),
+                    clock: Attention::new(),
                 }),
+                grace: A::GRACE,
                 changed: Notify::new(),
-                places: Arc::new(Semaphore::new(config.max_handshakes as usize)),
                 backlog: waiting.places(),
             }),
             most: config.max_handshakes as usize + MAX_SILENT,
@@ -346,14 +458,18 @@ impl<A: Accept> Worker<A> {
     }
 
     fn displace_silent(&self) -> Displaced<()> {
-        let displaced = self.under_way.tables.lock().silent.displace(Instant::now());
+        let now = Instant::now();
+        let displaced = self
+            .under_way
+            .tables
+            .lock()
+            .silent
+            .displace(now, Duration::ZERO);
         match displaced {
             Displaced::One(handle) => {
-                if let Some(handle) = handle {
-                    tracing::debug!(addr = %self.waiting.addr(), "a silent connection makes room");
-                    handle.abort();
-                }
-                Displaced::One(None)
+                tracing::debug!(addr = %self.waiting.addr(), "a silent connection makes room");
+                handle.abort();
+                Displaced::One(())
             }
             Displaced::Wait(until) => Displaced::Wait(until),
         }
@@ -371,8 +487,9 @@ impl<A: Accept> Worker<A> {
         let progress = Progress {
             under_way: self.under_way.clone(),
             id,
+            source,
             limit: self.limit,
-            permit: Arc::default(),
+            stage: Arc::new(Mutex::new(Stage::Waiting)),
         };
         let counted = Running {
             progress: progress.clone(),
@@ -438,15 +555,11 @@ impl Drop for Running {
         let Progress {
             under_way,
             id,
-            permit,
+            stage,
             ..
         } = &self.progress;
-        {
-            let mut tables = under_way.tables.lock();
-            tables.silent.remove(*id);
-            tables.begun.remove(*id);
-        }
-        drop(permit.lock().take());
+        let stage = *stage.lock();
+        under_way.tables.lock().end(*id, stage);
         under_way.changed.notify_one();
     }
 }

@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use super::incoming::Source;
 
+/// How long it takes at most until a handshake that has its place has its handle as well.
+const JUST_NOW: Duration = Duration::from_millis(1);
+
 /// The handshakes under way. No step looks at all of them.
 #[derive(Debug)]
 pub(super) struct Handshakes<T> {
@@ -16,8 +19,6 @@ pub(super) struct Handshakes<T> {
     /// The sources by how many handshakes they have; of equals, the one whose first is older comes last.
     ranks: BTreeMap<(usize, Reverse<u64>), Source>,
     next_age: u64,
-    /// How long a handshake stays in any case after its peer has got it on.
-    grace: Duration,
 }
 
 #[derive(Debug)]
@@ -51,17 +52,20 @@ struct Ages {
 #[derive(Debug, PartialEq)]
 pub(super) enum Displaced<T> {
     /// This one was removed.
-    One(Option<T>),
-    /// None may be ended before this time, or before one has been looked at or is over.
+    One(T),
+    /// None may be ended before this time, or before one has been looked at, has begun or is over.
     Wait(Option<Instant>),
 }
 
 impl Ages {
+    fn count(&self) -> usize {
+        self.silent.len() + self.fresh.len() + self.heard.len()
+    }
+
     fn rank(&self) -> Option<(usize, Reverse<u64>)> {
         let lists = [&self.silent, &self.fresh, &self.heard];
-        let count = lists.iter().map(|list| list.len()).sum();
         let first = lists.iter().find_map(|list| list.first_key_value());
-        first.map(|(age, _)| (count, Reverse(*age)))
+        first.map(|(age, _)| (self.count(), Reverse(*age)))
     }
 
     fn of(&mut self, stage: Stage) -> &mut BTreeMap<u64, u64> {
@@ -74,13 +78,12 @@ impl Ages {
 }
 
 impl<T> Handshakes<T> {
-    pub(super) fn new(grace: Duration) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             entries: HashMap::new(),
             sources: HashMap::new(),
             ranks: BTreeMap::new(),
             next_age: 0,
-            grace,
         }
     }
 
@@ -152,29 +155,41 @@ impl<T> Handshakes<T> {
         Some((entry.source, entry.handle))
     }
 
+    /// How many handshakes of a source there are.
+    pub(super) fn count(&self, source: Source) -> usize {
+        self.sources.get(&source).map_or(0, Ages::count)
+    }
+
     /// Removes the handshake that makes room for a newcomer: of the source that has the most under way,
     /// the one that has not got on for longest, those first whose peer has sent nothing. Those that were
-    /// not looked at, or have got on just now, stay until they had their chance.
-    pub(super) fn displace(&mut self, now: Instant) -> Displaced<T> {
+    /// not looked at, or have got on within `grace`, stay until they had their chance.
+    pub(super) fn displace(&mut self, now: Instant, grace: Duration) -> Displaced<T> {
         let ages = self.ranks.last_key_value();
         let Some(ages) = ages.and_then(|(_, source)| self.sources.get(source)) else {
-            return Displaced::One(None);
+            return Displaced::Wait(None);
         };
-        if let Some((_, id)) = ages.silent.first_key_value() {
-            let id = *id;
-            return Displaced::One(self.remove(id).and_then(|(_, handle)| handle));
-        }
-        if !ages.fresh.is_empty() {
+        let silent = ages.silent.first_key_value();
+        if silent.is_none() && !ages.fresh.is_empty() {
             return Displaced::Wait(None);
         }
-        let Some(id) = ages.heard.first_key_value().map(|(_, id)| *id) else {
-            return Displaced::One(None);
+        let Some((_, &id)) = silent.or_else(|| ages.heard.first_key_value()) else {
+            return Displaced::Wait(None);
         };
         match self.entries.get(&id).map(|entry| entry.stage) {
-            Some(Stage::Heard(at)) if now < at + self.grace => {
-                Displaced::Wait(Some(at + self.grace))
-            }
-            _ => Displaced::One(self.remove(id).and_then(|(_, handle)| handle)),
+            Some(Stage::Heard(at)) if now < at + grace => return Displaced::Wait(Some(at + grace)),
+            _ => {}
+        }
+        if self
+            .entries
+            .get(&id)
+            .is_none_or(|entry| entry.handle.is_none())
+        {
+            // It is just being started.
+            return Displaced::Wait(Some(now + JUST_NOW));
+        }
+        match self.remove(id) {
+            Some((_, Some(handle))) => Displaced::One(handle),
+            _ => Displaced::Wait(None),
         }
     }
 
@@ -212,15 +227,16 @@ mod tests {
     }
 
     fn displace(handshakes: &mut Handshakes<&'static str>, now: Instant) -> Option<&'static str> {
-        match handshakes.displace(now) {
-            Displaced::One(handle) => handle,
-            Displaced::Wait(_) => panic!("it waits"),
+        match handshakes.displace(now, GRACE) {
+            Displaced::One(handle) => Some(handle),
+            Displaced::Wait(None) => None,
+            Displaced::Wait(Some(_)) => panic!("it waits"),
         }
     }
 
     #[test]
     fn the_oldest_of_the_busiest_source_makes_room() {
-        let mut handshakes = Handshakes::new(GRACE);
+        let mut handshakes = Handshakes::new();
         let now = Instant::now();
         begin(&mut handshakes, 9, "alone");
         begin(&mut handshakes, 1, "first");
@@ -241,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_was_heard_stays_longer_than_silent_ones() {
-        let mut handshakes = Handshakes::new(GRACE);
+        let mut handshakes = Handshakes::new();
         let now = Instant::now();
         let honest = begin(&mut handshakes, 1, "honest");
         let other = begin(&mut handshakes, 1, "other");
@@ -254,26 +270,40 @@ mod tests {
         assert_eq!(displace(&mut handshakes, now), Some("silent"));
         assert_eq!(displace(&mut handshakes, now), Some("later"));
         // Both had their time.
-        assert_eq!(handshakes.displace(now), Displaced::Wait(Some(now + GRACE)));
+        let wait = Displaced::Wait(Some(now + GRACE));
+        assert_eq!(handshakes.displace(now, GRACE), wait);
         assert_eq!(displace(&mut handshakes, now + GRACE), Some("other"));
         assert_eq!(displace(&mut handshakes, now + GRACE), Some("honest"));
     }
 
     #[test]
     fn a_newcomer_stays_until_it_was_looked_at() {
-        let mut handshakes = Handshakes::new(GRACE);
+        let mut handshakes = Handshakes::new();
         let now = Instant::now();
         let fresh = 7;
         handshakes.insert(fresh, Source::V4(1));
         handshakes.set_handle(fresh, "fresh");
-        assert_eq!(handshakes.displace(now), Displaced::Wait(None));
+        assert_eq!(displace(&mut handshakes, now), None);
         handshakes.looked(fresh);
         assert_eq!(displace(&mut handshakes, now), Some("fresh"));
     }
 
     #[test]
+    fn one_that_is_just_being_started_stays() {
+        let mut handshakes: Handshakes<&'static str> = Handshakes::new();
+        let now = Instant::now();
+        handshakes.insert(1, Source::V4(1));
+        handshakes.heard(1, now);
+        let wait = Displaced::Wait(Some(now + GRACE + JUST_NOW));
+        assert_eq!(handshakes.displace(now + GRACE, GRACE), wait);
+        assert!(handshakes.has(1));
+        handshakes.set_handle(1, "started");
+        assert_eq!(displace(&mut handshakes, now + GRACE), Some("started"));
+    }
+
+    #[test]
     fn what_is_over_is_forgotten() {
-        let mut handshakes = Handshakes::new(GRACE);
+        let mut handshakes = Handshakes::new();
         let now = Instant::now();
         let over = begin(&mut handshakes, 1, "over");
         let removed = Some((Source::V4(1), Some("over")));
@@ -283,7 +313,7 @@ mod tests {
         handshakes.set_handle(over, "late");
         assert_eq!(handshakes.remove(over), None);
         assert_eq!(handshakes.len(), 0);
-        assert_eq!(handshakes.displace(now), Displaced::One(None));
+        assert_eq!(displace(&mut handshakes, now), None);
         assert!(handshakes.sources.is_empty() && handshakes.ranks.is_empty());
     }
 }

@@ -11,6 +11,7 @@ mod handshakes;
 mod incoming;
 #[cfg(test)]
 mod tests;
+mod turns;
 
 pub use accept_queue::{AcceptQueue, Place};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};

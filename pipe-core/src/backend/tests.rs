@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use tokio::sync::{Mutex, mpsc, oneshot};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, advance, sleep, timeout};
 
 use super::*;
 use crate::{Addr, Config, Error, ErrorKind, Result};
@@ -157,6 +157,72 @@ async fn no_more_handshakes_run_at_once_than_allowed() {
     settle().await;
     let left = under_way.iter().filter(|caller| !caller.is_closed());
     assert_eq!(left.count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_does_not_wait_for_those_who_came_before() {
+    let (callers, queue) = queue(&limits(4, 100), Admission::default());
+    let mut stalled: Vec<_> = (0..400).map(|n| callers.call(n, HERE, true)).collect();
+    settle().await;
+    let started = Instant::now();
+    callers.dial(1000, HERE);
+    assert_eq!(queue.accept().await.unwrap(), 1000);
+    assert!(
+        started.elapsed() < Duration::from_millis(60),
+        "the grace of one"
+    );
+    // Those that were new have displaced each other; from here on it takes longer.
+    sleep(Duration::from_secs(1)).await;
+    stalled.retain(|caller| !caller.is_closed());
+    let before = stalled.len();
+    sleep(Duration::from_millis(2000)).await;
+    stalled.retain(|caller| !caller.is_closed());
+    let gone = before - stalled.len();
+    assert!(
+        (4..=12).contains(&gone),
+        "{gone} of 4 at a time in two seconds"
+    );
+    // A newcomer gets in at once now.
+    let started = Instant::now();
+    callers.dial(1001, HERE);
+    assert_eq!(queue.accept().await.unwrap(), 1001);
+    assert!(started.elapsed() < Duration::from_millis(60));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_is_not_displaced_while_this_side_is_held_up() {
+    let (callers, queue) = queue(&limits(1, 100), Admission::default());
+    let honest = callers.call(1, HERE, true);
+    settle().await;
+    callers.dial(2, HERE);
+    settle().await;
+    // The process stands still for longer than a handshake stays in any case.
+    advance(Duration::from_secs(1)).await;
+    sleep(Duration::from_millis(5)).await;
+    honest.send(()).expect("it was not displaced");
+    assert_eq!(queue.accept().await.unwrap(), 1);
+    assert_eq!(queue.accept().await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_taken_while_the_backlog_is_full_are_displaced_later() {
+    let (callers, queue) = queue(&limits(2, 1), Admission::default());
+    for n in 0..3 {
+        callers.dial(n, HERE);
+    }
+    settle().await;
+    // They get places, and wait for room in the backlog.
+    let stalled: Vec<_> = (3..5).map(|n| callers.call(n, HERE, true)).collect();
+    settle().await;
+    let mut got = Vec::new();
+    for _ in 0..3 {
+        got.push(queue.accept().await.unwrap());
+    }
+    settle().await;
+    callers.dial(9, HERE);
+    let accepted = timeout(Duration::from_millis(500), queue.accept()).await;
+    assert_eq!(accepted.expect("a place").unwrap(), 9);
+    drop(stalled);
 }
 
 #[tokio::test(start_paused = true)]

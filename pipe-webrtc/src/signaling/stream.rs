@@ -1,5 +1,7 @@
+use std::io;
+
 use bytes::{Buf, BytesMut};
-use pipe_core::Result;
+use pipe_core::{Error, ErrorKind, Result};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Signaling;
@@ -49,8 +51,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
         let mut frame = Vec::with_capacity(4 + json.len());
         frame.extend((json.len() as u32).to_be_bytes());
         frame.extend(json.as_bytes());
-        self.stream.write_all(&frame).await?;
-        self.stream.flush().await?;
+        self.stream.write_all(&frame).await.map_err(lost)?;
+        self.stream.flush().await.map_err(lost)?;
         Ok(())
     }
 
@@ -59,7 +61,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
             if let Some(signal) = self.take()? {
                 return Ok(Some(signal));
             }
-            if self.stream.read_buf(&mut self.received).await? == 0 {
+            if self.stream.read_buf(&mut self.received).await.map_err(lost)? == 0 {
                 if self.received.is_empty() {
                     return Ok(None);
                 }
@@ -69,10 +71,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
     }
 }
 
+/// What the loss of the signalling means: a peer that resets its stream has given the connection up, as a
+/// listener does that needs the place for another one.
+fn lost(error: io::Error) -> Error {
+    let error = Error::from(error);
+    let (kind, what) = match error.kind() {
+        ErrorKind::Reset => (ErrorKind::Refused, "was given up by the peer"),
+        kind => (kind, "was lost"),
+    };
+    Error::with_source(kind, format!("the signalling {what}: {error}"), error)
+}
+
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use pipe_core::ErrorKind;
     use tokio::io::duplex;
 
     use super::*;

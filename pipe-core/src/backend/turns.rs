@@ -1,0 +1,172 @@
+//! Who is next to begin a handshake.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::incoming::Source;
+
+/// What is counted of the time between two looks at the clock at most, while a peer waits for its turn.
+pub(super) const STEP: Duration = Duration::from_millis(10);
+
+/// How long a peer that waits for its turn is new.
+const NEW: Duration = Duration::from_millis(250);
+
+/// How long a handshake stays in any case where the peer that wants its place is not new any more.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The peers that wait for a place among the handshakes under way. The next one is of the source that has the
+/// fewest handshakes under way, and of those the newest: after a flood, a newcomer does not wait until those
+/// before it have had their time.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    waiting: BTreeMap<u64, Waiter>,
+    next_turn: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    source: Source,
+    since: Instant,
+    told: Arc<Notify>,
+}
+
+impl Turns {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Adds a peer. It is told when it should look whether it has its turn.
+    pub(super) fn add(&mut self, source: Source, now: Instant) -> (u64, Arc<Notify>) {
+        let turn = self.next_turn;
+        self.next_turn += 1;
+        let told = Arc::new(Notify::new());
+        let waiter = Waiter {
+            source,
+            since: now,
+            told: told.clone(),
+        };
+        self.waiting.insert(turn, waiter);
+        (turn, told)
+    }
+
+    pub(super) fn remove(&mut self, turn: u64) {
+        self.waiting.remove(&turn);
+    }
+
+    /// Whose turn is next, by how many handshakes its source has. It looks at all that wait.
+    fn next(&self, count: impl Fn(Source) -> usize) -> Option<(u64, &Waiter)> {
+        let by_turn = self.waiting.iter().map(|(turn, waiter)| (*turn, waiter));
+        by_turn.min_by_key(|(turn, waiter)| (count(waiter.source), Reverse(*turn)))
+    }
+
+    /// Has the next one look.
+    pub(super) fn tell_next(&self, count: impl Fn(Source) -> usize) {
+        if let Some((_, waiter)) = self.next(count) {
+            waiter.told.notify_one();
+        }
+    }
+
+    /// Whether this one is next. If not, that one is told.
+    pub(super) fn is_next(&self, turn: u64, count: impl Fn(Source) -> usize) -> bool {
+        match self.next(count) {
+            Some((next, waiter)) if next != turn => {
+                waiter.told.notify_one();
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// How long a handshake that has not got on stays in any case, where this peer wants its place. What is
+    /// right for a newcomer would have those that wait take turns all the time.
+    pub(super) fn grace(&self, turn: u64, now: Instant, grace: Duration) -> Duration {
+        let is_new = |waiter: &Waiter| now < waiter.since + NEW;
+        if self.waiting.get(&turn).is_none_or(is_new) {
+            grace
+        } else {
+            grace.max(PATIENCE)
+        }
+    }
+}
+
+/// A clock for how long peers have kept this side waiting. While it is watched, time in which this side
+/// itself was held up does not count.
+#[derive(Debug)]
+pub(super) struct Attention {
+    last: Instant,
+    absent: Duration,
+}
+
+impl Attention {
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            absent: Duration::ZERO,
+        }
+    }
+
+    /// Returns the time. `watched` says whether it was to be looked at each [`STEP`].
+    pub(super) fn now(&mut self, watched: bool) -> Instant {
+        let now = Instant::now();
+        if watched {
+            self.absent += (now - self.last).saturating_sub(STEP);
+        }
+        self.last = now;
+        now - self.absent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Source = Source::V4(1);
+    const OTHER: Source = Source::V4(2);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_source_with_the_fewest_is_next_and_of_it_the_newest() {
+        let mut turns = Turns::default();
+        let now = Instant::now();
+        let (first, _) = turns.add(ONE, now);
+        let (second, _) = turns.add(ONE, now);
+        let (other, told) = turns.add(OTHER, now);
+        let busy = |source| usize::from(source == OTHER);
+        assert!(turns.is_next(second, busy));
+        assert!(!turns.is_next(first, |_| 0));
+        // The one whose turn it is was told.
+        told.notified().await;
+        assert!(turns.is_next(other, |_| 0));
+        turns.remove(second);
+        turns.remove(other);
+        assert!(turns.is_next(first, busy));
+        turns.remove(first);
+        assert!(turns.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_long_leaves_others_more_time() {
+        let mut turns = Turns::default();
+        let now = Instant::now();
+        let (turn, _) = turns.add(ONE, now);
+        let grace = Duration::from_millis(50);
+        assert_eq!(turns.grace(turn, now, grace), grace);
+        assert_eq!(turns.grace(turn, now + NEW, grace), PATIENCE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn own_absence_does_not_count_while_it_is_watched() {
+        let mut clock = Attention::new();
+        let began = clock.now(false);
+        tokio::time::advance(5 * STEP).await;
+        assert_eq!(clock.now(false), began + 5 * STEP);
+        tokio::time::advance(5 * STEP).await;
+        assert_eq!(clock.now(true), began + 6 * STEP);
+        tokio::time::advance(STEP / 2).await;
+        assert_eq!(clock.now(true), began + 6 * STEP + STEP / 2);
+    }
+}
