@@ -91,13 +91,13 @@ impl Driver {
         if !closed_here {
             return;
         }
-        let (send, output) = {
+        let (send, mut output) = {
             let mut inner = self.shared.inner.lock();
             (inner.control.take(), inner.output.take())
         };
         let Some(mut send) = send else { return };
         let say = async {
-            send.write_all(&output).await.ok()?;
+            send.write_all(output.bytes()).await.ok()?;
             send.finish().ok()?;
             send.stopped().await.ok()
         };

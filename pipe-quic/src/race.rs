@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::future::{Future, pending};
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -13,13 +13,14 @@ use tokio::time::sleep;
 /// How long one attempt runs by itself before the next one joins it (RFC 8305, section 5).
 const DELAY: Duration = Duration::from_millis(250);
 
-/// The addresses of a host, those of the two families by turns.
+/// The addresses of a host, those of the two families by turns. An unspecified one is this host, as for
+/// TCP's sockets.
 pub(crate) async fn resolve(addr: &Addr, host: &str, port: u16) -> Result<VecDeque<SocketAddr>> {
     let found = lookup_host((host, port)).await.map_err(|error| {
         let why = format!("the name {host:?} of {addr} could not be resolved: {error}");
         Error::with_source(ErrorKind::Unreachable, why, error)
     })?;
-    let turns = in_turn(found.collect());
+    let turns = in_turn(found.map(dialable).collect());
     if turns.is_empty() {
         let why = format!("the name {host:?} of {addr} has no address");
         return Err(Error::new(ErrorKind::Unreachable, why));
@@ -72,6 +73,16 @@ fn in_turn(found: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
         turns.extend(b.pop_front());
     }
     turns
+}
+
+/// The address to dial: quinn knows no unspecified ones.
+fn dialable(found: SocketAddr) -> SocketAddr {
+    let ip = match found.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => return found,
+    };
+    SocketAddr::new(ip, found.port())
 }
 
 /// Any address of the family of this one, with any port.

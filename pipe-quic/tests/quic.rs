@@ -41,6 +41,34 @@ async fn a_connection_survives_a_change_of_address() {
 }
 
 #[tokio::test]
+async fn an_ipv4_client_of_a_listener_on_both_families_has_one_address() {
+    let transport = QuicTransport::new();
+    let listener = transport.listen(&addr("quic://[::]:0")).await.unwrap();
+    let at = listener.local_addr();
+    let (port, pin) = (at.port().unwrap(), at.param("cert-sha256").unwrap());
+    let to = addr(&format!("quic://127.0.0.1:{port}?cert-sha256={pin}"));
+    let (here, there) = connect(&transport, &listener, &to).await;
+    assert_eq!(here.remote_addr(), to);
+    assert_eq!(there.remote_addr().host(), Some("127.0.0.1"));
+    let local_port = here.local_addr().port();
+    assert_eq!(there.remote_addr().port(), local_port);
+}
+
+#[tokio::test]
+async fn an_unspecified_address_is_dialed_on_this_host() {
+    let transport = QuicTransport::new();
+    for host in ["0.0.0.0", "[::]"] {
+        let on = addr(&format!("quic://{host}:0"));
+        let listener = transport.listen(&on).await.unwrap();
+        let at = listener.local_addr();
+        let (port, pin) = (at.port().unwrap(), at.param("cert-sha256").unwrap());
+        let to = addr(&format!("quic://{host}:{port}?cert-sha256={pin}"));
+        let (here, _there) = expect_service(&transport, &listener, &to).await;
+        assert_eq!(here.remote_addr(), at);
+    }
+}
+
+#[tokio::test]
 async fn dials_can_share_the_socket_of_a_listener() {
     let transport = QuicTransport::new();
     let (one, two) = (listen(&transport).await, listen(&transport).await);

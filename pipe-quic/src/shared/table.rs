@@ -1,11 +1,11 @@
 //! The streams that are in use, and what follows from their ends.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use pipe_core::wire::Message;
 use pipe_core::{Result, StreamSlot};
-use rustc_hash::FxHashMap;
 
 use super::{Half, Inner, Shared, StreamPair};
 use crate::addr::Wire;
@@ -15,7 +15,8 @@ use crate::stream_core::{Direction, StreamCore};
 /// here.
 #[derive(Default)]
 pub(super) struct Table {
-    entries: FxHashMap<u64, Entry>,
+    /// By their numbers, which a peer may choose to collide in a hash without a key.
+    entries: HashMap<u64, Entry>,
     /// How many of them this side opened.
     ours: usize,
     /// How many of them this side's application is not done with.

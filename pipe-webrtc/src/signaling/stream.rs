@@ -61,7 +61,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
             if let Some(signal) = self.take()? {
                 return Ok(Some(signal));
             }
-            if self.stream.read_buf(&mut self.received).await.map_err(lost)? == 0 {
+            if self
+                .stream
+                .read_buf(&mut self.received)
+                .await
+                .map_err(lost)?
+                == 0
+            {
                 if self.received.is_empty() {
                     return Ok(None);
                 }
