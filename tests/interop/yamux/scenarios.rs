@@ -39,7 +39,7 @@ scenarios! {
     BOTH a_stream_that_the_peer_leaves_unread_holds_up_no_other;
     BOTH a_stream_that_this_side_leaves_unread_holds_up_no_other;
     BOTH a_dropped_stream_is_reset_at_the_peer;
-    BOTH a_reset_direction_never_ends_cleanly_at_the_peer;
+    BOTH a_reset_ends_both_directions_and_never_cleanly;
     BOTH a_reset_after_the_peers_end_never_ends_cleanly_there;
     BOTH a_stopped_direction_holds_up_nobody;
     BOTH a_direction_stopped_after_the_own_end_holds_up_nobody;
@@ -212,18 +212,17 @@ async fn a_dropped_stream_is_reset_at_the_peer(stage: Stage) {
     stage.nothing_is_left().await;
 }
 
-async fn a_reset_direction_never_ends_cleanly_at_the_peer(stage: Stage) {
+async fn a_reset_ends_both_directions_and_never_cleanly(stage: Stage) {
     let mut stream = stage.open().await;
     let id = stream.id();
     write(&mut stream, KIB).await;
     assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
     stream.reset(7);
-    // The other direction goes on, and ends.
-    let sent = stage.peer_writes(id, KIB).await;
-    assert_eq!(read(&mut stream, KIB).await, Got::of(KIB, sent, "more"));
-    drop(stream);
+    // A reset of yamux ends both directions, at once and while the stream is held.
     let got = stage.peer_reads(id, ALL).await;
     assert_eq!((got.bytes, &*got.ending), (0, "reset"));
+    let got = read(&mut stream, ALL).await;
+    assert_eq!((got.bytes, &*got.ending), (0, "Reset Some(7)"));
 }
 
 async fn a_reset_after_the_peers_end_never_ends_cleanly_there(stage: Stage) {
