@@ -174,20 +174,23 @@ impl Desk {
         async move {
             let lost = |error| handshake_error(&context, &error);
             let mut connecting = connecting.map_err(lost)?;
+            // The client's part may come in several datagrams.
+            connecting.handshake_data().await.map_err(lost)?;
+            progress.heard();
             // Where nothing is asked of a client, this side says hello together with its part of the
             // handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the client's own
-            // hello comes after the handshake in any case).
-            let (conn, under_way) = if self.asks_clients || self.on.wire == Wire::Raw {
-                (connecting.await.map_err(lost)?, None)
+            // hello comes after the handshake in any case). The dial is over with it.
+            let plain = self.asks_clients || self.on.wire == Wire::Raw;
+            let (conn, under_way) = if plain || !progress.promise() {
+                let conn = connecting.await.map_err(lost)?;
+                progress.heard();
+                (conn, None)
             } else {
-                // The client's part may come in several datagrams.
-                connecting.handshake_data().await.map_err(lost)?;
                 match connecting.into_0rtt() {
                     Ok((conn, under_way)) => (conn, Some(under_way)),
                     Err(connecting) => (connecting.await.map_err(lost)?, None),
                 }
             };
-            progress.heard();
             let local = endpoint.local_addr().map_err(|error| {
                 Error::with_source(ErrorKind::Io, "the socket has no address", error)
             })?;

@@ -141,8 +141,16 @@ impl Handshake {
         if self.wire == Wire::Raw {
             return Ok(Greeted::default());
         }
-        let send = self.greeting.say(conn, &self.config).await?;
-        let (hello, control) = self.greeting.hear(conn).await?;
+        // The dial is over with the listener's hello: unless that was promised, it comes last.
+        let (send, hello, control) = if self.listens && handshake.is_none() {
+            let (hello, control) = self.greeting.hear(conn).await?;
+            let send = self.greeting.say(conn, &self.config).await?;
+            (send, hello, control)
+        } else {
+            let send = self.greeting.say(conn, &self.config).await?;
+            let (hello, control) = self.greeting.hear(conn).await?;
+            (send, hello, control)
+        };
         // On a listener: its hello came before the client's handshake was over.
         let early = handshake.filter(|_| control.recv.is_0rtt());
         Ok(Greeted {

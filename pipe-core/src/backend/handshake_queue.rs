@@ -83,8 +83,8 @@ pub trait Accept: Send + Sync + 'static {
 ///   address; of IPv6, a network of 64 bits; a user of a Unix socket) the one that has not got on for
 ///   longest. Each has [a little time](Accept::GRACE) in any case, in which this side itself was not held up;
 ///   where none has had it, the newcomer waits. Of those that wait, the next is one of the source that has the
-///   fewest under way, the newest first; one that has waited for long takes only the place of a handshake that
-///   has not got on for a second.
+///   fewest under way, the newest and the oldest by turns; one that has waited for long takes only the place of
+///   a handshake that has not got on for a second.
 /// - A handshake begins with the first byte of its peer. Up to [`MAX_SILENT`] raw connections wait for that,
 ///   each for [`FIRST_BYTE_TIMEOUT`]; beyond, the oldest of the source that has the most goes. So silent peers
 ///   neither keep others out nor hold them up.
@@ -127,6 +127,8 @@ enum Stage {
 /// What is under way.
 struct UnderWay {
     tables: Mutex<Tables>,
+    /// How many handshakes may be under way.
+    places: usize,
     /// How long a handshake stays in any case.
     grace: Duration,
     /// Told when a raw connection has gone or begun, or has been looked at.
@@ -162,6 +164,19 @@ impl Progress {
         let mut tables = self.under_way.tables.lock();
         let now = tables.now();
         tables.begun.heard(self.id, now);
+    }
+
+    /// Asks whether the peer may be told what lets it take the connection as made before the handshake is over
+    /// here. If so, the handshake stays for a second in any case. Not where more than half of the places are
+    /// taken: a connection that its peer takes as made should not have to make room.
+    pub fn promise(&self) -> bool {
+        let mut tables = self.under_way.tables.lock();
+        let half_free = tables.free >= self.under_way.places / 2;
+        if half_free {
+            let now = tables.now();
+            tables.begun.promised(self.id, now);
+        }
+        half_free
     }
 
     /// Begins the handshake: waits for a place among those under way, and takes that of another one which
@@ -229,6 +244,7 @@ impl UnderWay {
         }
         if tables.free > 0 {
             tables.free -= 1;
+            tables.turns.taken();
             return Ok(());
         }
         if tables.ending > 0 {
@@ -350,6 +366,7 @@ impl<C: Send + 'static> HandshakeQueue<C> {
                     turns: Turns::default(),
                     clock: Attention::new(),
                 }),
+                places: config.max_handshakes as usize,
                 grace: A::GRACE,
                 changed: Notify::new(),
                 backlog: waiting.places(),

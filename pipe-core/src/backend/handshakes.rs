@@ -8,6 +8,9 @@ use tokio::time::Instant;
 
 use super::incoming::Source;
 
+/// How long a handshake stays in any case after its peer may have taken the connection as made.
+pub(super) const PROMISED: Duration = Duration::from_secs(1);
+
 /// How long it takes at most until a handshake that has its place has its handle as well.
 const JUST_NOW: Duration = Duration::from_millis(1);
 
@@ -38,6 +41,8 @@ enum Stage {
     Silent,
     /// Its peer has got it on, at this time.
     Heard(Instant),
+    /// Its peer may take the connection as made, since this time.
+    Promised(Instant),
 }
 
 /// The handshakes of a source, each by when it began or got on last.
@@ -46,6 +51,7 @@ struct Ages {
     fresh: BTreeMap<u64, u64>,
     silent: BTreeMap<u64, u64>,
     heard: BTreeMap<u64, u64>,
+    promised: BTreeMap<u64, u64>,
 }
 
 /// What has become of the wish to end a handshake.
@@ -59,12 +65,16 @@ pub(super) enum Displaced<T> {
 
 impl Ages {
     fn count(&self) -> usize {
-        self.silent.len() + self.fresh.len() + self.heard.len()
+        self.lists().iter().map(|list| list.len()).sum()
+    }
+
+    /// The lists, beginning with those that make room first.
+    fn lists(&self) -> [&BTreeMap<u64, u64>; 4] {
+        [&self.silent, &self.fresh, &self.heard, &self.promised]
     }
 
     fn rank(&self) -> Option<(usize, Reverse<u64>)> {
-        let lists = [&self.silent, &self.fresh, &self.heard];
-        let first = lists.iter().find_map(|list| list.first_key_value());
+        let first = self.lists().iter().find_map(|list| list.first_key_value());
         first.map(|(age, _)| (self.count(), Reverse(*age)))
     }
 
@@ -73,6 +83,7 @@ impl Ages {
             Stage::Fresh => &mut self.fresh,
             Stage::Silent => &mut self.silent,
             Stage::Heard(_) => &mut self.heard,
+            Stage::Promised(_) => &mut self.promised,
         }
     }
 }
@@ -134,6 +145,12 @@ impl<T> Handshakes<T> {
         self.advance(id, age, Stage::Heard(now));
     }
 
+    /// Notes that the peer may take the connection as made.
+    pub(super) fn promised(&mut self, id: u64, now: Instant) {
+        let age = self.next_age();
+        self.advance(id, age, Stage::Promised(now));
+    }
+
     fn advance(&mut self, id: u64, age: u64, stage: Stage) {
         let Some(entry) = self.entries.get_mut(&id) else {
             return;
@@ -162,34 +179,37 @@ impl<T> Handshakes<T> {
 
     /// Removes the handshake that makes room for a newcomer: of the source that has the most under way,
     /// the one that has not got on for longest, those first whose peer has sent nothing. Those that were
-    /// not looked at, or have got on within `grace`, stay until they had their chance.
+    /// not looked at, have got on within `grace` or were promised within [`PROMISED`], stay until they had
+    /// their chance.
     pub(super) fn displace(&mut self, now: Instant, grace: Duration) -> Displaced<T> {
         let ages = self.ranks.last_key_value();
         let Some(ages) = ages.and_then(|(_, source)| self.sources.get(source)) else {
             return Displaced::Wait(None);
         };
-        let silent = ages.silent.first_key_value();
-        if silent.is_none() && !ages.fresh.is_empty() {
+        if ages.silent.is_empty() && !ages.fresh.is_empty() {
             return Displaced::Wait(None);
         }
-        let Some((_, &id)) = silent.or_else(|| ages.heard.first_key_value()) else {
-            return Displaced::Wait(None);
-        };
-        match self.entries.get(&id).map(|entry| entry.stage) {
-            Some(Stage::Heard(at)) if now < at + grace => return Displaced::Wait(Some(at + grace)),
-            _ => {}
-        }
-        if self
-            .entries
-            .get(&id)
-            .is_none_or(|entry| entry.handle.is_none())
-        {
-            // It is just being started.
-            return Displaced::Wait(Some(now + JUST_NOW));
-        }
-        match self.remove(id) {
+        let mut until = None;
+        let firsts = [&ages.silent, &ages.heard, &ages.promised];
+        let mut firsts = firsts.iter().filter_map(|list| list.first_key_value());
+        let found = firsts.find_map(|(_, id)| {
+            let entry = self.entries.get(id)?;
+            let stays = match entry.stage {
+                Stage::Heard(at) => at + grace,
+                Stage::Promised(at) => at + grace.max(PROMISED),
+                // One without a handle is just being started.
+                _ if entry.handle.is_none() => now + JUST_NOW,
+                _ => now,
+            };
+            if now < stays {
+                until = Some(until.map_or(stays, |until: Instant| until.min(stays)));
+                return None;
+            }
+            Some(*id)
+        });
+        match found.and_then(|id| self.remove(id)) {
             Some((_, Some(handle))) => Displaced::One(handle),
-            _ => Displaced::Wait(None),
+            _ => Displaced::Wait(until),
         }
     }
 
@@ -293,12 +313,28 @@ mod tests {
         let mut handshakes: Handshakes<&'static str> = Handshakes::new();
         let now = Instant::now();
         handshakes.insert(1, Source::V4(1));
-        handshakes.heard(1, now);
-        let wait = Displaced::Wait(Some(now + GRACE + JUST_NOW));
-        assert_eq!(handshakes.displace(now + GRACE, GRACE), wait);
+        handshakes.looked(1);
+        let wait = Displaced::Wait(Some(now + JUST_NOW));
+        assert_eq!(handshakes.displace(now, GRACE), wait);
         assert!(handshakes.has(1));
         handshakes.set_handle(1, "started");
-        assert_eq!(displace(&mut handshakes, now + GRACE), Some("started"));
+        assert_eq!(displace(&mut handshakes, now), Some("started"));
+    }
+
+    #[test]
+    fn what_was_promised_is_kept_for_longer() {
+        let mut handshakes = Handshakes::new();
+        let now = Instant::now();
+        let promised = begin(&mut handshakes, 1, "promised");
+        handshakes.promised(promised, now);
+        let heard = begin(&mut handshakes, 1, "heard");
+        handshakes.heard(heard, now);
+        let wait = Displaced::Wait(Some(now + GRACE));
+        assert_eq!(handshakes.displace(now, GRACE), wait);
+        assert_eq!(displace(&mut handshakes, now + GRACE), Some("heard"));
+        let wait = Displaced::Wait(Some(now + PROMISED));
+        assert_eq!(handshakes.displace(now + GRACE, GRACE), wait);
+        assert_eq!(displace(&mut handshakes, now + PROMISED), Some("promised"));
     }
 
     #[test]

@@ -20,12 +20,14 @@ const NEW: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The peers that wait for a place among the handshakes under way. The next one is of the source that has the
-/// fewest handshakes under way, and of those the newest: after a flood, a newcomer does not wait until those
-/// before it have had their time.
+/// fewest handshakes under way, and of those the newest and the oldest by turns: a newcomer does not wait until
+/// a crowd before it has had its time, nor one that waits until no newer ones come.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     waiting: BTreeMap<u64, Waiter>,
     next_turn: u64,
+    /// Whether the oldest is next.
+    oldest: bool,
 }
 
 #[derive(Debug)]
@@ -58,10 +60,19 @@ impl Turns {
         self.waiting.remove(&turn);
     }
 
+    /// Notes that the next one had its turn.
+    pub(super) fn taken(&mut self) {
+        self.oldest = !self.oldest;
+    }
+
     /// Whose turn is next, by how many handshakes its source has. It looks at all that wait.
     fn next(&self, count: impl Fn(Source) -> usize) -> Option<(u64, &Waiter)> {
         let by_turn = self.waiting.iter().map(|(turn, waiter)| (*turn, waiter));
-        by_turn.min_by_key(|(turn, waiter)| (count(waiter.source), Reverse(*turn)))
+        if self.oldest {
+            by_turn.min_by_key(|(turn, waiter)| (count(waiter.source), *turn))
+        } else {
+            by_turn.min_by_key(|(turn, waiter)| (count(waiter.source), Reverse(*turn)))
+        }
     }
 
     /// Has the next one look.
@@ -129,7 +140,7 @@ mod tests {
     const OTHER: Source = Source::V4(2);
 
     #[tokio::test(start_paused = true)]
-    async fn the_source_with_the_fewest_is_next_and_of_it_the_newest() {
+    async fn the_source_with_the_fewest_is_next_and_of_it_the_newest_and_the_oldest_by_turns() {
         let mut turns = Turns::default();
         let now = Instant::now();
         let (first, _) = turns.add(ONE, now);
@@ -137,6 +148,9 @@ mod tests {
         let (other, told) = turns.add(OTHER, now);
         let busy = |source| usize::from(source == OTHER);
         assert!(turns.is_next(second, busy));
+        turns.taken();
+        assert!(turns.is_next(first, busy));
+        turns.taken();
         assert!(!turns.is_next(first, |_| 0));
         // The one whose turn it is was told.
         told.notified().await;

@@ -1,11 +1,13 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use parking_lot::Mutex;
 use pipe_conformance::Faults;
 use pipe_core::{Addr, Listener, Result, Transport};
 use pipe_quic::{QuicConn, QuicListener, QuicTransport};
 use tokio::net::UdpSocket;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -20,7 +22,16 @@ pub(crate) struct Proxied {
 /// What the proxies of one transport follow.
 pub(crate) struct Cable {
     up: watch::Sender<bool>,
+    /// The proxies, which end with the cable.
+    proxies: Mutex<JoinSet<()>>,
 }
+
+/// Where the proxies run: in a case's runtime they would be counted as what a transport leaves behind.
+static ELSEWHERE: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(1).enable_io();
+    builder.build().expect("a runtime")
+});
 
 pub(crate) struct ProxiedListener {
     inner: QuicListener,
@@ -31,6 +42,7 @@ impl Default for Cable {
     fn default() -> Self {
         Self {
             up: watch::Sender::new(true),
+            proxies: Mutex::default(),
         }
     }
 }
@@ -67,13 +79,18 @@ impl Transport for Proxied {
         let Some(cable) = &self.cable else {
             return Ok(ProxiedListener { inner, addr });
         };
-        let socket = UdpSocket::bind("127.0.0.1:0").await?;
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+        socket.set_nonblocking(true)?;
+        let socket = {
+            let _elsewhere = ELSEWHERE.enter();
+            UdpSocket::from_std(socket)?
+        };
         let target = ([127, 0, 0, 1], addr.port().unwrap_or_default()).into();
         let mut url = addr.as_url().clone();
         let port = socket.local_addr()?.port();
         url.set_port(Some(port)).expect("an address with a host");
-        // It ends with the runtime of the case.
-        tokio::spawn(serve(Arc::new(socket), target, cable.up.subscribe()));
+        let proxy = serve(Arc::new(socket), target, cable.up.subscribe());
+        cable.proxies.lock().spawn_on(proxy, ELSEWHERE.handle());
         Ok(ProxiedListener {
             inner,
             addr: url.as_str().parse()?,
