@@ -115,6 +115,7 @@ mod race;
 mod sessions;
 mod shared;
 mod socket;
+mod stillborn;
 mod stream;
 mod stream_core;
 mod transport;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use common::{echo, expect_service, listen, soon, with};
 use pipe_core::wire::{Hello, Message};
-use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Listener};
+use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Listener, Transport};
 use pipe_quic::{QuicConn, QuicListener, QuicTransport, TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::io::AsyncReadExt;
@@ -165,6 +165,28 @@ async fn a_flood_of_unknown_versions_stalls_nobody() {
     expect_service(&transport, &listener, &listener.local_addr()).await;
     flood.await.unwrap();
     soon(echo(&here, &there)).await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_that_close_with_their_first_packets_leave_little_behind() {
+    let transport = with(Config::default());
+    let listener = listen(&transport).await;
+    let client = Client::of(&listener);
+    for _ in 0..200 {
+        let connecting = client.endpoint.connect(client.to, "localhost").unwrap();
+        // Nothing of it has been sent.
+        drop(connecting);
+        tokio::task::yield_now().await;
+    }
+    // Each of them has been looked at: those beyond are refused, and so is this address for a while.
+    soon(async {
+        while transport.dial(&listener.local_addr()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let left = listener.endpoint().open_connections();
+    assert!(left <= 150, "{left} connections are left");
 }
 
 #[tokio::test]

@@ -54,7 +54,8 @@ impl Incoming {
         self.identity.as_ref()
     }
 
-    pub(super) fn source(&self) -> Source {
+    /// Returns with whose raw connections this one counts, where those of one peer are limited.
+    pub fn source(&self) -> Source {
         match (self.remote.map(|remote| remote.ip()), &self.identity) {
             (Some(IpAddr::V4(ip)), _) => Source::V4(ip.to_bits()),
             // The smallest network that one user is given (RFC 6177).
@@ -65,13 +66,18 @@ impl Incoming {
     }
 }
 
-/// Those whose handshakes count together.
+/// Where raw connections come from that count together: an IPv4 address, an IPv6 network of 64 bits, or a
+/// user of a Unix socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+#[non_exhaustive]
+pub enum Source {
+    /// An IPv4 address.
     V4(u32),
-    /// The first 64 bits of the address.
+    /// The first 64 bits of an IPv6 address.
     V6(u64),
+    /// The user of a Unix socket.
     User(u32),
+    /// Nothing is known of the peer.
     Unknown,
 }
 
