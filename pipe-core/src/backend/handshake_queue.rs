@@ -83,8 +83,8 @@ pub trait Accept: Send + Sync + 'static {
 ///   address; of IPv6, a network of 64 bits; a user of a Unix socket) the one that has not got on for
 ///   longest. Each has [a little time](Accept::GRACE) in any case, in which this side itself was not held up;
 ///   where none has had it, the newcomer waits. Of those that wait, the next is one of the source that has the
-///   fewest under way, the newest and the oldest by turns; one that has waited for long takes only the place of
-///   a handshake that has not got on for a second.
+///   fewest under way, the newest and the oldest by turns; where no newcomer waits, only a handshake that has
+///   not got on for a second makes room.
 /// - A handshake begins with the first byte of its peer. Up to [`MAX_SILENT`] raw connections wait for that,
 ///   each for [`FIRST_BYTE_TIMEOUT`]; beyond, the oldest of the source that has the most goes. So silent peers
 ///   neither keep others out nor hold them up.
@@ -250,7 +250,7 @@ impl UnderWay {
         if tables.ending > 0 {
             return Err(None);
         }
-        let grace = tables.turns.grace(turn, now, self.grace);
+        let grace = tables.turns.grace(now, self.grace);
         match tables.begun.displace(now, grace) {
             Displaced::One(handle) => {
                 tracing::debug!("a handshake makes room");

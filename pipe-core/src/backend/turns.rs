@@ -93,14 +93,12 @@ impl Turns {
         }
     }
 
-    /// How long a handshake that has not got on stays in any case, where this peer wants its place. What is
-    /// right for a newcomer would have those that wait take turns all the time.
-    pub(super) fn grace(&self, turn: u64, now: Instant, grace: Duration) -> Duration {
-        let is_new = |waiter: &Waiter| now < waiter.since + NEW;
-        if self.waiting.get(&turn).is_none_or(is_new) {
-            grace
-        } else {
-            grace.max(PATIENCE)
+    /// How long a handshake that has not got on stays in any case, where one that waits wants its place: `grace`
+    /// for a newcomer. Where there is none, those that wait would take turns all the time.
+    pub(super) fn grace(&self, now: Instant, grace: Duration) -> Duration {
+        match self.waiting.last_key_value() {
+            Some((_, newest)) if now >= newest.since + NEW => grace.max(PATIENCE),
+            _ => grace,
         }
     }
 }
@@ -163,13 +161,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_for_long_leaves_others_more_time() {
+    async fn where_no_newcomer_waits_handshakes_have_more_time() {
         let mut turns = Turns::default();
         let now = Instant::now();
-        let (turn, _) = turns.add(ONE, now);
+        turns.add(ONE, now);
         let grace = Duration::from_millis(50);
-        assert_eq!(turns.grace(turn, now, grace), grace);
-        assert_eq!(turns.grace(turn, now + NEW, grace), PATIENCE);
+        assert_eq!(turns.grace(now, grace), grace);
+        assert_eq!(turns.grace(now + NEW, grace), PATIENCE);
+        turns.add(ONE, now + NEW);
+        assert_eq!(turns.grace(now + NEW, grace), grace);
     }
 
     #[tokio::test(start_paused = true)]
