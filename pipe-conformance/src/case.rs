@@ -114,6 +114,7 @@ pub(crate) fn all<T: Transport>() -> Vec<Case<T>> {
         ("Leaks", cases::leaks::cases()),
         ("Waiting", cases::waiting::cases()),
         ("Bounds and accounts", cases::bounds::cases()),
+        ("Listeners", cases::listeners::cases()),
     ];
     let mut all = Vec::new();
     for (group, cases) in groups {
@@ -125,6 +126,8 @@ pub(crate) fn all<T: Transport>() -> Vec<Case<T>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use pipe_core::BoxTransport;
 
     use super::*;
@@ -133,6 +136,30 @@ mod tests {
     fn every_number_is_there_once() {
         let numbers: Vec<u16> = all::<BoxTransport>().iter().map(|c| c.number).collect();
         // From 102 to 114 are the cases at wire level, which each transport has for itself.
-        assert_eq!(numbers, (1..=101).chain(115..=133).collect::<Vec<_>>());
+        assert_eq!(numbers, (1..=101).chain(115..=140).collect::<Vec<_>>());
+    }
+
+    /// The numbers in the last column of the tables.
+    fn promised() -> Vec<u16> {
+        let rows = include_str!("../PROMISES.md").lines();
+        let cells = rows.filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| "));
+        let cells = cells.map(|(_, cell)| cell).filter(|cell| *cell != "Cases");
+        let numbers = cells.flat_map(|cell| cell.split(", "));
+        numbers
+            .map(|text| match text.parse() {
+                Ok(number) => number,
+                Err(e) => panic!("{text:?} is not the number of a case: {e}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_promise_names_cases_that_exist_and_every_case_keeps_a_promise() {
+        let promised = BTreeSet::from_iter(promised());
+        let there = BTreeSet::from_iter(all::<BoxTransport>().iter().map(|case| case.number));
+        let missing: Vec<_> = promised.difference(&there).collect();
+        assert!(missing.is_empty(), "there are no such cases: {missing:?}");
+        let unnamed: Vec<_> = there.difference(&promised).collect();
+        assert!(unnamed.is_empty(), "no promise names {unnamed:?}");
     }
 }

@@ -1,14 +1,15 @@
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use pipe_core::{Addr, Config, Conn, Listener, Result, Transport};
 
-use crate::fixture::{Capability, Faults, Fixture};
+use crate::fixture::{Capability, Faults, Fixture, Stalled};
 use crate::payload;
-use crate::time::within;
+use crate::waits::in_time;
 
 /// The streams of a transport.
 pub(crate) type StreamOf<T> = <<T as Transport>::Conn as Conn>::Stream;
@@ -34,7 +35,8 @@ pub(crate) trait Addrs: Send + Sync {
     fn listen_addr(&self) -> Addr;
     fn open_addr(&self) -> Addr;
     fn vacant_addr(&self) -> Addr;
-    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<()>>;
+    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<[Result<()>; 2]>>;
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>>;
 }
 
 impl<F: Fixture> Addrs for F {
@@ -50,13 +52,17 @@ impl<F: Fixture> Addrs for F {
         Fixture::vacant_addr(self)
     }
 
-    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<()>> {
+    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<[Result<()>; 2]>> {
         Box::pin(async move {
             let transport = self.setup(config)?.transport;
-            transport.listen(&Fixture::listen_addr(self)).await?;
-            transport.dial(&Fixture::vacant_addr(self)).await?;
-            Ok(())
+            let listen = transport.listen(&Fixture::listen_addr(self)).await;
+            let dial = transport.dial(&Fixture::vacant_addr(self)).await;
+            Ok([listen.map(drop), dial.map(drop)])
         })
+    }
+
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        Fixture::stall(self, addr)
     }
 }
 
@@ -113,7 +119,7 @@ impl<T: Transport> Env<T> {
             .expect("the fixture's setup has no faults, and its lacks() does not say so")
     }
 
-    /// An address to listen on that nobody else uses.
+    /// A free address to listen on.
     pub(crate) fn listen_addr(&self) -> Addr {
         self.0.addrs.listen_addr()
     }
@@ -123,15 +129,20 @@ impl<T: Transport> Env<T> {
         self.0.addrs.open_addr()
     }
 
-    /// An address where nobody listens.
+    /// An address without a listener.
     pub(crate) fn vacant_addr(&self) -> Addr {
         self.0.addrs.vacant_addr()
     }
 
-    /// What comes of another transport of this configuration, which is not valid: of making it, else
-    /// of listening and dialing.
-    pub(crate) async fn misconfigured(&self, config: Config) -> Result<()> {
+    /// What comes of another transport of this configuration, which is not valid: the error of making it,
+    /// else the results of a listen and of a dial.
+    pub(crate) async fn misconfigured(&self, config: Config) -> Result<[Result<()>; 2]> {
         self.0.addrs.misconfigured(config).await
+    }
+
+    /// A peer that stalls in its handshake on the wire, if the fixture can make one.
+    pub(crate) fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        self.0.addrs.stall(addr)
     }
 
     /// A listener on an address of its own.
@@ -139,9 +150,9 @@ impl<T: Transport> Env<T> {
         self.listen_on(&self.listen_addr()).await
     }
 
-    /// A listener on this address, which nobody uses.
+    /// A listener on this address, which is free.
     pub(crate) async fn listen_on(&self, addr: &Addr) -> T::Listener {
-        self.soon("listening", self.transport().listen(addr))
+        self.soon("a listen", self.transport().listen(addr))
             .await
             .unwrap_or_else(|e| panic!("listening on {addr} failed: {e:?}"))
     }
@@ -164,15 +175,25 @@ impl<T: Transport> Env<T> {
 
     /// Another connection by this listener: the dialer's end, and the listener's.
     ///
-    /// Nobody else may be dialing the listener or accepting from it.
-    pub(crate) async fn pair_on(&self, listener: &T::Listener) -> (T::Conn, T::Conn) {
+    /// There may be no other dial to the listener, and no other accept from it, at the time.
+    #[track_caller]
+    pub(crate) fn pair_on(
+        &self,
+        listener: &T::Listener,
+    ) -> impl Future<Output = (T::Conn, T::Conn)> {
         let addr = listener.local_addr();
-        let both = async { tokio::join!(self.transport().dial(&addr), listener.accept()) };
-        let (dialed, accepted) = self.soon("connecting", both).await;
-        (
-            dialed.unwrap_or_else(|e| panic!("dialing {addr} failed: {e:?}")),
-            accepted.unwrap_or_else(|e| panic!("accepting on {addr} failed: {e:?}")),
-        )
+        let both = async {
+            let both = tokio::join!(self.transport().dial(&addr), listener.accept());
+            (both, addr)
+        };
+        let both = self.soon("a dial and its accept", both);
+        async {
+            let ((dialed, accepted), addr) = both.await;
+            (
+                dialed.unwrap_or_else(|e| panic!("dialing {addr} failed: {e:?}")),
+                accepted.unwrap_or_else(|e| panic!("accepting on {addr} failed: {e:?}")),
+            )
+        }
     }
 
     /// Random bytes of the run's seed.
@@ -189,23 +210,30 @@ impl<T: Transport> Env<T> {
     ///
     /// Soon is [`Fixture::soon`], counted so that a stall of the machine does not use it up. The
     /// future is polled only when it is woken: a lost wake-up shows.
-    pub(crate) async fn soon<F: Future>(&self, what: &str, future: F) -> F::Output {
-        match within(self.0.soon, future).await {
-            Some(output) => output,
-            None => panic!("{what} did not happen soon"),
-        }
+    #[track_caller]
+    pub(crate) fn soon<F: Future>(
+        &self,
+        what: &str,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F, T> {
+        in_time(what.to_owned(), self.0.soon, future)
     }
 
     /// Waits until the condition holds, which has to be soon.
     ///
     /// For what nothing announces, such as statistics; where there is an event, await that.
-    pub(crate) async fn eventually(&self, what: &str, mut condition: impl FnMut() -> bool) {
-        let watch = async {
+    #[track_caller]
+    pub(crate) fn eventually<C: FnMut() -> bool>(
+        &self,
+        what: &str,
+        mut condition: C,
+    ) -> impl Future<Output = ()> + use<C, T> {
+        let watch = async move {
             while !condition() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
-        self.soon(what, watch).await;
+        self.soon(what, watch)
     }
 }
 
@@ -223,13 +251,17 @@ pub(crate) struct Pair<T: Transport> {
 impl<T: Transport> Pair<T> {
     /// A stream: the opener's end, and the acceptor's.
     ///
-    /// Nobody else may be opening streams at the opener or accepting them at the acceptor.
-    pub(crate) async fn stream(&self) -> (StreamOf<T>, StreamOf<T>) {
+    /// There may be no other open at the opener, and no other accept at the acceptor, at the time.
+    #[track_caller]
+    pub(crate) fn stream(&self) -> impl Future<Output = (StreamOf<T>, StreamOf<T>)> {
         let both = async { tokio::join!(self.opener.open_stream(), self.acceptor.accept_stream()) };
-        let (opened, accepted) = self.env.soon("opening a stream", both).await;
-        (
-            opened.unwrap_or_else(|e| panic!("opening a stream failed: {e:?}")),
-            accepted.unwrap_or_else(|e| panic!("accepting a stream failed: {e:?}")),
-        )
+        let both = self.env.soon("a stream and its accept", both);
+        async {
+            let (opened, accepted) = both.await;
+            (
+                opened.unwrap_or_else(|e| panic!("opening a stream failed: {e:?}")),
+                accepted.unwrap_or_else(|e| panic!("accepting a stream failed: {e:?}")),
+            )
+        }
     }
 }

@@ -1,7 +1,9 @@
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use pipe_core::{Addr, Config, Result, Transport};
 
 /// Tells the suite how to make a transport, and where it listens.
@@ -37,17 +39,25 @@ pub trait Fixture: Send + Sync + 'static {
         self.setup(config)
     }
 
-    /// An address to listen on that nobody else uses: each call gives another one, or one that leaves
-    /// the choice to the transport (port 0, say).
+    /// A free address to listen on: each call gives another one, or one that leaves the choice to the
+    /// transport (port 0, say).
     fn listen_addr(&self) -> Addr;
 
-    /// An address of this transport where nobody listens.
+    /// An address of this transport without a listener.
     fn vacant_addr(&self) -> Addr;
 
     /// An address to listen on that leaves the port or the name to the transport: for case 2. The
     /// [`listen_addr`](Self::listen_addr) unless told otherwise.
     fn open_addr(&self) -> Addr {
         self.listen_addr()
+    }
+
+    /// Begins a handshake with the listener at an address, on the wire, and stalls where the listener has
+    /// answered and waits for the peer: for case 135, which without it only checks that newcomers get in.
+    /// `None` unless told otherwise, as for a transport whose handshake is a single message of the dialer.
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        let _ = addr;
+        None
     }
 
     /// What the transport cannot do, each with the reason, which is printed with the cases that are
@@ -114,9 +124,45 @@ impl<T> fmt::Debug for Setup<T> {
     }
 }
 
+/// A peer that goes on with its handshake no more: see [`Fixture::stall`]. A drop ends its connection.
+pub struct Stalled {
+    answered: BoxFuture<'static, ()>,
+    ended: BoxFuture<'static, ()>,
+}
+
+impl Stalled {
+    /// A peer that is told by `answered` when the listener has answered it, so that its handshake is under
+    /// way, and by `ended` when the listener has ended the handshake. A peer may be ended without an answer.
+    pub fn new(
+        answered: impl Future<Output = ()> + Send + 'static,
+        ended: impl Future<Output = ()> + Send + 'static,
+    ) -> Self {
+        Self {
+            answered: Box::pin(answered),
+            ended: Box::pin(ended),
+        }
+    }
+
+    /// Waits for the answer, and calls `answered` once it has come; then waits for the end.
+    pub(crate) async fn watch(mut self, answered: impl FnOnce()) {
+        tokio::select! {
+            biased;
+            () = &mut self.ended => return,
+            () = &mut self.answered => answered(),
+        }
+        self.ended.await;
+    }
+}
+
+impl fmt::Debug for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stalled").finish_non_exhaustive()
+    }
+}
+
 /// Harms all connections of the transport of one [`Setup`].
 pub trait Faults: Send + Sync {
-    /// From now on nothing that is sent arrives, in either direction, and nobody is told.
+    /// From now on nothing that is sent arrives, in either direction, and neither side is told.
     fn cut(&self);
 
     /// Ends the [`cut`](Self::cut).
@@ -132,11 +178,11 @@ pub trait Faults: Send + Sync {
 #[non_exhaustive]
 pub enum Capability {
     /// The fixture can cut, heal and kill ([`Setup::faults`]). Without it the cases about a lost peer
-    /// are skipped: 86 and 94 to 97.
+    /// are skipped.
     Faults,
     /// The remote address of one end is the local address of the other. Without it case 3 is skipped.
     MirroredAddrs,
-    /// A dial to where nobody listens is told so. Without it (the wire is silent) cases 4, 7 and 16
+    /// A dial without a listener is told so. Without it (the wire is silent) cases 4, 7 and 16
     /// accept [`TimedOut`](pipe_core::ErrorKind::TimedOut) and
     /// [`Unreachable`](pipe_core::ErrorKind::Unreachable) as well as
     /// [`Refused`](pipe_core::ErrorKind::Refused).

@@ -1,8 +1,8 @@
 //! The conformance suite of pipewerks.
 //!
 //! A program that works over one transport works over all of them, as long as every transport keeps
-//! the [contract](pipe_core#the-contract). This crate tests one against it: 101 cases, each a named
-//! behaviour, run with the dialer opening the streams and with the listener opening them, through the
+//! the [contract](pipe_core#the-contract). This crate tests one against it, in cases of a named
+//! behaviour each, run with the dialer opening the streams and with the listener opening them, through the
 //! transport's own types and through the erased ones, with random payloads from a printed seed.
 //!
 //! # Testing a transport
@@ -91,8 +91,9 @@ mod run;
 mod suite;
 mod threads;
 mod time;
+mod waits;
 
-pub use fixture::{Capability, Clock, Faults, Fixture, Setup};
+pub use fixture::{Capability, Clock, Faults, Fixture, Setup, Stalled};
 pub use run::{Mode, Outcome, run_case};
 pub use suite::Suite;
 

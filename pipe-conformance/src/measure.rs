@@ -26,6 +26,15 @@ pub(crate) fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
+/// How often the workers of this runtime have gone to sleep for lack of something to do, ever.
+pub(crate) fn wake_ups() -> u64 {
+    let metrics = Handle::current().metrics();
+    let workers = 0..metrics.num_workers();
+    workers
+        .map(|worker| metrics.worker_park_count(worker))
+        .sum()
+}
+
 /// The file descriptors that the process has open; `None` where the system has no `/proc/self/fd`.
 pub(crate) fn open_fds() -> Option<usize> {
     // One of the entries is the folder that is being read.

@@ -12,7 +12,7 @@ thread_local! {
 /// The panics on the threads of one run of a case.
 ///
 /// They are collected instead of printed, with their places, and from background tasks as well as
-/// from the case: a transport whose task panics has failed, even if nobody misses the task.
+/// from the case: a transport whose task panics has failed, even if nothing waits for the task.
 #[derive(Clone)]
 pub(crate) struct Panics(Arc<State>);
 

@@ -1,7 +1,11 @@
 //! Bytes to send, and the check that they arrived.
 
+use std::panic::Location;
+
 use fastrand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::waits::Wait;
 
 /// The largest piece that a check reads at once.
 const CHUNK: usize = 64 * 1024;
@@ -16,32 +20,75 @@ pub(crate) fn random(seed: u64, index: u64, len: usize) -> Vec<u8> {
 }
 
 /// Writes all of it, and then the end. Panics at an error.
-pub(crate) async fn send_all(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
-    send(writer, bytes).await;
-    if let Err(e) = writer.shutdown().await {
-        panic!("shutting down after {} bytes failed: {e:?}", bytes.len());
+#[track_caller]
+pub(crate) fn send_all<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    bytes: &[u8],
+) -> impl Future<Output = ()> {
+    let place = Location::caller();
+    async move {
+        send_at(writer, bytes, place).await;
+        let _wait = Wait::begin("a shutdown", place);
+        if let Err(e) = writer.shutdown().await {
+            let len = bytes.len();
+            panic!("shutting down after {len} bytes failed, at {place}: {e:?}");
+        }
     }
 }
 
 /// Writes all of it. Panics at an error.
-pub(crate) async fn send(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
-    if let Err(e) = writer.write_all(bytes).await {
-        panic!("writing {} bytes failed: {e:?}", bytes.len());
+#[track_caller]
+pub(crate) fn send<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    bytes: &[u8],
+) -> impl Future<Output = ()> {
+    send_at(writer, bytes, Location::caller())
+}
+
+async fn send_at<W: AsyncWrite + Unpin>(
+    writer: &mut W,
+    bytes: &[u8],
+    place: &'static Location<'static>,
+) {
+    let wait = Wait::begin("a write", place);
+    let mut at = 0;
+    while at < bytes.len() {
+        wait.bytes(at, bytes.len());
+        let total = bytes.len();
+        match writer.write(&bytes[at..]).await {
+            Ok(0) => panic!("a write took nothing after {at} of {total} bytes, at {place}"),
+            Ok(n) => at += n,
+            Err(e) => panic!("writing failed after {at} of {total} bytes, at {place}: {e:?}"),
+        }
     }
 }
 
 /// Reads as many bytes as expected, and panics at the first that differs, at an early end and at an
 /// error.
-pub(crate) async fn expect_bytes(reader: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
+#[track_caller]
+pub(crate) fn expect_bytes<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    expected: &[u8],
+) -> impl Future<Output = ()> {
+    expect_bytes_at(reader, expected, Location::caller())
+}
+
+async fn expect_bytes_at<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    expected: &[u8],
+    place: &'static Location<'static>,
+) {
+    let wait = Wait::begin("a read", place);
     let mut chunk = vec![0; CHUNK.min(expected.len())];
     let mut at = 0;
     while at < expected.len() {
         let want = chunk.len().min(expected.len() - at);
         let total = expected.len();
+        wait.bytes(at, total);
         let n = match reader.read(&mut chunk[..want]).await {
-            Ok(0) => panic!("the stream ended after {at} of {total} bytes"),
+            Ok(0) => panic!("the stream ended after {at} of {total} bytes, at {place}"),
             Ok(n) => n,
-            Err(e) => panic!("reading failed after {at} of {total} bytes: {e:?}"),
+            Err(e) => panic!("reading failed after {at} of {total} bytes, at {place}: {e:?}"),
         };
         expect_equal(&chunk[..n], &expected[at..at + n], at);
         at += n;
@@ -49,22 +96,35 @@ pub(crate) async fn expect_bytes(reader: &mut (impl AsyncRead + Unpin), expected
 }
 
 /// Panics unless the stream has ended: the next read gives `Ok(0)`.
-pub(crate) async fn expect_end(reader: &mut (impl AsyncRead + Unpin)) {
+#[track_caller]
+pub(crate) fn expect_end<R: AsyncRead + Unpin>(reader: &mut R) -> impl Future<Output = ()> {
+    expect_end_at(reader, Location::caller())
+}
+
+async fn expect_end_at<R: AsyncRead + Unpin>(reader: &mut R, place: &'static Location<'static>) {
+    let _wait = Wait::begin("the end of a stream", place);
     let mut byte = [0];
     match reader.read(&mut byte).await {
         Ok(0) => {}
-        Ok(_) => panic!(
-            "more bytes came than were sent; the first is {:#04x}",
-            byte[0]
-        ),
-        Err(e) => panic!("the stream should have ended, but reading failed: {e:?}"),
+        Ok(_) => {
+            let first = byte[0];
+            panic!("more bytes came than were sent, at {place}; the first is {first:#04x}");
+        }
+        Err(e) => panic!("the stream should have ended, at {place}, but reading failed: {e:?}"),
     }
 }
 
 /// Reads what is expected, and then the end.
-pub(crate) async fn expect_all(reader: &mut (impl AsyncRead + Unpin), expected: &[u8]) {
-    expect_bytes(reader, expected).await;
-    expect_end(reader).await;
+#[track_caller]
+pub(crate) fn expect_all<R: AsyncRead + Unpin>(
+    reader: &mut R,
+    expected: &[u8],
+) -> impl Future<Output = ()> {
+    let place = Location::caller();
+    async move {
+        expect_bytes_at(reader, expected, place).await;
+        expect_end_at(reader, place).await;
+    }
 }
 
 /// Panics at the first byte that differs; `at` is where the pieces stand in the whole.

@@ -11,6 +11,7 @@ use crate::env::{Addrs, Env, Inner, Role};
 use crate::fixture::{Capability, Clock, DEFAULT_LIMIT, Fixture, Setup};
 use crate::panics::Panics;
 use crate::time::within;
+use crate::waits::Waits;
 
 /// The environment variable that sets the seed of all payloads.
 pub(crate) const SEED: &str = "PIPE_CONFORMANCE_SEED";
@@ -129,13 +130,15 @@ impl<F: Fixture, T: Transport> Run<F, T> {
                 Clock::Paused => DEFAULT_LIMIT * self.case.weight,
             };
         let panics = Panics::new();
-        let collector = panics.clone();
+        let waits = Waits::default();
+        let (collector, open_waits) = (panics.clone(), waits.clone());
         let (done, result) = mpsc::channel();
         let thread = thread::Builder::new()
             .name(self.case.name.to_owned())
             .spawn(move || {
                 collector.watch_this_thread();
-                let _ = done.send(self.run(&collector));
+                open_waits.watch_this_thread();
+                let _ = done.send(self.run(&collector, &open_waits));
             })
             .map_err(|e| format!("no thread for the case: {e}"))?;
         match result.recv_timeout(patience) {
@@ -148,15 +151,16 @@ impl<F: Fixture, T: Transport> Run<F, T> {
                 .unwrap_or_else(|| "its thread ended".to_owned())),
             Err(mpsc::RecvTimeoutError::Timeout) => {
                 let panics = panics.report().unwrap_or_default();
+                let waits = waited_for(&waits);
                 Err(format!(
-                    "its threads were blocked for {patience:?}\n{panics}"
+                    "its threads were blocked for {patience:?}{waits}\n{panics}"
                 ))
             }
         }
     }
 
-    fn run(self, panics: &Panics) -> Result<(), String> {
-        let runtime = runtime(self.fixture.clock(), panics.clone());
+    fn run(self, panics: &Panics, waits: &Waits) -> Result<(), String> {
+        let runtime = runtime(self.fixture.clock(), panics.clone(), waits.clone());
         let result = runtime.block_on(async {
             let limit = self.limit();
             let run = self.case.run;
@@ -169,7 +173,10 @@ impl<F: Fixture, T: Transport> Run<F, T> {
                 (Some(report), _) => Err(report),
                 (None, Some(Ok(()))) => Ok(()),
                 (None, Some(Err(e))) => Err(format!("the case was aborted: {e}")),
-                (None, None) => Err(format!("it was not over within {limit:?}")),
+                (None, None) => {
+                    let waits = waited_for(waits);
+                    Err(format!("it was not over within {limit:?}{waits}"))
+                }
             }
         });
         runtime.shutdown_timeout(SHUTDOWN);
@@ -202,7 +209,15 @@ impl<F: Fixture, T: Transport> Run<F, T> {
     }
 }
 
-fn runtime(clock: Clock, panics: Panics) -> Runtime {
+/// What a run still waits for when its time is over, as the end of a message.
+fn waited_for(waits: &Waits) -> String {
+    match waits.report() {
+        Some(report) => format!("; it waited for:{report}"),
+        None => "; it waited for nothing with a name".to_owned(),
+    }
+}
+
+fn runtime(clock: Clock, panics: Panics, waits: Waits) -> Runtime {
     let mut builder = match clock {
         Clock::Real => {
             let mut builder = Builder::new_multi_thread();
@@ -217,7 +232,10 @@ fn runtime(clock: Clock, panics: Panics) -> Runtime {
     };
     builder
         .enable_all()
-        .on_thread_start(move || panics.watch_this_thread())
+        .on_thread_start(move || {
+            panics.watch_this_thread();
+            waits.watch_this_thread();
+        })
         .build()
         .expect("the runtime of a case")
 }
@@ -359,6 +377,10 @@ mod tests {
             ..Test::default()
         });
         assert!(message.contains("not over within 200ms"), "{message}");
+        assert!(
+            message.contains("it waited for:\n  a dial and its accept, for "),
+            "{message}"
+        );
     }
 
     #[test]

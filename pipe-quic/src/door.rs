@@ -34,7 +34,7 @@ impl Door {
     ///
     /// # Errors
     ///
-    /// Those of binding a socket; `AddrInUse` when somebody listens there.
+    /// Those of binding a socket; `AddrInUse` when there is a listener already.
     pub(crate) fn open(
         addr: SocketAddr,
         profile: Profile,
@@ -74,7 +74,7 @@ impl Door {
         self.addr
     }
 
-    /// Whether somebody listens.
+    /// Whether it has a listener.
     pub(crate) fn is_attended(&self) -> bool {
         self.desk.lock().is_some()
     }
@@ -105,7 +105,7 @@ impl Door {
         self.changed.notify_one();
     }
 
-    /// Closes the socket, unless somebody listens there again. Returns whether it did.
+    /// Closes the socket, unless there is a listener again. Returns whether it did.
     fn retire(&self) -> bool {
         let mut doors = DOORS.lock();
         let vacant = self.desk.lock().is_none();
@@ -144,7 +144,7 @@ impl Drop for Attending {
     }
 }
 
-/// The task of a door: as long as somebody listens or has a connection. While somebody listens, its desk
+/// The task of a door: as long as it has a listener or a connection. While it has a listener, the desk
 /// receives what comes.
 async fn attend(attending: Attending) {
     let door = &attending.0;

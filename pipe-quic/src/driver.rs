@@ -35,7 +35,7 @@ pub(crate) struct Driver {
     pub(crate) end: End,
 }
 
-/// Ends the connection when its driver goes, even if its runtime does or it panics: nobody waits in vain.
+/// Ends the connection when its driver goes, even if its runtime does or it panics, so that nothing waits in vain.
 pub(crate) struct End {
     pub(crate) shared: Arc<Shared>,
     /// The socket to close once the connection is over, if it is this connection's own.
@@ -112,7 +112,7 @@ impl Driver {
                 loop {
                     match Message::decode(&mut control.input) {
                         Ok(None) => break,
-                        // Whoever talks nonsense will not listen.
+                        // A peer that talks nonsense will not listen.
                         Ok(Some(Message::Close { .. })) | Err(_) => return,
                         Ok(Some(_)) => {}
                     }

@@ -14,7 +14,7 @@ use crate::transport::QuicTransport;
 /// Handshakes run side by side and bounded, see [`HandshakeQueue`]. When half of
 /// [`Config::max_handshakes`](pipe_core::Config::max_handshakes) are under way, or that many have failed of
 /// late, a client has to prove its address before its handshake starts (RFC 9000, section 8.1.2), so that
-/// nobody can fill them from addresses that are not theirs.
+/// no peer can fill them from addresses that are not its own.
 ///
 /// # The address after a close
 ///

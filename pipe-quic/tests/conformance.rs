@@ -2,12 +2,16 @@
 
 mod proxy;
 
+use std::future::ready;
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, LazyLock};
 
-use pipe_conformance::{Fixture, Setup, conformance};
+use futures::future::BoxFuture;
+use pipe_conformance::{Fixture, Setup, Stalled, conformance};
 use pipe_core::{Addr, Config, Result};
-use pipe_quic::QuicTransport;
+use pipe_quic::{QuicTransport, TlsOptions, quinn};
+use quinn::crypto::rustls::QuicClientConfig;
 
 use proxy::{Cable, Proxied};
 
@@ -53,6 +57,28 @@ impl Fixture for Quic {
         });
         format!("quic://{}", VACANT.1).parse().expect("an address")
     }
+
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        Some(Box::pin(stall(addr.clone())))
+    }
+}
+
+/// Connects with plain quinn, and does not say hello.
+async fn stall(addr: Addr) -> io::Result<Stalled> {
+    let pin = addr.param("cert-sha256").unwrap_or_default();
+    let pin = pin.parse().map_err(io::Error::other)?;
+    let tls = TlsOptions::new().client_config(Some(pin), &[b"pipe/1"])?;
+    let tls = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
+    let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    let to = SocketAddr::from(([127, 0, 0, 1], addr.port().unwrap_or_default()));
+    let config = quinn::ClientConfig::new(Arc::new(tls));
+    let connecting = endpoint.connect_with(config, to, "localhost");
+    let conn = connecting.map_err(io::Error::other)?.await?;
+    let ended = async move {
+        conn.closed().await;
+        drop(endpoint);
+    };
+    Ok(Stalled::new(ready(()), ended))
 }
 
 conformance!(Quic);

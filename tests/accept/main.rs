@@ -200,7 +200,7 @@ async fn listen<T: Transport>(transport: &T, addr: &str) -> T::Listener {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_sockets_keep_nobody_out_of_tcp() {
+async fn silent_sockets_keep_no_peer_out_of_tcp() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let transport = TcpTransport::new().with_config(config).expect("a config");
@@ -216,7 +216,7 @@ async fn silent_sockets_keep_nobody_out_of_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_sockets_keep_nobody_out_of_tls() {
+async fn silent_sockets_keep_no_peer_out_of_tls() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let transport = TlsTransport::new().with_config(config).expect("a config");
@@ -232,7 +232,7 @@ async fn silent_sockets_keep_nobody_out_of_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_sockets_keep_nobody_out_of_unix() {
+async fn silent_sockets_keep_no_peer_out_of_unix() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let transport = UnixTransport::new().with_config(config).expect("a config");
@@ -251,7 +251,7 @@ async fn silent_sockets_keep_nobody_out_of_unix() {
 
 /// They go through the handshake of QUIC, and do not say hello.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_without_a_hello_keep_nobody_out_of_quic() {
+async fn connections_without_a_hello_keep_no_peer_out_of_quic() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let transport = QuicTransport::new().with_config(config).expect("a config");
@@ -274,7 +274,7 @@ async fn connections_without_a_hello_keep_nobody_out_of_quic() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn silent_sockets_keep_nobody_out_of_webrtc() {
+async fn silent_sockets_keep_no_peer_out_of_webrtc() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let signaling = TcpTransport::new().with_config(config.clone());
@@ -294,7 +294,7 @@ async fn silent_sockets_keep_nobody_out_of_webrtc() {
 
 /// They connect for the signalling, as pipewerks does, and offer nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn signalling_without_an_offer_keeps_nobody_out_of_webrtc() {
+async fn signalling_without_an_offer_keeps_no_peer_out_of_webrtc() {
     let _alone = alone().await;
     for (name, config) in settings() {
         let signaling = TcpTransport::new().with_config(config.clone());

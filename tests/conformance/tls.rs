@@ -1,6 +1,17 @@
-use pipe_conformance::{Fixture, Setup};
+use std::future::pending;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use pipe_conformance::{Fixture, Setup, Stalled};
 use pipe_core::{Addr, Config, Result};
 use pipewerks::tls::{Identity, Roots, TlsOptions, TlsTransport};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio_rustls::rustls::{self, ClientConfig, ClientConnection, RootCertStore};
 
 use crate::proxied::Proxied;
 use crate::tcp::vacant_socket;
@@ -50,4 +61,42 @@ impl Fixture for Tls {
         let addr = format!("tls://{}", vacant_socket());
         addr.parse().expect("an address")
     }
+
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        let port = addr.port().unwrap_or_default();
+        Some(Box::pin(stall(port)))
+    }
+}
+
+/// Sends the first flight of a client, and nothing after the listener's.
+async fn stall(port: u16) -> io::Result<Stalled> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+    let name = "localhost".try_into().map_err(io::Error::other)?;
+    let mut client = ClientConnection::new(Arc::new(config), name).map_err(io::Error::other)?;
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello)?;
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+    socket.write_all(&hello).await?;
+    let (answered, answer) = oneshot::channel();
+    let ended = async move {
+        let mut buf = [0; 4096];
+        let mut answered = Some(answered);
+        while socket.read(&mut buf).await.is_ok_and(|n| n > 0) {
+            if let Some(answered) = answered.take() {
+                let _ = answered.send(());
+            }
+        }
+    };
+    let answered = async move {
+        if answer.await.is_err() {
+            // It has ended without one.
+            pending::<()>().await;
+        }
+    };
+    Ok(Stalled::new(answered, ended))
 }

@@ -546,7 +546,7 @@ fn permissions_and_old_times_arrive_as_they_were_within_the_umask() {
 }
 
 #[test]
-fn what_is_not_whole_yet_is_for_nobody_else() {
+fn what_is_not_whole_yet_is_hidden_from_others() {
     let folders = Folders::new();
     let file = folders.file("file", &bytes(4_000_000, 9));
     fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();

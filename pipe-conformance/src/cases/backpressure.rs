@@ -9,6 +9,7 @@ use crate::case::{Case, case};
 use crate::env::{Env, StreamOf};
 use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
 use crate::time::within;
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -38,7 +39,7 @@ async fn an_idle_reader_holds_its_writer_at_the_window<T: Transport>(env: Env<T>
     let taken = fill(&mut sender, &data).await;
     assert!(
         taken <= most,
-        "the writer got rid of {taken} bytes that nobody read, with a window of {window}"
+        "the writer got rid of {taken} unread bytes, with a window of {window}"
     );
     // Half, since a transport may spend a part of a window on its own messages.
     assert!(
@@ -103,13 +104,13 @@ async fn a_reader_that_sleeps_between_reads_gets_every_message<T: Transport>(env
         for message in data.chunks(MESSAGE) {
             send(&mut sender, message).await;
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     let read = async {
         let mut buf = vec![0; 8 * MESSAGE];
         let mut at = 0;
         while at < data.len() {
-            let n = receiver.read(&mut buf).await.expect("a read");
+            let n = receiver.read(&mut buf).expect_ok("a read").await;
             assert!(n > 0, "the stream ended after {at} bytes");
             expect_equal(&buf[..n], &data[at..data.len().min(at + n)], at);
             at += n;
@@ -140,7 +141,7 @@ async fn both_sides_may_write_before_either_reads<T: Transport>(env: Env<T>) {
     );
 }
 
-/// More than any writer may be rid of while nobody reads.
+/// More than any writer may be rid of while there is no reader.
 pub(super) fn more_than_a_window<T: Transport>(env: &Env<T>) -> usize {
     2 * env.config().stream_window as usize + 2 * SLACK
 }

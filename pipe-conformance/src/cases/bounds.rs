@@ -1,8 +1,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::join_all;
-use pipe_core::{Addr, Config, Conn, ErrorKind, Listener, Stream, Transport};
+use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, RecvStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
@@ -10,10 +11,12 @@ use super::backpressure::{SLACK, expect_echo, fill, unless_stuck};
 use super::lifecycle::{advance, expect_service};
 use crate::case::{Case, case};
 use crate::env::{Env, Pair};
-use crate::expect::expect_kind;
+use crate::expect::{expect_kind, read_error};
 use crate::fixture::Capability;
-use crate::measure::{alive_tasks, heap_in_use, processor_time};
+use crate::measure::{alive_tasks, heap_in_use, processor_time, wake_ups};
 use crate::payload::{expect_bytes, expect_equal, send};
+use crate::time::within;
+use crate::waits::{Named, in_time};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -49,7 +52,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
             .config(|config| config.with_accept_backlog(1)),
         case!(132, a_dial_that_times_out_leaves_nothing_behind)
             .once()
-            .weight(2)
+            .weight(4)
             .needs(&[Capability::Faults])
             .config(|config| config.with_handshake_timeout(Duration::from_secs(1))),
         case!(133, an_idle_connection_takes_no_processor_time)
@@ -62,10 +65,11 @@ async fn streams_reset_at_once_stay_within_the_limit<T: Transport>(env: Env<T>) 
     let pair = env.pair().await;
     let limit = env.config().max_streams as usize;
     let mut held = Vec::new();
+    let mut halves = Vec::new();
     while held.len() <= 3 * limit {
         let open = async {
-            let mut stream = pair.opener.open_stream().await.expect("an open");
-            let _ = stream.write_all(b"request").await;
+            let mut stream = pair.opener.open_stream().expect_ok("an open").await;
+            let _ = stream.write_all(b"request").named("a request").await;
             stream.reset(1);
             stream.stop(2);
         };
@@ -73,7 +77,19 @@ async fn streams_reset_at_once_stay_within_the_limit<T: Transport>(env: Env<T>) 
         let Some(accepted) = unless_stuck(both).await else {
             break;
         };
-        held.push(accepted.expect("an accept"));
+        let (send, mut recv) = accepted.expect("an accept").into_split();
+        // That the application has seen the end of a stream does not free its slot: it may have work to do.
+        let n = held.len();
+        if n % 2 == 0 {
+            let error = env.soon("the reset", read_error(&mut recv)).await;
+            assert_eq!(error.kind(), ErrorKind::Reset, "{error:?}");
+        }
+        match n % 3 {
+            0 => halves.push(recv),
+            1 => drop(recv),
+            _ => recv.stop(3),
+        }
+        held.push(send);
     }
     assert!(
         held.len() <= limit,
@@ -84,13 +100,13 @@ async fn streams_reset_at_once_stay_within_the_limit<T: Transport>(env: Env<T>) 
     env.soon("a ping", pair.acceptor.ping())
         .await
         .expect("a ping");
-    drop(held);
+    drop((held, halves));
     // The one that waited was given up, and may have been opened by then.
     for _ in 0..2 * limit {
         let round = async {
-            let mut here = pair.opener.open_stream().await.expect("an open");
+            let mut here = pair.opener.open_stream().expect_ok("an open").await;
             loop {
-                let mut there = pair.acceptor.accept_stream().await.expect("an accept");
+                let mut there = pair.acceptor.accept_stream().expect_ok("an accept").await;
                 if here.id() == there.id() {
                     return expect_echo(&env, &mut here, &mut there).await;
                 }
@@ -117,7 +133,7 @@ async fn the_connection_window_holds_writers_up<T: Transport>(env: Env<T>) {
     let all: usize = taken.iter().sum();
     assert!(
         all <= most,
-        "{STREAMS} writers got rid of {all} bytes that nobody read, with a window of {window}"
+        "{STREAMS} writers got rid of {all} unread bytes, with a window of {window}"
     );
     assert!(
         all >= window / 2,
@@ -202,62 +218,113 @@ async fn errors_name_the_address<T: Transport>(env: Env<T>) {
     let vacant = env.vacant_addr();
     let dial = |addr: Addr| {
         let env = env.clone();
-        async move { env.transport().dial(&addr).await.map(drop) }
+        async move { env.transport().dial(&addr).named("a dial").await.map(drop) }
     };
     let listen = |addr: Addr| {
         let env = env.clone();
-        async move { env.transport().listen(&addr).await.map(drop) }
+        async move {
+            env.transport()
+                .listen(&addr)
+                .named("a listen")
+                .await
+                .map(drop)
+        }
     };
+    let odd = env.listen_addr().with_param(UNKNOWN_OPTION, "1");
     let outcomes = [
-        ("a dial to nobody", &vacant, dial(vacant.clone()).await),
+        (
+            "a dial without a listener",
+            &vacant,
+            dial(vacant.clone()).await,
+        ),
         ("a foreign dial", &foreign, dial(foreign.clone()).await),
         ("a foreign listen", &foreign, listen(foreign.clone()).await),
         ("a second listen", &used, listen(used.clone()).await),
+        ("a dial with an option", &odd, dial(odd.clone()).await),
+        ("a listen with an option", &odd, listen(odd.clone()).await),
     ];
     for (what, addr, result) in outcomes {
         let Err(error) = result else {
             panic!("{what} went well");
         };
-        let text = error.to_string();
-        // What follows the place is not needed to find it.
-        let place = addr.as_str().split(['?', '#']).next().unwrap_or_default();
-        let place = place.split_once("://").map_or(place, |(_, place)| place);
-        assert!(
-            text.contains(place.trim_end_matches('/')),
-            "the error of {what} does not name {addr}: {text}"
-        );
+        expect_named(what, addr, &error);
     }
 }
 
+/// Panics unless the text of the error names the place of the address.
+fn expect_named(what: &str, addr: &Addr, error: &Error) {
+    let text = error.to_string();
+    // What follows the place is not needed to find it.
+    let place = addr.as_str().split(['?', '#']).next().unwrap_or_default();
+    let place = place.split_once("://").map_or(place, |(_, place)| place);
+    assert!(
+        text.contains(place.trim_end_matches('/')),
+        "the error of {what} does not name {addr}: {text}"
+    );
+}
+
+/// An option that no transport has.
+const UNKNOWN_OPTION: &str = "no-such-option";
+
 async fn unknown_options_are_refused<T: Transport>(env: Env<T>) {
-    const OPTION: &str = "no-such-option";
     let listener = env.listen().await;
-    let addr = listener.local_addr().with_param(OPTION, "1");
-    let dial = env.soon("a dial's error", env.transport().dial(&addr));
-    let dial = expect_kind(dial.await, ErrorKind::AddrInvalid);
-    let addr = env.listen_addr().with_param(OPTION, "1");
-    let listen = env.soon("a listen's error", env.transport().listen(&addr));
-    let listen = expect_kind(listen.await, ErrorKind::AddrInvalid);
+    let addr = listener.local_addr().with_param(UNKNOWN_OPTION, "1");
+    // An answer at the first poll is one before any I/O.
+    let Some(dial) = env.transport().dial(&addr).now_or_never() else {
+        panic!("a dial with an unknown option waited for something");
+    };
+    let dial = expect_kind(dial, ErrorKind::AddrInvalid);
+    let addr = env.listen_addr().with_param(UNKNOWN_OPTION, "1");
+    let Some(listen) = env.transport().listen(&addr).now_or_never() else {
+        panic!("a listen with an unknown option waited for something");
+    };
+    let listen = expect_kind(listen, ErrorKind::AddrInvalid);
     for error in [dial, listen] {
-        assert!(error.to_string().contains(OPTION), "{error}");
+        assert!(error.to_string().contains(UNKNOWN_OPTION), "{error}");
     }
 }
 
 async fn an_invalid_configuration_is_refused<T: Transport>(env: Env<T>) {
     let valid = || env.config().clone();
-    let invalid: [(Config, &str); 5] = [
+    let (zero, hour) = (Duration::ZERO, Duration::from_secs(3600));
+    let config = valid();
+    let invalid: [(Config, &str); 16] = [
         (valid().with_max_streams(0), "max_streams"),
+        (valid().with_max_streams(65_537), "max_streams"),
         (valid().with_stream_window(0), "stream_window"),
+        (valid().with_stream_window(u32::MAX), "stream_window"),
         (valid().with_connection_window(0), "connection_window"),
-        (valid().with_accept_backlog(0), "accept_backlog"),
         (
-            valid().with_handshake_timeout(Duration::ZERO),
-            "handshake_timeout",
+            valid().with_connection_window(u64::from(config.stream_window) - 1),
+            "connection_window",
         ),
+        (valid().with_accept_backlog(0), "accept_backlog"),
+        (valid().with_accept_backlog(65_537), "accept_backlog"),
+        (valid().with_max_handshakes(0), "max_handshakes"),
+        (valid().with_max_handshakes(65_537), "max_handshakes"),
+        (valid().with_handshake_timeout(zero), "handshake_timeout"),
+        (valid().with_handshake_timeout(hour), "handshake_timeout"),
+        (valid().with_keep_alive(zero), "keep_alive"),
+        (
+            valid().with_keep_alive(config.disconnected_after),
+            "keep_alive",
+        ),
+        (
+            valid().with_failed_after(config.disconnected_after),
+            "disconnected_after",
+        ),
+        (valid().with_failed_after(hour), "failed_after"),
     ];
     for (config, setting) in invalid {
-        let error = expect_kind(env.misconfigured(config).await, ErrorKind::ConfigInvalid);
-        assert!(error.to_string().contains(setting), "{error}");
+        let refused = match env.misconfigured(config).await {
+            Err(error) => vec![Err(error)],
+            // A transport that checks later has to refuse both.
+            Ok(both) => both.into(),
+        };
+        for result in refused {
+            let error = expect_kind(result, ErrorKind::ConfigInvalid);
+            assert!(error.to_string().contains(setting), "{error}");
+        }
     }
 }
 
@@ -287,7 +354,7 @@ async fn a_slow_reader_costs_no_more_than_its_window<T: Transport>(env: Env<T>) 
             while at < data.len() {
                 sleep(Duration::from_millis(10)).await;
                 look();
-                let n = receiver.read(&mut buf).await.expect("a read");
+                let n = receiver.read(&mut buf).expect_ok("a read").await;
                 assert!(n > 0, "the stream ended after {at} bytes");
                 expect_equal(&buf[..n], &data[at..data.len().min(at + n)], at);
                 at += n;
@@ -305,14 +372,14 @@ async fn a_slow_reader_costs_no_more_than_its_window<T: Transport>(env: Env<T>) 
 async fn a_stalled_handshake_is_given_up<T: Transport>(env: Env<T>) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
-    let given_up = env.config().handshake_timeout * 2;
+    let given_up = env.config().handshake_timeout * 2 + Duration::from_secs(1);
     for steps in 1..=3 {
         let mut stalled = pin!(env.transport().dial(&addr));
         let _stalled = advance(&mut stalled, steps).await;
         let serve = async {
             let mut conns = Vec::new();
             loop {
-                conns.push(listener.accept().await.expect("an accept"));
+                conns.push(listener.accept().expect_ok("an accept").await);
             }
         };
         let dial = async {
@@ -330,15 +397,9 @@ async fn a_stalled_handshake_is_given_up<T: Transport>(env: Env<T>) {
                 () = serve => {}
             }
         };
-        if unless_over(given_up, served).await.is_none() {
-            panic!("a dial had to wait for a handshake that should have been given up");
-        }
+        let what = "a dial behind a handshake that should have been given up";
+        in_time(what, given_up, served).await;
     }
-}
-
-/// The output of a future, or `None` after this time and a second.
-async fn unless_over<F: Future>(limit: Duration, future: F) -> Option<F::Output> {
-    crate::time::within(limit + Duration::from_secs(1), future).await
 }
 
 async fn a_mute_stranger_takes_no_place_in_the_backlog<T: Transport>(env: Env<T>) {
@@ -359,19 +420,24 @@ async fn a_dial_that_times_out_leaves_nothing_behind<T: Transport>(env: Env<T>) 
     let before = alive_tasks();
     env.faults().cut();
     let limit = env.config().handshake_timeout;
-    let Some(dialed) = unless_over(limit, env.transport().dial(&addr)).await else {
-        panic!("a dial over a cut link did not end within {limit:?}");
-    };
-    expect_kind(dialed, ErrorKind::TimedOut);
+    let patience = limit + Duration::from_secs(1);
+    let dial = in_time(
+        "the end of a dial over a cut link",
+        patience,
+        env.transport().dial(&addr),
+    );
+    let error = expect_kind(dial.await, ErrorKind::TimedOut);
+    expect_named("a dial over a cut link", &addr, &error);
     // What a dialer still says goes nowhere.
-    let left = crate::time::within(limit + Duration::from_secs(10), async {
+    let patience = limit + Duration::from_secs(10);
+    let left = within(patience, async {
         while alive_tasks() > before {
             sleep(Duration::from_millis(10)).await;
         }
     });
-    if left.await.is_none() {
+    if left.named("the end of what the dial began").await.is_none() {
         let now = alive_tasks();
-        panic!("after a dial that timed out there are {now} tasks, not {before}");
+        panic!("{patience:?} after a dial that timed out there are {now} tasks, not {before}");
     }
     env.faults().heal();
     expect_service(&env, &listener).await;
@@ -379,18 +445,25 @@ async fn a_dial_that_times_out_leaves_nothing_behind<T: Transport>(env: Env<T>) 
 
 async fn an_idle_connection_takes_no_processor_time<T: Transport>(env: Env<T>) {
     const WATCHED: Duration = Duration::from_secs(2);
+    /// How often the threads may have something to do: more often than any timer of an idle connection needs.
+    const WAKE_UPS: u64 = 200;
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     expect_echo(&env, &mut here, &mut there).await;
     sleep(Duration::from_millis(200)).await;
-    let before = processor_time();
-    sleep(WATCHED).await;
-    if let (Some(before), Some(now)) = (before, processor_time()) {
+    let before = (processor_time(), wake_ups());
+    sleep(WATCHED).named("the time to watch").await;
+    if let (Some(before), Some(now)) = (before.0, processor_time()) {
         let spent = now.saturating_sub(before);
         assert!(
             spent <= WATCHED / 10,
             "an idle connection took {spent:?} of the processor within {WATCHED:?}"
         );
     }
+    let woken = wake_ups() - before.1;
+    assert!(
+        woken <= WAKE_UPS,
+        "an idle connection woke its threads {woken} times within {WATCHED:?}"
+    );
     expect_echo(&env, &mut here, &mut there).await;
 }

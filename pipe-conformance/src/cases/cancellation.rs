@@ -3,7 +3,7 @@ use std::future::{Future, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
-use pipe_core::{Conn, Listener, Stream, Transport};
+use pipe_core::{Conn, Error, ErrorKind, Listener, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinError, yield_now};
 use tokio::time::{sleep, timeout};
@@ -13,6 +13,7 @@ use super::leaks::Held;
 use crate::case::{Case, case};
 use crate::env::Env;
 use crate::payload::{expect_bytes, expect_end, expect_equal};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -41,12 +42,12 @@ async fn a_dropped_read_loses_no_byte<T: Transport>(env: Env<T>) {
 
     let write = async {
         for (chunk, i) in data.chunks(777).zip(0..) {
-            sender.write_all(chunk).await.expect("a write");
+            sender.write_all(chunk).expect_ok("a write").await;
             if i % 8 == 0 {
                 sleep(Duration::from_millis(1)).await;
             }
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     let read = async {
         let mut buf = vec![0; 4096];
@@ -79,12 +80,12 @@ async fn a_dropped_write_has_sent_a_prefix<T: Transport>(env: Env<T>) {
     let cut = unless_stuck(sender.write_all(&data)).await;
     assert!(cut.is_none(), "the writer never had to wait");
     let write = async {
-        sender.write_all(&mark).await.expect("a write after it");
-        sender.shutdown().await.expect("a shutdown");
+        sender.write_all(&mark).expect_ok("a write after it").await;
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     let read = async {
         let mut got = Vec::new();
-        receiver.read_to_end(&mut got).await.expect("a read");
+        receiver.read_to_end(&mut got).expect_ok("a read").await;
         got
     };
     let ((), got) = tokio::join!(write, read);
@@ -117,7 +118,7 @@ async fn a_buffer_may_change_after_its_write_was_dropped<T: Transport>(env: Env<
             }
             buf.fill(0xee);
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
         assert!(dropped > 0, "no write was ever waiting");
         taken
     };
@@ -125,7 +126,7 @@ async fn a_buffer_may_change_after_its_write_was_dropped<T: Transport>(env: Env<
         let mut buf = vec![0; 16_000];
         let mut got = Vec::new();
         loop {
-            match receiver.read(&mut buf).await.expect("a read") {
+            match receiver.read(&mut buf).expect_ok("a read").await {
                 0 => break got,
                 n => got.extend(&buf[..n]),
             }
@@ -158,13 +159,13 @@ async fn a_timeout_in_one_direction_leaves_the_other_alone<T: Transport>(env: En
     let read = timeout(Duration::from_millis(50), here.read(&mut buf)).await;
     assert!(read.is_err(), "nothing was sent, but a read gave {read:?}");
     here.write_all(&small)
-        .await
-        .expect("a write after a read timed out");
+        .expect_ok("a write after a read timed out")
+        .await;
     expect_bytes(&mut there, &small).await;
 
     let taken = fill(&mut here, &data).await;
     assert!(taken < data.len(), "no write ever timed out");
-    there.write_all(&small).await.expect("an answer");
+    there.write_all(&small).expect_ok("an answer").await;
     expect_bytes(&mut here, &small).await;
 
     expect_bytes(&mut there, &data[..taken]).await;
@@ -175,7 +176,7 @@ async fn a_timeout_that_has_passed_moves_no_byte<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(1000);
-    there.write_all(&data).await.expect("an answer");
+    there.write_all(&data).expect_ok("an answer").await;
     let before = pair.opener.stats();
     let mut buf = [0; 100];
 
@@ -212,15 +213,15 @@ async fn too_late<F: Future>(future: F) {
 
 async fn a_dropped_accept_loses_no_stream<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
-    let trip = pair.opener.ping().await.expect("a ping");
+    let trip = pair.opener.ping().expect_ok("a ping").await;
     for round in 0..200 {
         let acceptor = pair.acceptor.clone();
         let accept = tokio::spawn(async move { acceptor.accept_stream().await });
         pause(round % 3, trip).await;
-        let opened = pair.opener.open_stream().await.expect("an open");
+        let opened = pair.opener.open_stream().expect_ok("an open").await;
         pause(round, trip).await;
         accept.abort();
-        let accepted = match unless_aborted(accept.await) {
+        let accepted = match unless_aborted(accept.named("an accept that may be aborted").await) {
             Some(accepted) => accepted,
             None => {
                 let what = "the accept after one that was dropped";
@@ -234,11 +235,11 @@ async fn a_dropped_accept_loses_no_stream<T: Transport>(env: Env<T>) {
 async fn a_dropped_open_leaks_no_slot<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let limit = env.config().max_streams;
-    let trip = pair.opener.ping().await.expect("a ping");
+    let trip = pair.opener.ping().expect_ok("a ping").await;
     let peer = tokio::spawn(hold_while_open(pair.acceptor.clone()));
     let mut held = VecDeque::new();
     for _ in 0..limit {
-        held.push_back(pair.opener.open_stream().await.expect("an open"));
+        held.push_back(pair.opener.open_stream().expect_ok("an open").await);
     }
     for _ in 0..100 {
         let open = pair.opener.open_stream().now_or_never();
@@ -254,7 +255,7 @@ async fn a_dropped_open_leaks_no_slot<T: Transport>(env: Env<T>) {
         held.pop_front();
         pause(round, trip).await;
         open.abort();
-        let opened = match unless_aborted(open.await) {
+        let opened = match unless_aborted(open.named("an open that may be aborted").await) {
             Some(opened) => opened,
             None => {
                 let what = "the open after one that was dropped";
@@ -273,11 +274,20 @@ async fn a_dropped_open_leaks_no_slot<T: Transport>(env: Env<T>) {
     peer.abort();
 }
 
-/// Accepts streams, and drops each when the peer has ended it.
+/// Accepts streams, and drops each when the peer has ended it: by a drop, of the stream or of its open.
 async fn hold_while_open<C: Conn>(conn: C) {
     while let Ok(mut stream) = conn.accept_stream().await {
         tokio::spawn(async move {
-            let _ = stream.read_to_end(&mut Vec::new()).await;
+            match stream
+                .read_to_end(&mut Vec::new())
+                .await
+                .map_err(Error::from)
+            {
+                Ok(_) => panic!("a stream that was dropped ended cleanly"),
+                Err(e) if e.kind() == ErrorKind::Reset => assert_eq!(e.code(), Some(0), "{e:?}"),
+                // The connection is over.
+                Err(_) => {}
+            }
         });
     }
 }
@@ -286,7 +296,7 @@ async fn a_dropped_dial_leaves_nothing_behind<T: Transport>(env: Env<T>) {
     let listener = env.listen().await;
     let (addr, vacant) = (listener.local_addr(), env.vacant_addr());
     let (dialed, accepted) = env.pair_on(&listener).await;
-    let trip = dialed.ping().await.expect("a ping");
+    let trip = dialed.ping().expect_ok("a ping").await;
     drop((dialed, accepted));
     let before = Held::settled().await;
 
@@ -323,7 +333,7 @@ async fn a_dropped_dial_leaves_nothing_behind<T: Transport>(env: Env<T>) {
 }
 
 /// Lets a moment pass: none, a few turns of the runtime, or up to two round trips.
-async fn pause(round: usize, trip: Duration) {
+pub(super) async fn pause(round: usize, trip: Duration) {
     if round.is_multiple_of(2) {
         for _ in 0..round / 2 % 8 {
             yield_now().await;
@@ -334,7 +344,7 @@ async fn pause(round: usize, trip: Duration) {
 }
 
 /// What a task has returned, or nothing if it was aborted before.
-fn unless_aborted<R>(joined: Result<R, JoinError>) -> Option<R> {
+pub(super) fn unless_aborted<R>(joined: Result<R, JoinError>) -> Option<R> {
     match joined {
         Ok(output) => Some(output),
         Err(e) if e.is_cancelled() => None,

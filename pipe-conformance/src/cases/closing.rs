@@ -19,6 +19,7 @@ use crate::env::{Env, Role};
 use crate::expect::{expect_kind, read_error, write_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, send, send_all};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -115,8 +116,10 @@ async fn the_first_close_counts<T: Transport>(env: Env<T>) {
         .await;
     expect_remote(&there, 1, "first");
     pair.acceptor.close(3, "third");
-    expect_remote(&pair.acceptor.closed().await, 1, "first");
-    expect_local(&pair.opener.closed().await, 1, "first");
+    let end = env.soon("the end at the peer, told again", pair.acceptor.closed());
+    expect_remote(&end.await, 1, "first");
+    let end = env.soon("the end, told again", pair.opener.closed());
+    expect_local(&end.await, 1, "first");
 }
 
 async fn operations_after_a_close_tell_whose_it_was<T: Transport>(env: Env<T>) {
@@ -153,7 +156,7 @@ async fn the_end_can_be_awaited_late_and_by_many<T: Transport>(env: Env<T>) {
     for conn in [&pair.opener, &pair.acceptor] {
         assert!(
             conn.closed().now_or_never().is_none(),
-            "nobody has closed it"
+            "it ended without a close"
         );
     }
     let ends = || {
@@ -241,8 +244,8 @@ async fn an_io_error_gives_its_cause_back<T: Transport>(env: Env<T>) {
 
     let (mut here, _there) = pair.stream().await;
     let (mut ended, _peer) = pair.stream().await;
-    ended.shutdown().await.expect("a shutdown");
-    let write = ended.write(&buf).await;
+    ended.shutdown().expect_ok("a shutdown").await;
+    let write = ended.write(&buf).named("a write after the shutdown").await;
     expect_cause(write, ErrorKind::Io, None, io::ErrorKind::BrokenPipe);
 
     pair.acceptor.close(11, "enough");
@@ -330,7 +333,8 @@ async fn a_drain_of_an_idle_connection_is_over_soon<T: Transport>(env: Env<T>) {
     drop((here, there));
     let drain = env.soon("a drain", pair.opener.drain()).await;
     drain.expect("a drain");
-    expect_local(&pair.opener.closed().await, 0, "");
+    let here = env.soon("the end here", pair.opener.closed()).await;
+    expect_local(&here, 0, "");
     let there = env
         .soon("the end at the peer", pair.acceptor.closed())
         .await;

@@ -17,6 +17,7 @@ use crate::env::{Env, Role};
 use crate::expect::write_error;
 use crate::payload::expect_all;
 use crate::threads::on_other_threads;
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -45,10 +46,10 @@ async fn many_openers_and_acceptors_get_each_stream_once<T: Transport>(env: Env<
         let conn = pair.opener.clone();
         tokio::spawn(async move {
             for i in 0..STREAMS_EACH {
-                let mut stream = conn.open_stream().await.expect("an open");
+                let mut stream = conn.open_stream().expect_ok("an open").await;
                 let number = task * STREAMS_EACH + i;
-                stream.write_u64(number).await.expect("a number");
-                stream.shutdown().await.expect("a shutdown");
+                stream.write_u64(number).expect_ok("a number").await;
+                stream.shutdown().expect_ok("a shutdown").await;
             }
         })
     });
@@ -57,22 +58,30 @@ async fn many_openers_and_acceptors_get_each_stream_once<T: Transport>(env: Env<
     let collect = async {
         let mut seen = HashSet::new();
         while seen.len() < (TASKS * STREAMS_EACH) as usize {
-            let number = arrivals.recv().await.expect("every stream");
+            let number = arrivals
+                .recv()
+                .named("every stream")
+                .await
+                .expect("a number");
             assert!(seen.insert(number), "stream {number} was accepted twice");
         }
     };
     tokio::join!(openers, collect);
     pair.acceptor.close(0, "");
-    join_all(acceptors).await;
-    assert_eq!(arrivals.recv().await, None, "a stream too many");
+    join_all(acceptors).named("the end of the acceptors").await;
+    assert_eq!(
+        arrivals.recv().named("the end of the arrivals").await,
+        None,
+        "a stream too many"
+    );
 }
 
 /// Accepts streams until the connection is over, and reports the number that each carries.
 async fn report_numbers<C: Conn>(conn: C, numbers: mpsc::UnboundedSender<u64>) {
     while let Ok(mut stream) = conn.accept_stream().await {
-        let number = stream.read_u64().await.expect("a number");
+        let number = stream.read_u64().expect_ok("a number").await;
         // To its end, so that the drop does not race with the peer's shutdown.
-        let _ = stream.read(&mut [0]).await;
+        let _ = stream.read(&mut [0]).named("the end of a stream").await;
         let _ = numbers.send(number);
     }
 }
@@ -85,12 +94,12 @@ async fn a_stream_goes_to_one_of_two_acceptors<T: Transport>(env: Env<T>) {
         let mut either = select(one, two);
         assert!((&mut either).now_or_never().is_none(), "nothing was opened");
 
-        let first = pair.opener.open_stream().await.expect("an open");
+        let first = pair.opener.open_stream().expect_ok("an open").await;
         let (accepted, other) = match env.soon("one accept", either).await {
             Either::Left((accepted, other)) | Either::Right((accepted, other)) => (accepted, other),
         };
         assert_eq!(accepted.expect("one accept").id(), first.id());
-        let second = pair.opener.open_stream().await.expect("an open");
+        let second = pair.opener.open_stream().expect_ok("an open").await;
         let accepted = env.soon("the other accept", other).await;
         assert_eq!(accepted.expect("the other accept").id(), second.id());
     }
@@ -113,8 +122,8 @@ async fn the_halves_of_a_stream_work_on_different_threads<T: Transport>(env: Env
 }
 
 async fn send_all<W: SendStream>(mut send: W, data: Arc<Vec<u8>>) {
-    send.write_all(&data).await.expect("a write");
-    send.shutdown().await.expect("a shutdown");
+    send.write_all(&data).expect_ok("a write").await;
+    send.shutdown().expect_ok("a shutdown").await;
 }
 
 async fn receive_all<R: RecvStream>(mut recv: R, data: Arc<Vec<u8>>) {
@@ -142,10 +151,15 @@ async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
         }
     };
     tokio::join!(connect, async {
-        while tasks.join_next().await.is_some() {}
+        while tasks
+            .join_next()
+            .named("the end of the tasks")
+            .await
+            .is_some()
+        {}
     });
 
-    // Streams that nobody came to accept are still there.
+    // Streams that were not accepted are still there.
     tokio::join!(sweep(&pair.opener), sweep(&pair.acceptor));
     let (mut here, mut there) = pair.stream().await;
     expect_echo(&env, &mut here, &mut there).await;

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::case::{Case, case};
 use crate::env::{Env, StreamOf};
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -48,7 +49,7 @@ async fn small_writes_arrive_whole<T: Transport>(env: Env<T>) {
         for part in data.chunks(1024) {
             send(&mut sender, part).await;
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     tokio::join!(write, expect_all(&mut receiver, &data));
 }
@@ -59,18 +60,18 @@ async fn a_counter_goes_to_and_fro<T: Transport>(env: Env<T>) {
     let (mut here, mut there) = pair.stream().await;
     let answer = tokio::spawn(async move {
         for i in 0..LAST {
-            assert_eq!(there.read_u32().await.expect("a number"), i);
-            there.write_u32(i).await.expect("its answer");
-            there.flush().await.expect("a flush");
+            assert_eq!(there.read_u32().expect_ok("a number").await, i);
+            there.write_u32(i).expect_ok("its answer").await;
+            there.flush().expect_ok("a flush").await;
         }
         there
     });
     for i in 0..LAST {
-        here.write_u32(i).await.expect("a number");
-        here.flush().await.expect("a flush");
-        assert_eq!(here.read_u32().await.expect("its answer"), i);
+        here.write_u32(i).expect_ok("a number").await;
+        here.flush().expect_ok("a flush").await;
+        assert_eq!(here.read_u32().expect_ok("its answer").await, i);
     }
-    answer.await.expect("the answers");
+    answer.expect_ok("the answers").await;
 }
 
 async fn reads_smaller_than_writes_keep_the_order<T: Transport>(env: Env<T>) {
@@ -81,11 +82,11 @@ async fn reads_smaller_than_writes_keep_the_order<T: Transport>(env: Env<T>) {
         for two in data.chunks(2) {
             send(&mut sender, two).await;
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     let read = async {
         for (i, &expected) in data.iter().enumerate() {
-            let got = receiver.read_u8().await.expect("a byte");
+            let got = receiver.read_u8().expect_ok("a byte").await;
             assert_eq!(got, expected, "byte {i} differs from what was sent");
         }
         expect_end(&mut receiver).await;
@@ -111,7 +112,7 @@ async fn writes_of_every_size_arrive<T: Transport>(env: Env<T>) {
         for size in SIZES {
             send(&mut sender, &data[..size]).await;
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     let read = async {
         for size in SIZES {
@@ -129,7 +130,7 @@ async fn an_empty_write_is_invisible<T: Transport>(env: Env<T>) {
     for i in 0..3 {
         let written = env.soon("an empty write", sender.write(&[])).await;
         assert_eq!(written.expect("an empty write"), 0);
-        sender.flush().await.expect("a flush");
+        sender.flush().expect_ok("a flush").await;
         // Whatever the empty write sent would arrive before this byte.
         send(&mut sender, &[i]).await;
         let n = env
@@ -140,7 +141,7 @@ async fn an_empty_write_is_invisible<T: Transport>(env: Env<T>) {
     }
     let written = env.soon("an empty write", sender.write(&[])).await;
     assert_eq!(written.expect("an empty write"), 0);
-    sender.shutdown().await.expect("a shutdown");
+    sender.shutdown().expect_ok("a shutdown").await;
     expect_end(&mut receiver).await;
 }
 
@@ -184,7 +185,7 @@ async fn many_bytes_in_both_directions_at_once<T: Transport>(env: Env<T>) {
             for half in sends {
                 send(&mut sender, &to_send[half]).await;
             }
-            sender.shutdown().await.expect("a shutdown");
+            sender.shutdown().expect_ok("a shutdown").await;
         });
         ends.spawn(async move {
             for half in expects {
@@ -193,7 +194,7 @@ async fn many_bytes_in_both_directions_at_once<T: Transport>(env: Env<T>) {
             expect_end(&mut receiver).await;
         });
     }
-    ends.join_all().await;
+    ends.join_all().named("the transfers").await;
 }
 
 async fn a_hundred_streams_do_not_mix<T: Transport>(env: Env<T>) {
@@ -204,21 +205,21 @@ async fn a_hundred_streams_do_not_mix<T: Transport>(env: Env<T>) {
         ends.spawn(ask(env.clone(), pair.opener.clone(), i));
         ends.spawn(answer(env.clone(), pair.acceptor.clone(), STREAMS));
     }
-    ends.join_all().await;
+    ends.join_all().named("the transfers").await;
 }
 
 /// Opens a stream that says its number, sends the request of the number, and gets the answer.
 async fn ask<T: Transport>(env: Env<T>, conn: T::Conn, number: u32) {
-    let mut stream = conn.open_stream().await.expect("a stream");
-    stream.write_u32(number).await.expect("the number");
+    let mut stream = conn.open_stream().expect_ok("a stream").await;
+    stream.write_u32(number).expect_ok("the number").await;
     send_all(&mut stream, &request(&env, number)).await;
     expect_all(&mut stream, &reply(&env, number)).await;
 }
 
 /// Accepts a stream and answers the request of its number.
 async fn answer<T: Transport>(env: Env<T>, conn: T::Conn, numbers: u32) {
-    let mut stream = conn.accept_stream().await.expect("a stream");
-    let number = stream.read_u32().await.expect("its number");
+    let mut stream = conn.accept_stream().expect_ok("a stream").await;
+    let number = stream.read_u32().expect_ok("its number").await;
     assert!(number < numbers, "the stream says it is number {number}");
     expect_all(&mut stream, &request(&env, number)).await;
     send_all(&mut stream, &reply(&env, number)).await;
@@ -248,12 +249,12 @@ async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: Env<T>) {
         let mut parts = parts.as_mut_slice();
         let mut left = data.len();
         while left > 0 {
-            let n = sender.write_vectored(parts).await.expect("a write");
+            let n = sender.write_vectored(parts).expect_ok("a write").await;
             assert!(n > 0 && n <= left, "a write of {left} bytes took {n}");
             left -= n;
             IoSlice::advance_slices(&mut parts, n);
         }
-        sender.shutdown().await.expect("a shutdown");
+        sender.shutdown().expect_ok("a shutdown").await;
     };
     tokio::join!(write, expect_all(&mut receiver, &data));
 }
@@ -274,7 +275,7 @@ async fn the_acceptor_may_write_first<T: Transport>(env: Env<T>) {
 async fn a_stream_is_visible_before_its_first_write<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     // To one who comes later.
-    let opened = pair.opener.open_stream().await.expect("a stream");
+    let opened = pair.opener.open_stream().expect_ok("a stream").await;
     let accept = pair.acceptor.accept_stream();
     let accepted = env.soon("the accept of a silent stream", accept).await;
     assert_eq!(accepted.expect("a silent stream").id(), opened.id());
@@ -317,7 +318,7 @@ async fn streams_are_accepted_in_their_order<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let mut opened = Vec::new();
     for _ in 0..STREAMS {
-        opened.push(pair.opener.open_stream().await.expect("a stream"));
+        opened.push(pair.opener.open_stream().expect_ok("a stream").await);
     }
     let ids: Vec<u64> = opened.iter().map(Stream::id).collect();
     for (i, id) in ids.into_iter().enumerate() {
@@ -340,17 +341,17 @@ async fn streams_opened_by_both_sides_do_not_collide<T: Transport>(env: Env<T>) 
         for _ in 0..STREAMS {
             let opener = opener.clone();
             openers.spawn(async move {
-                let mut stream = opener.open_stream().await.expect("a stream");
-                stream.write_u8(side).await.expect("the opener's side");
-                stream.write_u64(stream.id()).await.expect("its number");
-                stream.shutdown().await.expect("a shutdown");
+                let mut stream = opener.open_stream().expect_ok("a stream").await;
+                stream.write_u8(side).expect_ok("the opener's side").await;
+                stream.write_u64(stream.id()).expect_ok("its number").await;
+                stream.shutdown().expect_ok("a shutdown").await;
                 stream
             });
             let acceptor = acceptor.clone();
             acceptors.spawn(async move {
-                let mut stream = acceptor.accept_stream().await.expect("a stream");
-                assert_eq!(stream.read_u8().await.expect("the opener's side"), side);
-                let id = stream.read_u64().await.expect("its number");
+                let mut stream = acceptor.accept_stream().expect_ok("a stream").await;
+                assert_eq!(stream.read_u8().expect_ok("the opener's side").await, side);
+                let id = stream.read_u64().expect_ok("its number").await;
                 assert_eq!(id, stream.id());
                 expect_end(&mut stream).await;
                 stream

@@ -9,6 +9,7 @@ use crate::case::{Case, case};
 use crate::env::Env;
 use crate::expect::{expect_io, inner, write_error};
 use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -31,7 +32,7 @@ async fn a_shutdown_at_once_loses_nothing<T: Transport>(env: Env<T>) {
     for len in [1, 1000, 20_000] {
         let data = env.payload(len);
         // All of it before the peer has accepted the stream.
-        let mut sender = pair.opener.open_stream().await.expect("an open");
+        let mut sender = pair.opener.open_stream().expect_ok("an open").await;
         send_all(&mut sender, &data).await;
         let accept = env.soon("an accept", pair.acceptor.accept_stream());
         let mut receiver = accept.await.expect("an accept");
@@ -58,7 +59,7 @@ async fn many_bytes_come_after_the_shutdown<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(10 << 20);
-    here.shutdown().await.expect("a shutdown");
+    here.shutdown().expect_ok("a shutdown").await;
     expect_end(&mut there).await;
     tokio::join!(send_all(&mut there, &data), expect_all(&mut here, &data));
 }
@@ -82,18 +83,20 @@ async fn a_shutdown_can_be_repeated<T: Transport>(env: Env<T>) {
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(1000);
     send_all(&mut here, &data).await;
-    here.shutdown().await.expect("a second shutdown");
+    here.shutdown().expect_ok("a second shutdown").await;
     expect_all(&mut there, &data).await;
     here.shutdown()
-        .await
-        .expect("a shutdown after the peer read the end");
+        .expect_ok("a shutdown after the peer read the end")
+        .await;
     send_all(&mut there, &data).await;
     expect_all(&mut here, &data).await;
-    here.shutdown().await.expect("a shutdown after the peer's");
+    here.shutdown()
+        .expect_ok("a shutdown after the peer's")
+        .await;
     drop(there);
     here.shutdown()
-        .await
-        .expect("a shutdown after the peer's drop");
+        .expect_ok("a shutdown after the peer's drop")
+        .await;
 }
 
 async fn the_end_stays_the_end<T: Transport>(env: Env<T>) {
@@ -105,7 +108,7 @@ async fn the_end_stays_the_end<T: Transport>(env: Env<T>) {
     for _ in 0..5 {
         expect_end(&mut receiver).await;
     }
-    receiver.shutdown().await.expect("a shutdown");
+    receiver.shutdown().expect_ok("a shutdown").await;
     expect_end(&mut receiver).await;
     expect_end(&mut sender).await;
     drop(sender);
@@ -118,7 +121,7 @@ async fn the_end_stays_the_end<T: Transport>(env: Env<T>) {
 async fn a_shutdown_without_a_write_is_an_empty_stream<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
-    sender.shutdown().await.expect("a shutdown");
+    sender.shutdown().expect_ok("a shutdown").await;
     env.soon("the end", expect_end(&mut receiver)).await;
 }
 
@@ -135,7 +138,7 @@ async fn shutdowns_may_cross<T: Transport>(env: Env<T>) {
             expect_all(&mut here, &to_here),
             expect_all(&mut there, &to_there)
         );
-        // Both learn that the other has read everything, whoever opened the stream.
+        // Both learn that the other has read everything, whichever of them opened the stream.
         let ((mut here, _recv), (mut there, _other)) = (here.into_split(), there.into_split());
         let both = async { tokio::join!(here.stopped(), there.stopped()) };
         let (here, there) = env.soon("the word that all was read", both).await;
@@ -156,7 +159,7 @@ async fn a_shutdown_waits_for_a_slow_reader<T: Transport>(env: Env<T>) {
         let mut buf = vec![0; 20_000];
         let mut at = 0;
         loop {
-            let n = receiver.read(&mut buf).await.expect("a read");
+            let n = receiver.read(&mut buf).expect_ok("a read").await;
             if n == 0 {
                 assert_eq!(at, data.len(), "the stream ended too early");
                 return;

@@ -11,10 +11,14 @@ use crate::env::{Env, Pair};
 use crate::measure::{alive_tasks, heap_in_use, open_fds};
 use crate::payload::{expect_all, send_all};
 use crate::time::within;
+use crate::waits::Named;
 
 /// How often something may leave more behind than it should before it counts as a leak. A queue that
 /// grows to its longest keeps its memory, once; a leak grows every time.
 const ROUNDS: usize = 3;
+
+/// How long what is over may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -130,11 +134,11 @@ async fn abandon_unread<T: Transport>(env: &Env<T>, pair: &Pair<T>, data: &[u8],
     let open = async {
         for i in 0..streams {
             let write = async {
-                let mut stream = pair.opener.open_stream().await.expect("an open");
+                let mut stream = pair.opener.open_stream().expect_ok("an open").await;
                 // It fails if the other side has dropped the stream already.
-                let _ = stream.write_all(data).await;
+                let _ = stream.write_all(data).named("a write").await;
                 if i % 2 == 0 {
-                    let _ = stream.shutdown().await;
+                    let _ = stream.shutdown().named("a shutdown").await;
                 }
             };
             env.soon("an open and a write after others were dropped", write)
@@ -144,9 +148,9 @@ async fn abandon_unread<T: Transport>(env: &Env<T>, pair: &Pair<T>, data: &[u8],
     let accept = async {
         for i in 0..streams {
             let read = async {
-                let mut stream = pair.acceptor.accept_stream().await.expect("an accept");
+                let mut stream = pair.acceptor.accept_stream().expect_ok("an accept").await;
                 if i % 3 == 0 {
-                    let _ = stream.read_u8().await;
+                    let _ = stream.read_u8().named("a byte").await;
                 }
             };
             env.soon("an accept after others were dropped", read).await;
@@ -172,8 +176,8 @@ async fn dropping_everything_ends_the_background_tasks<T: Transport>(env: Env<T>
         let (mut unread, accepted) = pair.stream().await;
         fill(&mut unread, &data).await;
         let (mut ended, answering) = pair.stream().await;
-        ended.shutdown().await.expect("a shutdown");
-        let unaccepted = pair.opener.open_stream().await.expect("an open");
+        ended.shutdown().expect_ok("a shutdown").await;
+        let unaccepted = pair.opener.open_stream().expect_ok("an open").await;
         all.push((pair, [unread, accepted, ended, answering, unaccepted]));
     }
     drop(all);
@@ -221,8 +225,9 @@ impl Held {
                 now = Self::now();
             }
         };
-        let back = within(Duration::from_secs(5), watch).await;
-        back.is_none().then(|| format!("{self:?} became {now:?}"))
+        let back = within(PATIENCE, watch).await;
+        back.is_none()
+            .then(|| format!("after {PATIENCE:?}, {self:?} is still {now:?}"))
     }
 
     fn is_within(&self, before: &Self, most_bytes: usize) -> bool {
@@ -234,11 +239,14 @@ impl Held {
 
 /// What is measured, once it has stayed the same for a while.
 async fn settled<R: PartialEq>(measure: impl Fn() -> R) -> R {
-    loop {
-        let before = measure();
-        sleep(Duration::from_millis(200)).await;
-        if measure() == before {
-            return before;
+    let settled = async {
+        loop {
+            let before = measure();
+            sleep(Duration::from_millis(200)).await;
+            if measure() == before {
+                return before;
+            }
         }
-    }
+    };
+    settled.named("a measure that stays the same").await
 }

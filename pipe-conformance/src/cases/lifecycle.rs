@@ -14,6 +14,7 @@ use crate::expect::{expect_kind, expect_refusal, expect_refused};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
 use crate::time::within;
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -22,17 +23,21 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(3, the_addresses_of_the_ends_mirror_each_other)
             .once()
             .needs(&[Capability::MirroredAddrs]),
-        case!(4, a_dial_to_nobody_is_refused).once().weight(2),
+        case!(4, a_dial_without_a_listener_is_refused)
+            .once()
+            .weight(2),
         case!(5, an_address_in_use_stays_with_its_listener).once(),
         case!(6, closing_a_listener_wakes_its_accepts).once(),
-        case!(7, a_closed_listener_accepts_nobody).once().weight(2),
+        case!(7, a_closed_listener_accepts_no_connection)
+            .once()
+            .weight(2),
         case!(8, closing_a_listener_twice_has_no_effect).once(),
         case!(9, the_address_of_a_closed_listener_is_free).once(),
         case!(10, connections_outlive_their_listener),
         case!(11, a_foreign_address_is_unsupported).once(),
         case!(12, concurrent_dials_make_distinct_connections).once(),
-        case!(13, a_peer_that_stalls_in_its_handshake_delays_nobody).once(),
-        case!(14, a_peer_that_fails_in_its_handshake_harms_nobody).once(),
+        case!(13, a_peer_that_stalls_in_its_handshake_delays_no_other).once(),
+        case!(14, a_peer_that_fails_in_its_handshake_harms_no_other).once(),
         case!(15, two_listeners_get_their_own_connections).once(),
         case!(16, dropping_a_listener_closes_it).once().weight(2),
     ]
@@ -70,10 +75,15 @@ async fn the_addresses_of_the_ends_mirror_each_other<T: Transport>(env: Env<T>) 
     assert_eq!(dialed.remote_addr(), accepted.local_addr());
 }
 
-async fn a_dial_to_nobody_is_refused<T: Transport>(env: Env<T>) {
+async fn a_dial_without_a_listener_is_refused<T: Transport>(env: Env<T>) {
     let addr = env.vacant_addr();
-    match env.transport().dial(&addr).await {
-        Ok(_) => panic!("a dial to {addr}, where nobody listens, went well"),
+    match env
+        .transport()
+        .dial(&addr)
+        .named("a dial without a listener")
+        .await
+    {
+        Ok(_) => panic!("a dial to {addr}, where there is no listener, went well"),
         Err(error) => expect_refusal(&env, &error),
     }
 }
@@ -98,7 +108,7 @@ async fn closing_a_listener_wakes_its_accepts<T: Transport>(env: Env<T>) {
     expect_kind(second, ErrorKind::Closed);
 }
 
-async fn a_closed_listener_accepts_nobody<T: Transport>(env: Env<T>) {
+async fn a_closed_listener_accepts_no_connection<T: Transport>(env: Env<T>) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     listener.close();
@@ -115,7 +125,7 @@ async fn closing_a_listener_twice_has_no_effect<T: Transport>(env: Env<T>) {
     let old = env.listen().await;
     old.close();
     old.close();
-    // Whoever has the address now is not affected either.
+    // The listener that has the address now is not affected either.
     let new = listen_again(&env, &old.local_addr()).await;
     old.close();
     drop(old);
@@ -129,7 +139,8 @@ async fn the_address_of_a_closed_listener_is_free<T: Transport>(env: Env<T>) {
     let new = listen_again(&env, &old.local_addr()).await;
     assert_eq!(new.local_addr(), old.local_addr());
     expect_service(&env, &new).await;
-    expect_kind(old.accept().await, ErrorKind::Closed);
+    let accept = env.soon("the end of an accept", old.accept()).await;
+    expect_kind(accept, ErrorKind::Closed);
 }
 
 async fn connections_outlive_their_listener<T: Transport>(env: Env<T>) {
@@ -180,8 +191,8 @@ async fn concurrent_dials_make_distinct_connections<T: Transport>(env: Env<T>) {
     for i in 0..DIALS {
         let (env, addr) = (env.clone(), addr.clone());
         dialers.spawn(async move {
-            let conn = env.transport().dial(&addr).await.expect("a dial");
-            let mut stream = conn.open_stream().await.expect("a stream");
+            let conn = env.transport().dial(&addr).expect_ok("a dial").await;
+            let mut stream = conn.open_stream().expect_ok("a stream").await;
             send_all(&mut stream, &i.to_be_bytes()).await;
             expect_all(&mut stream, &i.to_be_bytes()).await;
             conn
@@ -190,17 +201,17 @@ async fn concurrent_dials_make_distinct_connections<T: Transport>(env: Env<T>) {
 
     let mut serving = JoinSet::new();
     for _ in 0..DIALS {
-        let conn = listener.accept().await.expect("an accept");
+        let conn = listener.accept().expect_ok("an accept").await;
         serving.spawn(async move {
-            let mut stream = conn.accept_stream().await.expect("its stream");
-            let i = stream.read_u32().await.expect("its number");
+            let mut stream = conn.accept_stream().expect_ok("its stream").await;
+            let i = stream.read_u32().expect_ok("its number").await;
             expect_end(&mut stream).await;
             send_all(&mut stream, &i.to_be_bytes()).await;
             (i, conn)
         });
     }
-    let dialed = dialers.join_all().await;
-    let served = serving.join_all().await;
+    let dialed = dialers.join_all().named("the dialers").await;
+    let served = serving.join_all().named("the acceptors").await;
     let numbers: HashSet<u32> = served.iter().map(|(i, _)| *i).collect();
     assert_eq!(numbers.len(), DIALS as usize);
     // Closing one of them is nothing to the others.
@@ -215,7 +226,7 @@ async fn concurrent_dials_make_distinct_connections<T: Transport>(env: Env<T>) {
     env.eventually("the end of that one alone", one_less).await;
 }
 
-async fn a_peer_that_stalls_in_its_handshake_delays_nobody<T: Transport>(env: Env<T>) {
+async fn a_peer_that_stalls_in_its_handshake_delays_no_other<T: Transport>(env: Env<T>) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     let (mut once, mut twice, mut thrice) = (
@@ -232,7 +243,7 @@ async fn a_peer_that_stalls_in_its_handshake_delays_nobody<T: Transport>(env: En
     expect_service(&env, &listener).await;
 }
 
-async fn a_peer_that_fails_in_its_handshake_harms_nobody<T: Transport>(env: Env<T>) {
+async fn a_peer_that_fails_in_its_handshake_harms_no_other<T: Transport>(env: Env<T>) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     for steps in [1, 2, 3, 1, 2, 3] {
@@ -253,9 +264,9 @@ async fn two_listeners_get_their_own_connections<T: Transport>(env: Env<T>) {
         let mut conns = Vec::new();
         for i in 0..2 * DIALS {
             let whose = i % 2;
-            let conn = env.transport().dial(&addrs[usize::from(whose)]).await;
-            let conn = conn.expect("a dial");
-            let mut stream = conn.open_stream().await.expect("a stream");
+            let dial = env.transport().dial(&addrs[usize::from(whose)]);
+            let conn = dial.expect_ok("a dial").await;
+            let mut stream = conn.open_stream().expect_ok("a stream").await;
             send_all(&mut stream, &[whose]).await;
             conns.push((conn, stream));
         }
@@ -264,9 +275,9 @@ async fn two_listeners_get_their_own_connections<T: Transport>(env: Env<T>) {
     let serve = async |whose: u8| {
         let mut conns = Vec::new();
         for _ in 0..DIALS {
-            let accept = listeners[usize::from(whose)].accept().await;
-            let conn = accept.expect("an accept");
-            let mut stream = conn.accept_stream().await.expect("its stream");
+            let accept = listeners[usize::from(whose)].accept();
+            let conn = accept.expect_ok("an accept").await;
+            let mut stream = conn.accept_stream().expect_ok("its stream").await;
             expect_all(&mut stream, &[whose]).await;
             conns.push(conn);
         }
@@ -300,7 +311,7 @@ async fn dropping_a_listener_closes_it<T: Transport>(env: Env<T>) {
 }
 
 /// Listens on the address of a listener that was closed, which has to work soon.
-async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::Listener {
+pub(super) async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::Listener {
     let listen = async {
         loop {
             match env.transport().listen(addr).await {
@@ -318,15 +329,15 @@ pub(super) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Lis
     let addr = listener.local_addr();
     let request = env.payload(1000);
     let dial = async {
-        let conn = env.transport().dial(&addr).await.expect("a dial");
-        let mut stream = conn.open_stream().await.expect("a stream");
+        let conn = env.transport().dial(&addr).expect_ok("a dial").await;
+        let mut stream = conn.open_stream().expect_ok("a stream").await;
         send_all(&mut stream, &request).await;
         expect_all(&mut stream, &request).await;
     };
     let serve = async {
         let mut conns = JoinSet::new();
         loop {
-            let conn = listener.accept().await.expect("an accept");
+            let conn = listener.accept().expect_ok("an accept").await;
             let request = request.clone();
             conns.spawn(async move {
                 // The connection of another peer may end at any time, and this one does when the

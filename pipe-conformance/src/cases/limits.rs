@@ -12,6 +12,7 @@ use crate::case::{Case, case};
 use crate::env::Env;
 use crate::measure::heap_in_use;
 use crate::payload::{expect_all, expect_end};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -112,9 +113,9 @@ async fn seventy_thousand_streams_one_after_another<T: Transport>(env: Env<T>) {
         for i in 0..STREAMS {
             let request = i.to_be_bytes();
             let round = async {
-                let mut stream = pair.opener.open_stream().await.expect("an open");
-                stream.write_all(&request).await.expect("a request");
-                stream.shutdown().await.expect("a shutdown");
+                let mut stream = pair.opener.open_stream().expect_ok("an open").await;
+                stream.write_all(&request).expect_ok("a request").await;
+                stream.shutdown().expect_ok("a shutdown").await;
                 expect_all(&mut stream, &request).await;
             };
             env.soon("a stream there and back", round).await;
@@ -122,11 +123,14 @@ async fn seventy_thousand_streams_one_after_another<T: Transport>(env: Env<T>) {
     };
     let answer = async {
         for _ in 0..STREAMS {
-            let mut stream = pair.acceptor.accept_stream().await.expect("an accept");
+            let mut stream = pair.acceptor.accept_stream().expect_ok("an accept").await;
             let mut request = Vec::new();
-            stream.read_to_end(&mut request).await.expect("a request");
-            stream.write_all(&request).await.expect("an answer");
-            stream.shutdown().await.expect("a shutdown");
+            stream
+                .read_to_end(&mut request)
+                .expect_ok("a request")
+                .await;
+            stream.write_all(&request).expect_ok("an answer").await;
+            stream.shutdown().expect_ok("a shutdown").await;
         }
     };
     tokio::join!(open, answer);
@@ -154,7 +158,7 @@ async fn memory_with_unaccepted_streams_is_bounded<T: Transport>(env: Env<T>) {
     let taken = join_all(streams.iter_mut().map(|stream| fill(stream, &data))).await;
     let taken: usize = taken.into_iter().sum();
     assert!(taken <= most, "{limit} streams took {taken} unread bytes");
-    check("streams that nobody accepts");
+    check("streams that are not accepted");
 
     drop(streams);
     for _ in 0..20 * limit {
@@ -166,7 +170,7 @@ async fn memory_with_unaccepted_streams_is_bounded<T: Transport>(env: Env<T>) {
             break;
         }
     }
-    check("streams that were dropped before anybody accepted them");
+    check("streams that were dropped before they were accepted");
 }
 
 fn narrow_streams(config: Config) -> Config {
@@ -211,15 +215,15 @@ async fn a_full_accept_backlog_loses_no_connection<T: Transport>(env: Env<T>) {
     );
 
     for (conn, i) in dialed.iter().zip(0..) {
-        let mut stream = conn.open_stream().await.expect("an open");
-        stream.write_u64(i).await.expect("a write");
-        stream.shutdown().await.expect("a shutdown");
+        let mut stream = conn.open_stream().expect_ok("an open").await;
+        stream.write_u64(i).expect_ok("a write").await;
+        stream.shutdown().expect_ok("a shutdown").await;
     }
     let mut seen = HashSet::new();
     for conn in &accepted {
         let read = async {
-            let mut stream = conn.accept_stream().await.expect("an accept");
-            stream.read_u64().await.expect("a read")
+            let mut stream = conn.accept_stream().expect_ok("an accept").await;
+            stream.read_u64().expect_ok("a read").await
         };
         seen.insert(env.soon("what the dialer sent", read).await);
     }
@@ -259,8 +263,11 @@ pub(super) const ENDINGS: [Ending; 3] =
 pub(super) async fn end<S: Stream>(ending: Ending, mut opened: S, mut accepted: S) {
     match ending {
         Ending::Clean => {
-            opened.shutdown().await.expect("the opener's shutdown");
-            accepted.shutdown().await.expect("the acceptor's shutdown");
+            opened.shutdown().expect_ok("the opener's shutdown").await;
+            accepted
+                .shutdown()
+                .expect_ok("the acceptor's shutdown")
+                .await;
             tokio::join!(expect_end(&mut opened), expect_end(&mut accepted));
         }
         Ending::OpenerLeaves => {

@@ -5,7 +5,7 @@ use futures::future::join_all;
 use pipe_core::{CloseReason, Config, Conn, ConnState, ErrorKind, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinSet, yield_now};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::backpressure::expect_echo;
 use crate::case::{Case, case};
@@ -13,7 +13,7 @@ use crate::env::{Env, Role, StreamOf};
 use crate::expect::{expect_kind, read_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, send_all};
-use crate::time::within;
+use crate::waits::{Named, in_time};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -104,9 +104,10 @@ async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
     for _ in 0..8 {
         let before = sent();
         loop {
-            let (here, there) = tokio::join!(pair.opener.ping(), pair.acceptor.ping());
-            here.expect("a ping of the opener");
-            there.expect("a ping of the acceptor");
+            tokio::join!(
+                pair.opener.ping().expect_ok("a ping of the opener"),
+                pair.acceptor.ping().expect_ok("a ping of the acceptor"),
+            );
             if sent() >= before + busy {
                 break;
             }
@@ -132,15 +133,35 @@ async fn an_idle_connection_stays_alive<T: Transport>(env: Env<T>) {
         assert_eq!(state, ConnState::Connected);
     }
     expect_echo(&env, &mut here, &mut there).await;
-    pair.opener.ping().await.expect("a ping");
+    pair.opener.ping().expect_ok("a ping").await;
 }
 
 async fn a_cut_link_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     expect_echo(&env, &mut here, &mut there).await;
+    let cut = Instant::now();
     env.faults().cut();
+    // By the half of the times at most: the peer was heard a little before.
+    let not_early = async |conn: &T::Conn| {
+        let mut state = conn.state();
+        for (expected, limit) in [
+            (ConnState::Disconnected, env.config().disconnected_after),
+            (ConnState::Failed, env.config().failed_after),
+        ] {
+            // Whether it comes at all is looked at below.
+            let reached = state.wait_for(|state| *state == expected || state.is_final());
+            let _ = reached.named("a state after a cut").await;
+            let elapsed = cut.elapsed();
+            assert!(
+                elapsed >= limit / 2,
+                "it was {expected:?} {elapsed:?} after a cut, with a limit of {limit:?}"
+            );
+        }
+    };
     tokio::join!(
+        not_early(&pair.opener),
+        not_early(&pair.acceptor),
         expect_loss(&env, &pair.opener, &mut here),
         expect_loss(&env, &pair.acceptor, &mut there)
     );
@@ -160,7 +181,7 @@ async fn a_link_that_heals_has_lost_nothing<T: Transport>(env: Env<T>) {
         env.faults().heal();
         for conn in [&pair.opener, &pair.acceptor] {
             expect_state(&env, conn, ConnState::Connected).await;
-            conn.ping().await.expect("a ping after the return");
+            conn.ping().expect_ok("a ping after the return").await;
         }
         expect_all(&mut there, late).await;
     };
@@ -247,18 +268,21 @@ pub(super) async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, exp
 }
 
 /// Waits for what has to happen before a lost peer is given up, or with it.
-pub(super) async fn by_failure<T: Transport, F: Future>(
+#[track_caller]
+pub(super) fn by_failure<T: Transport, F: Future>(
     env: &Env<T>,
     what: &str,
     future: F,
-) -> F::Output {
-    by(env.config().failed_after, what, future).await
+) -> impl Future<Output = F::Output> + use<T, F> {
+    by(env.config().failed_after, what, future)
 }
 
 /// Waits for what has to happen within the limit, with time to spare for a slow link.
-async fn by<F: Future>(limit: Duration, what: &str, future: F) -> F::Output {
-    match within(limit + Duration::from_secs(5), future).await {
-        Some(output) => output,
-        None => panic!("{what} did not come within {limit:?}"),
-    }
+#[track_caller]
+fn by<F: Future>(
+    limit: Duration,
+    what: &str,
+    future: F,
+) -> impl Future<Output = F::Output> + use<F> {
+    in_time(what.to_owned(), limit + Duration::from_secs(5), future)
 }

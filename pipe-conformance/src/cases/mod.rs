@@ -14,6 +14,7 @@ pub(crate) mod half_close;
 pub(crate) mod leaks;
 pub(crate) mod lifecycle;
 pub(crate) mod limits;
+pub(crate) mod listeners;
 pub(crate) mod liveness;
 pub(crate) mod reset;
 pub(crate) mod waiting;

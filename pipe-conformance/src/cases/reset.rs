@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pipe_core::{ErrorKind, SendStream, Stream, Transport};
+use pipe_core::{ErrorKind, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -10,6 +10,7 @@ use crate::env::{Env, Pair};
 use crate::expect::{expect_io, expect_kind, inner, read_error, write_error};
 use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
 use crate::time::within;
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -23,7 +24,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(49, a_drop_is_a_reset),
         case!(50, a_responder_dropped_midway_is_a_reset),
         case!(51, a_write_cut_short_and_dropped_is_a_reset),
-        case!(52, streams_dropped_unread_harm_nobody),
+        case!(52, streams_dropped_unread_harm_no_others),
         case!(53, a_drop_after_the_end_is_no_stop),
         case!(54, a_reset_among_many_streams_hits_one)
             .weight(2)
@@ -82,6 +83,9 @@ async fn a_stop_reaches_the_peers_write<T: Transport>(env: Env<T>) {
     expect_io(write, ErrorKind::Stopped, Some(9));
     let stopped = env.soon("the stop", sender.stopped()).await;
     assert_eq!(stopped.expect("the stop"), Some(9));
+    // The peer wants no more, and there is no more.
+    let shutdown = env.soon("a shutdown", sender.shutdown()).await;
+    shutdown.expect("a shutdown after the peer's stop");
 }
 
 async fn a_stop_wakes_the_peers_write<T: Transport>(env: Env<T>) {
@@ -107,7 +111,8 @@ async fn a_reset_ends_ones_own_writes<T: Transport>(env: Env<T>) {
     inner(&write.expect_err("a write after a reset"));
     let shutdown = env.soon("a shutdown", sender.shutdown()).await;
     inner(&shutdown.expect_err("a shutdown after a reset"));
-    expect_kind(sender.stopped().await, ErrorKind::Reset);
+    let stopped = env.soon("the end of a wait for a stop", sender.stopped());
+    expect_kind(stopped.await, ErrorKind::Reset);
     let error = env.soon("the reset", read_error(&mut receiver)).await;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(5)));
 
@@ -143,7 +148,7 @@ async fn a_drop_is_a_reset<T: Transport>(env: Env<T>) {
         for split in [false, true] {
             let (mut sender, mut receiver) = pair.stream().await;
             send(&mut sender, &data[..len]).await;
-            sender.flush().await.expect("a flush");
+            sender.flush().expect_ok("a flush").await;
             if split {
                 drop(sender.into_split());
             } else {
@@ -168,7 +173,7 @@ async fn a_responder_dropped_midway_is_a_reset<T: Transport>(env: Env<T>) {
     send_all(&mut requester, &data).await;
     expect_all(&mut responder, &data).await;
     send(&mut responder, &data[..5000]).await;
-    responder.flush().await.expect("a flush");
+    responder.flush().expect_ok("a flush").await;
     drop(responder);
     let error = env.soon("the reset", read_error(&mut requester)).await;
     assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(0)));
@@ -200,7 +205,7 @@ async fn a_write_cut_short_and_dropped_is_a_reset<T: Transport>(env: Env<T>) {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(0)));
 }
 
-async fn streams_dropped_unread_harm_nobody<T: Transport>(env: Env<T>) {
+async fn streams_dropped_unread_harm_no_others<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let (mut other, mut other_peer) = pair.stream().await;
     let data = env.payload(50_000);
@@ -229,10 +234,15 @@ async fn a_drop_after_the_end_is_no_stop<T: Transport>(env: Env<T>) {
     let data = env.payload(10_000);
     send_all(&mut there_send, &data).await;
     expect_all(&mut here_recv, &data).await;
+    here_recv.stop(7);
+    expect_end(&mut here_recv).await;
     drop(here_recv);
     let stopped = env.soon("the end of the direction", there_send.stopped());
     assert_eq!(stopped.await.expect("the end of the direction"), None);
-    there_send.shutdown().await.expect("a shutdown once more");
+    there_send
+        .shutdown()
+        .expect_ok("a shutdown once more")
+        .await;
     send_all(&mut here_send, &data).await;
     expect_all(&mut there_recv, &data).await;
 }
@@ -267,7 +277,7 @@ async fn a_reset_among_many_streams_hits_one<T: Transport>(env: Env<T>) {
             send_all(sender, &data[LEN / 2..]).await;
         }
     }
-    receivers.join_all().await;
+    receivers.join_all().named("the receivers").await;
 }
 
 async fn the_largest_code_arrives<T: Transport>(env: Env<T>) {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
@@ -45,6 +45,14 @@ impl<C: Conn> BrokenConn<C> {
                 tokio::spawn(async move {
                     while !conn.state().borrow().is_final() {
                         yield_now().await;
+                    }
+                });
+            }
+            Fault::IdleConnTicks => {
+                let conn = inner.clone();
+                tokio::spawn(async move {
+                    while !conn.state().borrow().is_final() {
+                        sleep(Duration::from_millis(1)).await;
                     }
                 });
             }
@@ -100,9 +108,11 @@ impl<C: Conn> BrokenConn<C> {
                     Err(Error::new(ErrorKind::LimitReached, "too many streams"))
                 }
             },
-            Fault::FinishedStreamsStay | Fault::ResetFreesTheSlot => {
-                Ok(slots.acquire_owned().await.ok())
-            }
+            Fault::LostRuntimeStopsOpens if self.shared.driver.is_closed() => pending().await,
+            Fault::FinishedStreamsStay
+            | Fault::ResetFreesTheSlot
+            | Fault::ReadResetFreesTheSlot
+            | Fault::CrossingResetKeepsItsSlot => Ok(slots.acquire_owned().await.ok()),
             Fault::StreamKeepsItsSlot => {
                 if let Ok(slot) = slots.acquire_owned().await {
                     slot.forget();
@@ -204,15 +214,18 @@ impl<C: Conn> BrokenConn<C> {
         let slot = self.slot().await?;
         let opened = match begun {
             Some(opened) => opened,
-            None if self.fault() == Fault::OpenKeepsItsFirstWaker => {
-                FirstWaker::new(self.inner().open_stream()).await
-            }
-            None => self.inner().open_stream().await,
+            None => match self.fault() {
+                Fault::OpenKeepsItsFirstWaker => FirstWaker::new(self.inner().open_stream()).await,
+                Fault::CancelledOpenEndsCleanly => self.open_in_a_task().await,
+                _ => self.inner().open_stream().await,
+            },
         };
         let stream = match opened {
             Err(e)
-                if self.fault() == Fault::CloseDoesNotWakeOpens
-                    && e.kind() == ErrorKind::Closed =>
+                if (self.fault() == Fault::CloseDoesNotWakeOpens
+                    && e.kind() == ErrorKind::Closed)
+                    || (self.fault() == Fault::FailureDoesNotWakeOpens
+                        && e.kind() == ErrorKind::Failed) =>
             {
                 pending().await
             }
@@ -228,6 +241,22 @@ impl<C: Conn> BrokenConn<C> {
             ahead: Vec::new(),
         };
         Ok(BrokenStream::opened(&self.shared, stream, extras))
+    }
+
+    /// Opens a stream in a task, which ends it cleanly if it is not wanted any more.
+    async fn open_in_a_task(&self) -> Result<C::Stream> {
+        let (sender, receiver) = oneshot::channel();
+        let conn = self.inner().clone();
+        tokio::spawn(async move {
+            let opened = conn.open_stream().await;
+            if let Err(Ok(mut unwanted)) = sender.send(opened) {
+                let _ = unwanted.shutdown().await;
+            }
+        });
+        match receiver.await {
+            Ok(opened) => opened,
+            Err(_) => pending().await,
+        }
     }
 
     /// What an error of an open or an accept becomes.
@@ -283,7 +312,16 @@ impl<C: Conn> Conn for BrokenConn<C> {
         if self.fault() == Fault::LostRuntimeIsNotNoticed && self.shared.driver.is_closed() {
             return pending().await;
         }
-        let result = self.inner().ping().await;
+        let ping = async {
+            if self.fault() == Fault::PingKeepsItsFirstWaker {
+                sleep(Duration::from_millis(1)).await;
+            }
+            self.inner().ping().await
+        };
+        let result = match self.fault() {
+            Fault::PingKeepsItsFirstWaker => FirstWaker::new(ping).await,
+            _ => ping.await,
+        };
         match self.fault() {
             Fault::PingTakesNoTime => result.map(|_| Duration::ZERO),
             Fault::PingHasOneWaiter if self.shared.pings.load(Ordering::SeqCst) > nth + 1 => {
@@ -323,6 +361,18 @@ impl<C: Conn> Conn for BrokenConn<C> {
                 self.inner().close(0, "");
                 Ok(())
             }
+            Fault::DrainForgetsWaitingStreams
+                if self.shared.opened.load(Ordering::SeqCst) == 0
+                    && self.shared.accepted.load(Ordering::SeqCst) == 0 =>
+            {
+                self.inner().close(0, "");
+                Ok(())
+            }
+            Fault::DrainKeepsItsFirstWaker => FirstWaker::new(self.inner().drain()).await,
+            Fault::DrainSucceedsOnFailure => match self.inner().drain().await {
+                Err(e) if e.kind() == ErrorKind::Failed => Ok(()),
+                drained => drained,
+            },
             Fault::DrainIgnoresFailure | Fault::DrainIgnoresClose => {
                 let drained = self.inner().drain().await;
                 let ignored = match self.fault() {
@@ -457,13 +507,13 @@ pub(crate) fn at_once<F: Future>(future: F) -> Option<F::Output> {
 }
 
 /// A future that keeps the waker of its first poll.
-struct FirstWaker<F> {
+pub(crate) struct FirstWaker<F> {
     future: Pin<Box<F>>,
     first: Option<Waker>,
 }
 
 impl<F: Future> FirstWaker<F> {
-    fn new(future: F) -> Self {
+    pub(crate) fn new(future: F) -> Self {
         Self {
             future: Box::pin(future),
             first: None,

@@ -24,6 +24,8 @@ macro_rules! faults {
         pub(crate) enum Fault {
             /// None: the wrapper has to be transparent.
             None,
+            /// None, but connections begin with a handshake, in which peers can stall.
+            Handshakes,
             $($(#[doc = $doc] $name,)+)+
         }
 
@@ -176,6 +178,10 @@ faults! {
         UnreadDropEndsConn: 52;
         /// A sender whose bytes were all taken in is told of a stop.
         EndSeemsStopped: 53;
+        /// A stop after the end is sent to the peer.
+        StopAfterTheEndIsSent: 53;
+        /// A shutdown after the peer's stop fails.
+        ShutdownAfterStopFails: 45;
         /// `stopped` waits for ever.
         StoppedIsNeverTold: 53;
         /// A reset hits another stream as well.
@@ -242,6 +248,8 @@ faults! {
         CancelledAcceptLosesAStream: 77;
         /// An open that was given up at the limit takes a slot with it.
         CancelledOpenKeepsItsSlot: 78;
+        /// A stream of an open that was given up ends cleanly.
+        CancelledOpenEndsCleanly: 78;
         /// A dial that was given up goes on, and its connection stays.
         CancelledDialStays: 79;
     }
@@ -302,6 +310,8 @@ faults! {
         OutageIsNotTold: 94;
         /// `Disconnected` and `Failed` come by other times than those of the configuration.
         LivenessHasItsOwnTimes: 94 97;
+        /// `Disconnected` and `Failed` come long before the times of the configuration.
+        LivenessIsEager: 94;
         /// A silent peer is closed without waiting for it to come back.
         CutEndsConn: 95;
         /// A connection that recovers stays `Disconnected`.
@@ -340,10 +350,20 @@ faults! {
         FailStreamsWaits: 116;
         /// A drain goes on waiting when the connection fails.
         DrainIgnoresFailure: 117;
+        /// A drain reports success when the connection fails.
+        DrainSucceedsOnFailure: 117;
+        /// `stopped` tells that all has arrived when the connection fails.
+        StoppedSeemsDoneOnFailure: 117;
+        /// A failure does not wake an open that waits at the limit.
+        FailureDoesNotWakeOpens: 117;
         /// A drain goes on waiting when the connection is closed.
         DrainIgnoresClose: 118;
         /// A read does not hear of a reset once this side has reset, too.
         CrossingResetIsLost: 119;
+        /// A reset reads as a clean end once this side has reset, too.
+        CrossingResetReadsAsEnd: 119;
+        /// A stream that both sides have reset keeps its slot.
+        CrossingResetKeepsItsSlot: 119;
         /// A read that waits keeps the waker of its first poll.
         ReadKeepsItsFirstWaker: 120;
         /// An accept that waits keeps the waker of its first poll.
@@ -352,12 +372,28 @@ faults! {
         OpenKeepsItsFirstWaker: 121;
         /// `closed` keeps the waker of its first poll.
         ClosedKeepsItsFirstWaker: 121;
+        /// A drain that waits keeps the waker of its first poll.
+        DrainKeepsItsFirstWaker: 121;
+        /// `stopped` keeps the waker of its first poll.
+        StoppedKeepsItsFirstWaker: 121;
+        /// A ping that waits keeps the waker of its first poll.
+        PingKeepsItsFirstWaker: 121;
+        /// `accept` of a listener keeps the waker of its first poll.
+        ListenerKeepsItsFirstWaker: 121;
+        /// A dial keeps the waker of its first poll.
+        DialKeepsItsFirstWaker: 121;
         /// Pings are answered by a task, and wait for ever once that is gone.
         LostRuntimeIsNotNoticed: 122;
+        /// Streams are opened by a task, and wait for ever once that is gone.
+        LostRuntimeStopsOpens: 122;
+        /// A drain counts the streams that the application has, and not those that wait to be accepted.
+        DrainForgetsWaitingStreams: 140;
     }
     bounds {
         /// A stream that the opener has reset gives its slot back while the acceptor holds it.
         ResetFreesTheSlot: 123;
+        /// A stream gives its slot back once the acceptor has read the reset, while it holds the stream.
+        ReadResetFreesTheSlot: 123;
         /// The connection window is as large as all windows of streams.
         ConnWindowIsIgnored: 124;
         /// A connection carries one window and no more.
@@ -368,22 +404,71 @@ faults! {
         StatsRoundBytes: 125;
         /// Errors of dial and listen do not name the address.
         ErrorsNameNoAddr: 126;
+        /// Errors about an address that makes no sense name only what is wrong in it.
+        InvalidAddrsAreNotNamed: 126;
         /// Options of an address that are not known are ignored.
         UnknownOptionsAreIgnored: 127;
+        /// An address is looked at after the first wait.
+        AddrsAreCheckedLate: 11 127;
         /// A configuration is not checked.
         ConfigIsNotChecked: 128;
+        /// The times of a configuration are not checked.
+        TimesAreNotChecked: 128;
+        /// A configuration is checked by `listen` only.
+        DialsWithAnyConfig: 128;
         /// Each write keeps a page of memory until its stream is over.
         WritesKeepPages: 129;
         /// A handshake may take for ever, and hold the next one up.
         HandshakeNeverTimesOut: 130 131;
         /// A dial that times out leaves its task.
         TimedOutDialKeepsItsTask: 132;
+        /// The error of a dial that times out does not name the address.
+        TimedOutDialsNameNoAddr: 132;
         /// A task polls the connection as fast as it can.
         IdleConnSpins: 133;
+        /// A task looks after the connection each millisecond.
+        IdleConnTicks: 133;
+    }
+    listeners {
+        /// Handshakes that stall keep newcomers waiting until they time out.
+        StallsShutNewcomersOut: 134;
+        /// Any number of handshakes run at once.
+        HandshakesAreUnbounded: 135;
+        /// A handshake that stalls is given up only where a newcomer needs its place.
+        StalledHandshakeStays: 135;
+        /// A listen that was given up binds its address all the same.
+        CancelledListenStaysBound: 136;
+        /// A second accept loses a connection.
+        SecondAcceptLosesAConn: 137;
+        /// An accept that was given up takes the next connection with it.
+        CancelledAcceptLosesAConn: 138;
+        /// Connections that wait to be accepted live on when their listener is closed.
+        ListenerCloseLeavesWaitingConns: 139;
     }
 }
 
 impl Fault {
+    /// Whether connections begin with a handshake.
+    pub(crate) fn has_handshakes(self) -> bool {
+        matches!(
+            self,
+            Self::HandshakesAreOneByOne
+                | Self::HandshakeNeverTimesOut
+                | Self::BadHandshakeEndsListener
+        ) || self.has_handshakes_side_by_side()
+    }
+
+    /// Whether those run side by side.
+    pub(crate) fn has_handshakes_side_by_side(self) -> bool {
+        matches!(
+            self,
+            Self::Handshakes
+                | Self::StallsShutNewcomersOut
+                | Self::HandshakesAreUnbounded
+                | Self::StalledHandshakeStays
+        )
+    }
+
     /// The configuration that the transport inside gets, where the fault is to ignore what was asked
     /// for, or to count by itself.
     pub(crate) fn config(self, asked: Config) -> Config {
@@ -409,14 +494,37 @@ impl Fault {
                 asked.with_accept_backlog(more)
             }
             Self::FailStreamsWaits => asked.with_on_disconnect(OnDisconnect::Wait),
-            Self::ResetFreesTheSlot => asked.with_max_streams(10_000),
+            Self::ResetFreesTheSlot
+            | Self::ReadResetFreesTheSlot
+            | Self::CrossingResetKeepsItsSlot => asked.with_max_streams(10_000),
             Self::ConnWindowIsIgnored => asked.with_connection_window(1 << 30),
-            Self::ConfigIsNotChecked if asked.validate().is_err() => Config::default(),
+            Self::TimesAreNotChecked if names_a_time(&asked) => Config::default(),
+            Self::ConfigIsNotChecked | Self::DialsWithAnyConfig if asked.validate().is_err() => {
+                Config::default()
+            }
             Self::BacklogIsIgnored => asked.with_accept_backlog(1000),
+            Self::LivenessIsEager => {
+                let soon = asked.keep_alive + Duration::from_millis(20);
+                asked
+                    .with_disconnected_after(soon)
+                    .with_failed_after(2 * soon)
+            }
             Self::LivenessHasItsOwnTimes => asked
                 .with_failed_after(Duration::from_secs(300))
                 .with_disconnected_after(Duration::from_secs(200)),
             _ => asked,
         }
     }
+}
+
+/// Whether it is a time for which the configuration is not valid.
+fn names_a_time(config: &Config) -> bool {
+    const TIMES: [&str; 4] = [
+        "handshake_timeout",
+        "keep_alive",
+        "disconnected_after",
+        "failed_after",
+    ];
+    let error = config.validate().err().map(|error| error.to_string());
+    error.is_some_and(|error| TIMES.iter().any(|time| error.starts_with(time)))
 }

@@ -2,15 +2,18 @@
 
 use std::future::pending;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::future::select_all;
 use parking_lot::Mutex;
 use pipe_core::{Addr, Conn, Error, ErrorKind, Listener, Result, Transport};
+use tokio::sync::oneshot;
 
-use crate::conn::{BrokenConn, at_once};
+use crate::conn::{BrokenConn, FirstWaker, at_once};
 use crate::fault::Fault;
+use crate::handshakes::{Welcomed, welcome};
 use crate::shared::{Flag, Side};
-use crate::transport::{Host, welcome};
+use crate::transport::Host;
 
 /// A listener that breaks the contract in one way.
 pub(crate) struct BrokenListener<T: Transport> {
@@ -19,6 +22,10 @@ pub(crate) struct BrokenListener<T: Transport> {
     asked: Addr,
     host: Arc<Host<T>>,
     closed: Flag,
+    /// Calls of `accept` under way.
+    accepting: AtomicUsize,
+    /// Where handshakes run side by side: those that are over.
+    welcomed: Option<Welcomed<T::Conn>>,
     /// Connections that came and were not given out yet.
     waiting: Mutex<Vec<T::Conn>>,
     /// Connections that were given out.
@@ -34,7 +41,11 @@ impl<T: Transport> BrokenListener<T> {
         ) {
             host.listeners.lock().push(inner.clone());
         }
+        let side_by_side = host.setting.fault.has_handshakes_side_by_side();
+        let welcomed = || Welcomed::spawn(inner.clone(), host.setting.clone());
         Self {
+            accepting: AtomicUsize::new(0),
+            welcomed: side_by_side.then(welcomed),
             inner,
             asked,
             host,
@@ -49,7 +60,33 @@ impl<T: Transport> BrokenListener<T> {
     }
 
     async fn next_conn(&self) -> Result<T::Conn> {
+        if let Some(welcomed) = &self.welcomed
+            && let Some(conn) = welcomed.next().await
+        {
+            return Ok(conn);
+        }
         match self.fault() {
+            Fault::ListenerKeepsItsFirstWaker => FirstWaker::new(self.inner.accept()).await,
+            Fault::SecondAcceptLosesAConn => {
+                let others = self.accepting.fetch_add(1, Ordering::SeqCst);
+                let mut conn = self.inner.accept().await;
+                if others > 0 && conn.is_ok() {
+                    conn = self.inner.accept().await;
+                }
+                self.accepting.fetch_sub(1, Ordering::SeqCst);
+                conn
+            }
+            Fault::CancelledAcceptLosesAConn => {
+                let (sender, receiver) = oneshot::channel();
+                let inner = self.inner.clone();
+                tokio::spawn(async move {
+                    let _ = sender.send(inner.accept().await);
+                });
+                match receiver.await {
+                    Ok(accepted) => accepted,
+                    Err(_) => pending().await,
+                }
+            }
             Fault::AcceptAfterCloseHangs if self.closed.is_set() => pending().await,
             Fault::ListenerCloseDoesNotWake => {
                 let closed = self.closed.is_set();
@@ -127,6 +164,11 @@ impl<T: Transport> Listener for BrokenListener<T> {
                 }
             }
             Fault::ListenerCloseIsIgnored => return,
+            Fault::ListenerCloseLeavesWaitingConns => {
+                while let Some(Ok(conn)) = at_once(self.inner.accept()) {
+                    self.host.setting.leak(conn);
+                }
+            }
             _ => {}
         }
         self.inner.close();

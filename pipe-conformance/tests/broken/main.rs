@@ -5,6 +5,7 @@
 
 mod conn;
 mod fault;
+mod handshakes;
 mod listener;
 mod recv;
 mod send;
@@ -13,19 +14,24 @@ mod stream;
 mod transport;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
 use parking_lot::RwLock;
-use pipe_conformance::{Clock, Faults, Fixture, Mode, Outcome, Setup, run_case};
-use pipe_core::{Addr, Config, Result};
+use pipe_conformance::{Clock, Faults, Fixture, Mode, Outcome, Setup, Stalled, run_case};
+use pipe_core::{Addr, Config, Conn, Result, Transport};
 use pipe_inproc::{InprocTransport, Link, LinkProfile, Namespace};
 
 use crate::fault::{Caught, FAULTS, Fault};
 use crate::transport::Broken;
+
+/// The cases in which peers stall in their handshakes.
+const WITH_STALLS: [u16; 6] = [13, 14, 130, 131, 134, 135];
 
 fn main() -> ExitCode {
     let args = Arguments::from_args();
@@ -49,10 +55,18 @@ fn main() -> ExitCode {
         .collect();
     let unbroken = cases.into_iter().map(|case| {
         let name = format!("unbroken/{case:03}");
-        Trial::test(name, move || is_passed(case))
+        Trial::test(name, move || is_passed(Fault::None, case))
+    });
+    let stalling = WITH_STALLS.map(|case| {
+        let name = format!("unbroken/handshakes/{case:03}");
+        Trial::test(name, move || is_passed(Fault::Handshakes, case))
     });
     let every_case = Trial::test("every_case_can_fail", every_case_can_fail);
-    let trials = unbroken.chain(caught).chain(erased).chain([every_case]);
+    let trials = unbroken
+        .chain(stalling)
+        .chain(caught)
+        .chain(erased)
+        .chain([every_case]);
     libtest_mimic::run(&args, trials.collect()).exit_code()
 }
 
@@ -63,7 +77,12 @@ fn is_caught(caught: &Caught, mode: Mode, talkative: bool) -> Result<(), Failed>
             Outcome::Failed(message) if talkative => {
                 println!("{}, case {case}: {message}", caught.name);
             }
-            Outcome::Failed(_) => {}
+            Outcome::Failed(message) => {
+                // A time limit that ran out names what it was for.
+                if message.contains("it waited for nothing with a name") {
+                    return Err(format!("case {case}: {message}").into());
+                }
+            }
             outcome => return Err(format!("case {case} does not notice: {outcome:?}").into()),
         }
     }
@@ -73,7 +92,7 @@ fn is_caught(caught: &Caught, mode: Mode, talkative: bool) -> Result<(), Failed>
 /// Each case that needs no wire is named by a fault.
 fn every_case_can_fail() -> Result<(), Failed> {
     let unproved = |case: &u16| FAULTS.iter().all(|caught| !caught.by.contains(case));
-    let unproved: Vec<u16> = (1..=101).chain(115..=133).filter(unproved).collect();
+    let unproved: Vec<u16> = (1..=101).chain(115..=140).filter(unproved).collect();
     if unproved.is_empty() {
         Ok(())
     } else {
@@ -82,8 +101,8 @@ fn every_case_can_fail() -> Result<(), Failed> {
 }
 
 /// The case passes with the wrapper alone.
-fn is_passed(case: u16) -> Result<(), Failed> {
-    match run(Fault::None, case, Mode::Static) {
+fn is_passed(fault: Fault, case: u16) -> Result<(), Failed> {
+    match run(fault, case, Mode::Static) {
         Outcome::Passed => Ok(()),
         outcome => Err(format!("{outcome:?}").into()),
     }
@@ -108,6 +127,7 @@ struct BrokenFixture {
     fault: Fault,
     case: u16,
     listeners: AtomicU64,
+    namespace: Namespace,
 }
 
 impl BrokenFixture {
@@ -116,6 +136,7 @@ impl BrokenFixture {
             fault,
             case,
             listeners: AtomicU64::new(0),
+            namespace: Namespace::new(),
         }
     }
 }
@@ -130,7 +151,7 @@ impl Fixture for BrokenFixture {
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let link = Link::new(LinkProfile::ideal());
         let inner = InprocTransport::new()
-            .with_namespace(Namespace::new())
+            .with_namespace(self.namespace.clone())
             .with_link(link.clone())
             .with_config(self.fault.config(config.clone()))?;
         let transport = Broken::new(inner, config, self.fault);
@@ -152,6 +173,22 @@ impl Fixture for BrokenFixture {
         addr("inproc://nobody")
     }
 
+    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
+        if !self.fault.has_handshakes_side_by_side() {
+            return None;
+        }
+        let (namespace, addr) = (self.namespace.clone(), addr.clone());
+        let stalling = async move {
+            let dialer = InprocTransport::new().with_namespace(namespace);
+            let conn = dialer.dial(&addr).await?;
+            let banner = conn.clone();
+            let answered = async move { drop(banner.accept_stream().await) };
+            let ended = async move { drop(conn.closed().await) };
+            Ok(Stalled::new(answered, ended))
+        };
+        Some(Box::pin(stalling))
+    }
+
     /// Virtual time, so that a case which has to run into its limit costs nothing; but real time for
     /// those that keep the link busy for a while, because an ideal link takes no virtual time.
     fn clock(&self) -> Clock {
@@ -165,6 +202,8 @@ impl Fixture for BrokenFixture {
     fn limit(&self) -> Duration {
         match (self.clock(), self.fault) {
             (Clock::Paused, _) | (_, Fault::None) => Duration::from_secs(20),
+            // It watches for a while.
+            _ if self.case == 133 => Duration::from_secs(20),
             _ => Duration::from_secs(2),
         }
     }

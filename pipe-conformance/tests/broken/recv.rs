@@ -60,6 +60,10 @@ impl<C: Conn> BrokenRecv<C> {
         self.conn.fault()
     }
 
+    pub(crate) fn both(&self) -> &Both {
+        &self.both
+    }
+
     fn inner(&mut self) -> Pin<&mut RecvHalf<C>> {
         Pin::new(self.inner.as_mut().expect("only the drop takes it"))
     }
@@ -186,6 +190,25 @@ impl<C: Conn> BrokenRecv<C> {
             (Fault::CrossingResetIsLost, Some(ErrorKind::Reset)) if self.both.reset.is_set() => {
                 Poll::Pending
             }
+            (Fault::CrossingResetReadsAsEnd, Some(ErrorKind::Reset))
+                if self.both.reset.is_set() =>
+            {
+                CLEAN_END
+            }
+            (Fault::CrossingResetKeepsItsSlot, Some(ErrorKind::Reset))
+                if self.both.reset.is_set() =>
+            {
+                if let Some(slot) = self.both.slot.lock().take() {
+                    slot.forget();
+                }
+                Poll::Ready(Err(error))
+            }
+            (Fault::ReadResetFreesTheSlot, Some(ErrorKind::Reset))
+                if self.both.accepted.is_set() =>
+            {
+                self.conn.setting.slots.lock().remove(&self.id);
+                Poll::Ready(Err(error))
+            }
             (Fault::FailureReadsAsEnd, Some(ErrorKind::Failed)) => CLEAN_END,
             (Fault::CloseReadsAsEnd, Some(ErrorKind::Closed)) => CLEAN_END,
             (Fault::ResetDoesNotWakeReads, Some(ErrorKind::Reset))
@@ -247,6 +270,10 @@ impl<C: Conn> RecvStream for BrokenRecv<C> {
         self.both.stopped.set();
         let code = match self.fault() {
             Fault::StopIsSilent | Fault::ReadAfterStopHangs => return,
+            Fault::StopAfterTheEndIsSent if self.both.ended.is_set() => {
+                self.conn.setting.late_stops.lock().insert(self.id, code);
+                return;
+            }
             Fault::StopLosesItsCode => 0,
             Fault::CodesHave16Bits => code & 0xffff,
             _ => code,

@@ -15,6 +15,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::conn::FirstWaker;
 use crate::fault::Fault;
 use crate::shared::{Both, SendHalf, Shared};
 
@@ -116,6 +117,9 @@ impl<C: Conn> BrokenSend<C> {
 
     fn error(&self, error: io::Error) -> io::Error {
         let inner = Error::from_io(&error).map(|e| (e.kind(), e.code().unwrap_or(0)));
+        if let Some((ErrorKind::Stopped, _)) = inner {
+            self.both.refused.set();
+        }
         match (self.fault(), inner) {
             (Fault::StopLosesItsCode, Some((ErrorKind::Stopped, _))) => Error::stopped(0).into(),
             (Fault::CodesHave16Bits, Some((ErrorKind::Stopped, code))) => {
@@ -155,9 +159,21 @@ impl<C: Conn> SendStream for BrokenSend<C> {
         let Some(inner) = &mut self.inner else {
             return pending().await;
         };
-        match inner.stopped().await {
+        let stopped = match fault {
+            Fault::StoppedKeepsItsFirstWaker => FirstWaker::new(inner.stopped()).await,
+            _ => inner.stopped().await,
+        };
+        match stopped {
             _ if fault == Fault::StoppedIsNeverTold => pending().await,
             Ok(None) if fault == Fault::EndSeemsStopped => Ok(Some(0)),
+            Ok(None) if fault == Fault::StopAfterTheEndIsSent => {
+                Ok(self.conn.setting.late_stops.lock().get(&self.id).copied())
+            }
+            Err(e)
+                if fault == Fault::StoppedSeemsDoneOnFailure && e.kind() == ErrorKind::Failed =>
+            {
+                Ok(None)
+            }
             Ok(Some(_)) if fault == Fault::StopLosesItsCode => Ok(Some(0)),
             Ok(Some(code)) if fault == Fault::CodesHave16Bits => Ok(Some(code & 0xffff)),
             stopped => stopped,
@@ -202,6 +218,9 @@ impl<C: Conn> AsyncWrite for BrokenSend<C> {
                 this.shut_down_in_the_background();
                 this.both.shut.set();
                 return Poll::Ready(Ok(()));
+            }
+            Fault::ShutdownAfterStopFails if this.both.refused.is_set() => {
+                return Poll::Ready(Err(Error::stopped(0).into()));
             }
             Fault::ShutdownAfterResetSucceeds if this.both.reset.is_set() => {
                 return Poll::Ready(Ok(()));
@@ -265,6 +284,9 @@ impl<C: Conn> Drop for BrokenSend<C> {
         };
         let shut = self.both.shut.is_set();
         match self.fault() {
+            Fault::ReadResetFreesTheSlot if self.both.accepted.is_set() => {
+                self.conn.setting.slots.lock().remove(&self.id);
+            }
             Fault::DropIsAShutdown if !shut => {
                 let _ = Pin::new(&mut inner).poll_shutdown(&mut Context::from_waker(Waker::noop()));
             }

@@ -1,6 +1,7 @@
 //! What the wrapped objects of one transport, one connection and one stream have in common.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
@@ -23,6 +24,10 @@ pub(crate) struct Setting {
     /// What the case asked for; the transport inside may have been given something else.
     pub(crate) config: Config,
     leaked: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// The slots of streams by their ids, for the fault whose slots the acceptor gives back.
+    pub(crate) slots: Mutex<HashMap<u64, OwnedSemaphorePermit>>,
+    /// Stops that came after the end, by the ids of their streams.
+    pub(crate) late_stops: Mutex<HashMap<u64, u32>>,
 }
 
 impl Setting {
@@ -31,6 +36,8 @@ impl Setting {
             fault,
             config,
             leaked: Mutex::default(),
+            slots: Mutex::default(),
+            late_stops: Mutex::default(),
         }
     }
 
@@ -90,7 +97,10 @@ pub(crate) struct Shared<C: Conn> {
 impl<C: Conn> Shared<C> {
     pub(crate) fn new(inner: C, side: Side, setting: Arc<Setting>) -> Self {
         let (driver, gone) = oneshot::channel::<()>();
-        if setting.fault == Fault::LostRuntimeIsNotNoticed {
+        if matches!(
+            setting.fault,
+            Fault::LostRuntimeIsNotNoticed | Fault::LostRuntimeStopsOpens
+        ) {
             tokio::spawn(async move {
                 let _ = gone.await;
             });
@@ -137,6 +147,10 @@ pub(crate) struct Both {
     pub(crate) stopped: Flag,
     /// Whether the receiving half is gone.
     pub(crate) deaf: Flag,
+    /// Whether the peer has opened the stream.
+    pub(crate) accepted: Flag,
+    /// Whether a write has failed of the peer's stop.
+    pub(crate) refused: Flag,
     /// Whether a read waits.
     pub(crate) reading: Flag,
     /// The write or shutdown that waits for a read.

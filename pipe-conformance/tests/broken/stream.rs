@@ -63,6 +63,7 @@ impl<C: Conn> BrokenStream<C> {
             _ => inner.id(),
         };
         let mut stream = Self::new(conn, inner, id, extras);
+        stream.recv.both().accepted.set();
         if conn.fault() == Fault::BytesBeforeAcceptAreLost {
             stream.recv.discard();
         }
@@ -71,7 +72,12 @@ impl<C: Conn> BrokenStream<C> {
 
     fn new(conn: &Arc<Shared<C>>, inner: C::Stream, id: u64, extras: Extras<C::Stream>) -> Self {
         let both = Arc::new(Both::default());
-        *both.slot.lock() = extras.slot;
+        match (conn.fault(), extras.slot) {
+            (Fault::ReadResetFreesTheSlot, Some(slot)) => {
+                conn.setting.slots.lock().insert(id, slot);
+            }
+            (_, slot) => *both.slot.lock() = slot,
+        }
         match conn.fault() {
             Fault::StreamTaskStays => {
                 tokio::spawn(std::future::pending::<()>());

@@ -3,15 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::future::pending;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, Result, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use pipe_core::{Addr, Config, Error, ErrorKind, Listener, Result, Transport};
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
+use tokio::time::sleep;
 
-use crate::conn::BrokenConn;
+use crate::conn::{BrokenConn, FirstWaker};
 use crate::fault::Fault;
+use crate::handshakes::greet;
 use crate::listener::BrokenListener;
 use crate::shared::{Setting, Side};
 
@@ -61,9 +63,31 @@ impl<T: Transport> Broken<T> {
         }
     }
 
+    /// Listens in a task, which goes on if the listener is not wanted any more.
+    async fn listen_in_a_task(&self, addr: &Addr) -> Result<T::Listener> {
+        let (sender, receiver) = oneshot::channel();
+        let (host, addr) = (self.host.clone(), addr.clone());
+        tokio::spawn(async move {
+            let listening = host.inner.listen(&addr).await;
+            if let Err(_unwanted) = sender.send(listening) {
+                pending::<()>().await;
+            }
+        });
+        match receiver.await {
+            Ok(listening) => listening,
+            Err(_) => pending().await,
+        }
+    }
+
     fn error(&self, error: Error) -> Error {
         match self.fault() {
             Fault::ErrorsNameNoAddr => Error::new(error.kind(), "it did not work"),
+            Fault::InvalidAddrsAreNotNamed if error.kind() == ErrorKind::AddrInvalid => {
+                Error::new(ErrorKind::AddrInvalid, "unknown option no-such-option")
+            }
+            Fault::TimedOutDialsNameNoAddr if error.kind() == ErrorKind::TimedOut => {
+                Error::new(ErrorKind::TimedOut, "it took too long")
+            }
             _ => error,
         }
     }
@@ -80,7 +104,17 @@ impl<T: Transport> Transport for Broken<T> {
     async fn dial(&self, addr: &Addr) -> Result<Self::Conn> {
         let host = &self.host;
         let addr = &self.told(addr);
+        if self.fault() == Fault::AddrsAreCheckedLate {
+            yield_now().await;
+        }
         let dialed = match self.fault() {
+            Fault::DialKeepsItsFirstWaker => {
+                let dial = async {
+                    sleep(Duration::from_millis(1)).await;
+                    host.inner.dial(addr).await
+                };
+                FirstWaker::new(dial).await
+            }
             Fault::DialsShareAConn => {
                 if let Some(conn) = host.pool.lock().get(addr) {
                     return Ok(conn.clone());
@@ -105,9 +139,7 @@ impl<T: Transport> Transport for Broken<T> {
                     Err(_) => pending().await,
                 }
             }
-            Fault::HandshakesAreOneByOne
-            | Fault::HandshakeNeverTimesOut
-            | Fault::BadHandshakeEndsListener => {
+            fault if fault.has_handshakes() => {
                 let conn = host.inner.dial(addr).await?;
                 yield_now().await;
                 greet(&conn).await.map(|()| conn)
@@ -140,10 +172,19 @@ impl<T: Transport> Transport for Broken<T> {
     async fn listen(&self, addr: &Addr) -> Result<Self::Listener> {
         let host = &self.host;
         let addr = &self.told(addr);
+        match self.fault() {
+            Fault::AddrsAreCheckedLate => yield_now().await,
+            Fault::DialsWithAnyConfig => host.setting.config.validate()?,
+            _ => {}
+        }
         if self.fault() == Fault::AddrIsNeverFreed && host.bound.lock().contains(addr) {
             return Err(Error::new(ErrorKind::AddrInUse, "in TIME_WAIT"));
         }
-        let listener = match host.inner.listen(addr).await {
+        let listening = match self.fault() {
+            Fault::CancelledListenStaysBound => self.listen_in_a_task(addr).await,
+            _ => host.inner.listen(addr).await,
+        };
+        let listener = match listening {
             Err(e)
                 if self.fault() == Fault::SecondListenTakesOver
                     && e.kind() == ErrorKind::AddrInUse =>
@@ -162,24 +203,4 @@ impl<T: Transport> Transport for Broken<T> {
         }
         Ok(BrokenListener::new(listener, addr.clone(), host.clone()))
     }
-}
-
-/// What a dialer says first, in the faults that are about handshakes.
-const HELLO: &[u8] = b"hello";
-
-/// The dialer's part of the handshake.
-async fn greet(conn: &impl Conn) -> Result<()> {
-    let mut stream = conn.open_stream().await?;
-    stream.write_all(HELLO).await?;
-    stream.shutdown().await?;
-    stream.read_to_end(&mut Vec::new()).await?;
-    Ok(())
-}
-
-/// The listener's part of the handshake.
-pub(crate) async fn welcome(conn: &impl Conn) -> Result<()> {
-    let mut stream = conn.accept_stream().await?;
-    stream.read_to_end(&mut Vec::new()).await?;
-    stream.shutdown().await?;
-    Ok(())
 }
