@@ -9,11 +9,11 @@ mod webrtc;
 use pipe_conformance::hostile::{Suite, Target, yamux::Yamux};
 use targets::{Inproc, Quic, Tcp, Tls, WebRtc};
 
-/// What a connection over WebRTC costs: the engine's buffers, and SCTP's.
-const WEBRTC_CONN: usize = 4 << 20;
+/// What a connection over WebRTC costs beside its windows: the engine's buffers, and SCTP's.
+const WEBRTC_CONN: usize = 2 << 20;
 
-/// What a connection over plain yamux costs: its streams have windows of 256 KiB, whatever is configured.
-const RAW_CONN: usize = 2 * 32 * (256 << 10);
+/// What the windows of a connection over plain yamux cost: 256 KiB each, whatever is configured.
+const RAW_WINDOWS: usize = 2 * 32 * (256 << 10);
 
 fn main() -> std::process::ExitCode {
     let tcp = || Yamux::new(byte_streams::tcp);
@@ -22,7 +22,7 @@ fn main() -> std::process::ExitCode {
         .with(
             Target::new(Tcp { raw: true })
                 .with_attacker(tcp().raw())
-                .with_conn_cost(RAW_CONN),
+                .with_windows(RAW_WINDOWS),
         )
         .with(Target::new(Tls).with_attacker(Yamux::new(byte_streams::tls)));
     #[cfg(unix)]

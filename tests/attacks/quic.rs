@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipe_conformance::hostile::{Attacker, Move, MoveKind, Peer, Reading};
+use pipe_conformance::hostile::{Attacker, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
 use pipewerks::Addr;
 use pipewerks::quic::{TlsOptions, quinn};
 use pipewerks::wire::{Hello, Message, PING_LEN};
@@ -84,6 +84,7 @@ impl Attacker for Quic {
     fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
         match kind {
             MoveKind::Excess | MoveKind::Number => Some("QUIC enforces it, and quinn keeps to it"),
+            MoveKind::Candidates => Some(NO_CANDIDATES),
             MoveKind::Mux => Some("quinn sends no packet that says nothing"),
             _ => None,
         }

@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -34,15 +35,29 @@ pub trait Attacker: Send + Sync + 'static {
         .boxed()
     }
 
+    /// Offers a connection that can be reached at these addresses alone, all of them named by the way that the
+    /// wire has for it, and none of which answers. The future that it gives holds the attempt, and is over
+    /// once the listener has let go of it.
+    fn name_candidates<'a>(
+        &'a self,
+        addr: &'a Addr,
+        candidates: &'a [SocketAddr],
+    ) -> BoxFuture<'a, io::Result<BoxFuture<'static, ()>>> {
+        let _ = (addr, candidates);
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+
     /// Returns the number on the wire of the `n`-th stream that a dialer opens for its application, from 0.
     fn number(&self, n: u64) -> u64;
 
     /// Returns why the wire cannot carry out a move, if it cannot. An attack that needs it is skipped.
     fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
-        let _ = kind;
-        None
+        (kind == MoveKind::Candidates).then_some(NO_CANDIDATES)
     }
 }
+
+/// Why most wires cannot carry out [`MoveKind::Candidates`].
+pub const NO_CANDIDATES: &str = "a listener sends nothing to addresses that its peer names";
 
 /// Whether a peer reads what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,4 +143,6 @@ pub enum MoveKind {
     Control,
     /// Anything before [`Peer::greet`].
     Early,
+    /// [`Attacker::name_candidates`].
+    Candidates,
 }

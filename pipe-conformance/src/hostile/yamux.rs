@@ -12,7 +12,7 @@ use pipe_core::wire::{Hello, Message, PING_LEN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 
-use super::peer::{Attacker, Move, MoveKind, Peer, Reading};
+use super::peer::{Attacker, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
 
 const DATA: u8 = 0;
 const WINDOW_UPDATE: u8 = 1;
@@ -100,6 +100,9 @@ impl Attacker for Yamux {
             MoveKind::Control,
             MoveKind::Early,
         ];
+        if kind == MoveKind::Candidates {
+            return Some(NO_CANDIDATES);
+        }
         (self.raw && of_pipe.contains(&kind)).then_some("plain yamux has no such message")
     }
 }
