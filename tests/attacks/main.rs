@@ -16,7 +16,7 @@ const WEBRTC_CONN: usize = 2 << 20;
 const RAW_WINDOWS: usize = 2 * 32 * (256 << 10);
 
 fn main() -> std::process::ExitCode {
-    let tcp = || Yamux::new(byte_streams::tcp);
+    let tcp = || Yamux::new(byte_streams::tcp).with_stalled(byte_streams::stalled_tcp);
     let suite = Suite::new()
         .with(Target::new(Tcp { raw: false }).with_attacker(tcp()))
         .with(
@@ -24,7 +24,13 @@ fn main() -> std::process::ExitCode {
                 .with_attacker(tcp().raw())
                 .with_windows(RAW_WINDOWS),
         )
-        .with(Target::new(Tls).with_attacker(Yamux::new(byte_streams::tls)));
+        .with(
+            Target::new(Tls).with_attacker(
+                Yamux::new(byte_streams::tls)
+                    .with_silent(byte_streams::tcp)
+                    .with_stalled(byte_streams::stalled_tls),
+            ),
+        );
     #[cfg(unix)]
     let suite =
         suite.with(Target::new(targets::Unix).with_attacker(Yamux::new(byte_streams::unix)));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::byte_streams::socket_addr;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipe_conformance::hostile::{Attacker, Move, MoveKind, Peer, Reading};
+use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, Peer, Reading};
 use pipewerks::tcp::{MuxConn, MuxStream, TcpTransport};
 use pipewerks::webrtc::signaling::{IceCandidate, Signal};
 use pipewerks::webrtc::{
@@ -114,7 +114,7 @@ impl Attacker for WebRtc {
         .boxed()
     }
 
-    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<BoxFuture<'static, ()>>> {
+    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
         async move {
             let conn = signaling(addr).await?;
             let stream = conn.open_stream().await?;
@@ -131,7 +131,7 @@ impl Attacker for WebRtc {
         &'a self,
         addr: &'a Addr,
         candidates: &'a [SocketAddr],
-    ) -> BoxFuture<'a, io::Result<BoxFuture<'static, ()>>> {
+    ) -> BoxFuture<'a, io::Result<Held>> {
         async move {
             let conn = signaling(addr).await?;
             // Those that come before the description are long.
@@ -171,6 +171,7 @@ impl Attacker for WebRtc {
         ];
         match kind {
             _ if self.raw && of_pipe.contains(&kind) => Some("plain channels have no such message"),
+            MoveKind::Stall => Some("its handshakes are offers: see candidates_without_end"),
             MoveKind::Early => Some("channels stand when the engine has connected"),
             MoveKind::Mux | MoveKind::Ping => Some("the engine speaks SCTP by itself"),
             _ => None,

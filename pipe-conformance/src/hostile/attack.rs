@@ -109,7 +109,7 @@ pub(crate) fn all() -> Vec<Attack> {
         204 one_byte_frames_unread WIRE true CONNS, Windows, [];
         205 bytes_before_the_hello WIRE true 8, Windows, [Early Excess];
         206 numbers_used_again WIRE true CONNS, Little, [Number];
-        207 silent_handshakes WIRE true SILENT, Little, [];
+        207 silent_handshakes WIRE true SILENT, Little, [Silence];
         208 streams_beyond_the_limit WIRE true CONNS, Little, [Number];
         209 colliding_numbers WIRE true CONNS, Time, [Number];
         210 pings_without_end WIRE true CONNS, Little, [Ping];
@@ -122,6 +122,7 @@ pub(crate) fn all() -> Vec<Attack> {
         217 streams_whose_end_does_not_come WIRE true CONNS, Time, [Stop Excess];
         218 credit_that_is_never_read WIRE true CONNS, Little, [];
         219 candidates_without_end WIRE true CONNS, Packets, [Candidates];
+        220 handshakes_that_stall WIRE true SILENT, Little, [Stall];
         221 opens_and_drops PUBLIC false CONNS, Little, [];
         222 writes_and_never_reads PUBLIC false CONNS, Windows, [];
         223 dials_and_drops PUBLIC false CONNS, Little, [];
@@ -336,6 +337,16 @@ async fn silent_handshakes(arms: Arc<Arms>) {
     // Each comes again as soon as it was let go.
     again_and_again(arms, SILENT, |arms| async move {
         let held = arms.attacker().knock(&arms.addr).await?;
+        arms.tally.conns.fetch_add(1, Ordering::Relaxed);
+        held.await;
+        Ok(())
+    })
+    .await;
+}
+
+async fn handshakes_that_stall(arms: Arc<Arms>) {
+    again_and_again(arms, SILENT, |arms| async move {
+        let held = arms.attacker().stall(&arms.addr).await?;
         arms.tally.conns.fetch_add(1, Ordering::Relaxed);
         held.await;
         Ok(())

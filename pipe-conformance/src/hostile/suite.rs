@@ -163,8 +163,8 @@ struct Figures {
 
 impl Figures {
     const HEAD: &'static str = "\
-| attack | echo p50 | p99 | quiet | beside | dials | dial p99 | quiet | beside | heap | of | resident | handlers | conns, batches, packets | µs a batch, easy |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| attack | echo p50 | p99 | quiet | beside | dials | dial p50 | p99 | quiet | beside | heap | of | resident | handlers | conns, batches, packets | µs a batch, easy |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     /// By how much the heap has grown at most.
     fn heap(&self) -> usize {
@@ -188,6 +188,7 @@ impl fmt::Display for Figures {
             ms(self.quiet.echoes.percentile(99)),
             ms(self.beside.echoes.percentile(99)),
             dials.len().to_string(),
+            ms(dials.percentile(50)),
             ms(dials.percentile(99)),
             ms(self.quiet.dials.percentile(99)),
             ms(self.beside.dials.percentile(99)),
