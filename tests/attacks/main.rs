@@ -12,6 +12,9 @@ use targets::{Inproc, Quic, Tcp, Tls, WebRtc};
 /// What a connection over WebRTC costs beside its windows: the engine's buffers, and SCTP's.
 const WEBRTC_CONN: usize = 2 << 20;
 
+/// What the windows of plain channels cost: twice 32 times one and a message, and what the engine holds.
+const RAW_CHANNELS: usize = 2 * (32 * (96 << 10) + (1 << 20));
+
 /// What the windows of a connection over plain yamux cost: 256 KiB each, whatever is configured.
 const RAW_WINDOWS: usize = 2 * 32 * (256 << 10);
 
@@ -44,6 +47,7 @@ fn main() -> std::process::ExitCode {
         .with(
             Target::new(WebRtc { raw: true })
                 .with_attacker(webrtc::WebRtc { raw: true })
+                .with_windows(RAW_CHANNELS)
                 .with_conn_cost(WEBRTC_CONN),
         )
         .with(Target::new(Inproc).in_process())

@@ -55,6 +55,9 @@ pub(crate) enum Costs {
     /// Little, and as much time on a processor for the same bytes as where they come in the [easy](Arms::easy)
     /// way, a few times over.
     Time,
+    /// What handshakes under way cost, and what is left of those that have just been given up. An innocent dial
+    /// waits for a place.
+    Places,
     /// Little, and few packets to addresses that were named.
     Packets,
 }
@@ -122,7 +125,7 @@ pub(crate) fn all() -> Vec<Attack> {
         217 streams_whose_end_does_not_come WIRE true CONNS, Time, [Stop Excess];
         218 credit_that_is_never_read WIRE true CONNS, Little, [];
         219 candidates_without_end WIRE true CONNS, Packets, [Candidates];
-        220 handshakes_that_stall WIRE true SILENT, Little, [Stall];
+        220 handshakes_that_stall WIRE true SILENT, Places, [Stall];
         221 opens_and_drops PUBLIC false CONNS, Little, [];
         222 writes_and_never_reads PUBLIC false CONNS, Windows, [];
         223 dials_and_drops PUBLIC false CONNS, Little, [];

@@ -30,6 +30,10 @@ const ECHO_LIMIT: Duration = Duration::from_millis(20);
 const DIAL_LIMIT: Duration = Duration::from_millis(50);
 const TIMES: u32 = 3;
 
+/// The bound on an innocent dial that has to take the place of another handshake. A datagram that is lost in the
+/// crowd costs a second over QUIC.
+const PLACE_LIMIT: Duration = Duration::from_millis(300);
+
 /// The slack of a machine whose processors the three sides have to share, among others.
 const DEFAULT_SLACK: u32 = 5;
 
@@ -44,6 +48,9 @@ const FIXED: usize = 4 << 20;
 
 /// The bytes for each handshake that is kept up: a socket, a task and the state of what carries it.
 const SILENT_COST: usize = 24 << 10;
+
+/// The bytes for each handshake that has begun or was given up of late.
+const STALLED_COST: usize = 64 << 10;
 
 /// For how long the latencies are taken without an attack.
 const QUIET: Duration = Duration::from_millis(400);
@@ -300,6 +307,7 @@ fn besiege(
     beside.stop();
     let settled = settle(victim, before)?;
     let each = match attack.costs {
+        Costs::Places => STALLED_COST,
         _ if attack.conns == SILENT => SILENT_COST,
         Costs::Windows => target.windows + target.conn_cost,
         _ => target.conn_cost,
@@ -347,7 +355,11 @@ fn judge(attack: &Attack, figures: &Figures) -> Faults {
         }
     };
     latency("echo", |seen| &seen.echoes, ECHO_LIMIT);
-    latency("dial", |seen| &seen.dials, DIAL_LIMIT);
+    let dial = match attack.costs {
+        Costs::Places => PLACE_LIMIT,
+        _ => DIAL_LIMIT,
+    };
+    latency("dial", |seen| &seen.dials, dial);
     if let Some((hard, easy)) = figures.spent
         && hard > easy.max(1) * EASY_TIMES
     {
