@@ -1,11 +1,12 @@
 //! Byte streams to a listener, without pipewerks on them.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use pipe_conformance::hostile::yamux::ByteStream;
 use pipewerks::Addr;
 use pipewerks::tls::TlsOptions;
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -16,20 +17,44 @@ pub(crate) fn socket_addr(addr: &Addr) -> io::Result<SocketAddr> {
     text.parse().map_err(io::Error::other)
 }
 
+/// Where innocent peers connect from, and others.
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+pub(crate) const ELSEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
+
 /// Connects a socket that has little room for what it does not read.
-async fn connect(addr: &Addr) -> io::Result<TcpStream> {
+async fn connect(addr: &Addr, from: IpAddr) -> io::Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
+    if socket.bind((from, 0).into()).is_err() {
+        // It is another address of this machine on some systems only.
+        socket.bind((HERE, 0).into())?;
+    }
     socket.set_recv_buffer_size(16 * 1024)?;
     socket.set_nodelay(true)?;
     socket.connect(socket_addr(addr)?).await
 }
 
 pub(crate) async fn tcp(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
-    Ok(Box::new(connect(&addr).await?))
+    Ok(Box::new(connect(&addr, HERE).await?))
+}
+
+/// Connects from elsewhere, and sends the first byte of a frame.
+pub(crate) async fn stalled_tcp(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
+    let mut socket = connect(&addr, ELSEWHERE).await?;
+    socket.write_all(&[0]).await?;
+    Ok(Box::new(socket))
 }
 
 pub(crate) async fn tls(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
-    let socket = connect(&addr).await?;
+    tls_from(addr, HERE).await
+}
+
+/// Connects from elsewhere, and sends nothing once TLS stands.
+pub(crate) async fn stalled_tls(addr: Addr) -> io::Result<Box<dyn ByteStream>> {
+    tls_from(addr, ELSEWHERE).await
+}
+
+async fn tls_from(addr: Addr, from: IpAddr) -> io::Result<Box<dyn ByteStream>> {
+    let socket = connect(&addr, from).await?;
     let pin = addr.param("cert-sha256").map(|pin| pin.parse());
     let pin = pin.transpose().map_err(io::Error::other)?;
     let config = TlsOptions::new().client_config(pin, &[b"pipe/1"]);

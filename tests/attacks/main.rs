@@ -9,22 +9,31 @@ mod webrtc;
 use pipe_conformance::hostile::{Suite, Target, yamux::Yamux};
 use targets::{Inproc, Quic, Tcp, Tls, WebRtc};
 
-/// What a connection over WebRTC costs: the engine's buffers, and SCTP's.
-const WEBRTC_CONN: usize = 4 << 20;
+/// What a connection over WebRTC costs beside its windows: the engine's buffers, and SCTP's.
+const WEBRTC_CONN: usize = 2 << 20;
 
-/// What a connection over plain yamux costs: its streams have windows of 256 KiB, whatever is configured.
-const RAW_CONN: usize = 2 * 32 * (256 << 10);
+/// What the windows of plain channels cost: twice 32 times one and a message, and what the engine holds.
+const RAW_CHANNELS: usize = 2 * (32 * (96 << 10) + (1 << 20));
+
+/// What the windows of a connection over plain yamux cost: 256 KiB each, whatever is configured.
+const RAW_WINDOWS: usize = 2 * 32 * (256 << 10);
 
 fn main() -> std::process::ExitCode {
-    let tcp = || Yamux::new(byte_streams::tcp);
+    let tcp = || Yamux::new(byte_streams::tcp).with_stalled(byte_streams::stalled_tcp);
     let suite = Suite::new()
         .with(Target::new(Tcp { raw: false }).with_attacker(tcp()))
         .with(
             Target::new(Tcp { raw: true })
                 .with_attacker(tcp().raw())
-                .with_conn_cost(RAW_CONN),
+                .with_windows(RAW_WINDOWS),
         )
-        .with(Target::new(Tls).with_attacker(Yamux::new(byte_streams::tls)));
+        .with(
+            Target::new(Tls).with_attacker(
+                Yamux::new(byte_streams::tls)
+                    .with_silent(byte_streams::tcp)
+                    .with_stalled(byte_streams::stalled_tls),
+            ),
+        );
     #[cfg(unix)]
     let suite =
         suite.with(Target::new(targets::Unix).with_attacker(Yamux::new(byte_streams::unix)));
@@ -38,6 +47,7 @@ fn main() -> std::process::ExitCode {
         .with(
             Target::new(WebRtc { raw: true })
                 .with_attacker(webrtc::WebRtc { raw: true })
+                .with_windows(RAW_CHANNELS)
                 .with_conn_cost(WEBRTC_CONN),
         )
         .with(Target::new(Inproc).in_process())

@@ -3,20 +3,21 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipe_conformance::hostile::{Attacker, Move, MoveKind, Peer, Reading};
+use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
 use pipewerks::Addr;
 use pipewerks::quic::{TlsOptions, quinn};
 use pipewerks::wire::{Hello, Message, PING_LEN};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
 
-use crate::byte_streams::socket_addr;
+use crate::byte_streams::{ELSEWHERE, HERE, socket_addr};
 
 /// What comes first on a stream.
 const VISIBLE: &[u8] = &[1];
@@ -27,12 +28,12 @@ const PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct Quic;
 
 /// The socket of all attackers of this process.
-fn endpoint(reading: Reading, addr: &Addr) -> io::Result<quinn::Endpoint> {
-    static ENDPOINTS: LazyLock<Mutex<HashMap<bool, quinn::Endpoint>>> =
+fn endpoint(reading: Reading, from: IpAddr, addr: &Addr) -> io::Result<quinn::Endpoint> {
+    static ENDPOINTS: LazyLock<Mutex<HashMap<(bool, IpAddr), quinn::Endpoint>>> =
         LazyLock::new(Mutex::default);
     let mut endpoints = ENDPOINTS.lock().unwrap_or_else(PoisonError::into_inner);
     let reads = reading == Reading::Discards;
-    if let Some(endpoint) = endpoints.get(&reads) {
+    if let Some(endpoint) = endpoints.get(&(reads, from)) {
         return Ok(endpoint.clone());
     }
     let pin = addr.param("cert-sha256").map(|pin| pin.parse());
@@ -47,9 +48,10 @@ fn endpoint(reading: Reading, addr: &Addr) -> io::Result<quinn::Endpoint> {
     }
     let mut config = quinn::ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
-    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    let endpoint = quinn::Endpoint::client((from, 0).into());
+    let mut endpoint = endpoint.or_else(|_| quinn::Endpoint::client((HERE, 0).into()))?;
     endpoint.set_default_client_config(config);
-    endpoints.insert(reads, endpoint.clone());
+    endpoints.insert((reads, from), endpoint.clone());
     Ok(endpoint)
 }
 
@@ -60,7 +62,7 @@ impl Attacker for Quic {
         reading: Reading,
     ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>> {
         async move {
-            let endpoint = endpoint(reading, addr)?;
+            let endpoint = endpoint(reading, HERE, addr)?;
             let connecting = endpoint.connect(socket_addr(addr)?, "localhost");
             let conn = connecting.map_err(io::Error::other)?.await?;
             Ok(Box::new(QuicPeer {
@@ -76,6 +78,19 @@ impl Attacker for Quic {
         .boxed()
     }
 
+    fn stall<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
+        async move {
+            let endpoint = endpoint(Reading::Discards, ELSEWHERE, addr)?;
+            let connecting = endpoint.connect(socket_addr(addr)?, "localhost");
+            let conn = connecting.map_err(io::Error::other)?.await?;
+            let held = async move {
+                conn.closed().await;
+            };
+            Ok(held.boxed())
+        }
+        .boxed()
+    }
+
     fn number(&self, n: u64) -> u64 {
         // Bidirectional streams of the client (RFC 9000, section 2.1).
         4 * n
@@ -84,6 +99,8 @@ impl Attacker for Quic {
     fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
         match kind {
             MoveKind::Excess | MoveKind::Number => Some("QUIC enforces it, and quinn keeps to it"),
+            MoveKind::Silence => Some("a listener keeps nothing for a peer that says nothing"),
+            MoveKind::Candidates => Some(NO_CANDIDATES),
             MoveKind::Mux => Some("quinn sends no packet that says nothing"),
             _ => None,
         }

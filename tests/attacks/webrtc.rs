@@ -2,16 +2,20 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::byte_streams::socket_addr;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipe_conformance::hostile::{Attacker, Move, MoveKind, Peer, Reading};
-use pipewerks::tcp::TcpTransport;
-use pipewerks::webrtc::{Message, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport, Wire};
+use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, Peer, Reading};
+use pipewerks::tcp::{MuxConn, MuxStream, TcpTransport};
+use pipewerks::webrtc::signaling::{IceCandidate, Signal};
+use pipewerks::webrtc::{
+    Message, Signaling, StreamSignaling, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport,
+    Wire,
+};
 use pipewerks::{Addr, Config, Conn, Stream, Transport};
 use tokio::time::{sleep, timeout};
 use webrtc::data_channel::{DataChannel, RTCDataChannelInit};
@@ -23,6 +27,72 @@ pub(crate) struct WebRtc {
     pub(crate) raw: bool,
 }
 
+/// How many long candidates come before the offer.
+const LONG: usize = 40;
+
+fn transport() -> pipewerks::Result<WebRtcTransport<TcpTransport>> {
+    let loopback = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    let transport = WebRtcTransport::new(TcpTransport::new())
+        .with_settings(WebRtcSettings::default().with_bind_addrs(loopback))?
+        .with_config(Config::default().with_max_streams(4096))?;
+    Ok(transport.with_wire(Wire::Raw { ping: true }))
+}
+
+/// Connects to what carries the signalling of a listener.
+async fn signaling(addr: &Addr) -> io::Result<MuxConn> {
+    let signaling = format!("tcp://{}", socket_addr(addr)?);
+    Ok(TcpTransport::new().dial(&signaling.parse()?).await?)
+}
+
+/// A host candidate (RFC 8839, section 5.1), whose type may be anything.
+fn named_candidate(addr: SocketAddr, kind: &str) -> Signal {
+    let text = format!(
+        "candidate:{} 1 udp 2130706431 {} {} typ {kind}",
+        fastrand::u32(..),
+        addr.ip(),
+        addr.port()
+    );
+    Signal::Candidate(IceCandidate {
+        candidate: text,
+        mid: Some("0".to_owned()),
+        line: Some(0),
+    })
+}
+
+/// A signalling that names other candidates than the side's own, before its offer and after it.
+struct Flood {
+    stream: StreamSignaling<MuxStream>,
+    before: Vec<Signal>,
+    named: Vec<Signal>,
+}
+
+impl Signaling for Flood {
+    async fn send(&mut self, signal: Signal) -> pipewerks::Result<()> {
+        let Signal::Offer(mut offer) = signal else {
+            // Its own ways to be reached stay unnamed.
+            return Ok(());
+        };
+        for long in self.before.drain(..) {
+            self.stream.send(long).await?;
+        }
+        offer.sdp = offer
+            .sdp
+            .lines()
+            .filter(|line| !line.starts_with("a=candidate:"))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        self.stream.send(Signal::Offer(offer)).await?;
+        for candidate in self.named.drain(..) {
+            self.stream.send(candidate).await?;
+        }
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> pipewerks::Result<Option<Signal>> {
+        self.stream.receive().await
+    }
+}
+
 impl Attacker for WebRtc {
     fn connect<'a>(
         &'a self,
@@ -30,12 +100,7 @@ impl Attacker for WebRtc {
         reading: Reading,
     ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>> {
         async move {
-            let loopback = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
-            let transport = WebRtcTransport::new(TcpTransport::new())
-                .with_settings(WebRtcSettings::default().with_bind_addrs(loopback))?
-                .with_config(Config::default().with_max_streams(4096))?
-                .with_wire(Wire::Raw { ping: true });
-            let conn = transport.dial(addr).await?;
+            let conn = transport()?.dial(addr).await?;
             Ok(Box::new(WebRtcPeer {
                 conn,
                 raw: self.raw,
@@ -49,14 +114,43 @@ impl Attacker for WebRtc {
         .boxed()
     }
 
-    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<BoxFuture<'static, ()>>> {
+    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
         async move {
-            let signaling = format!("tcp://{}", socket_addr(addr)?);
-            let conn = TcpTransport::new().dial(&signaling.parse()?).await?;
+            let conn = signaling(addr).await?;
             let stream = conn.open_stream().await?;
             let held = async move {
                 conn.closed().await;
                 drop(stream);
+            };
+            Ok(held.boxed())
+        }
+        .boxed()
+    }
+
+    fn name_candidates<'a>(
+        &'a self,
+        addr: &'a Addr,
+        candidates: &'a [SocketAddr],
+    ) -> BoxFuture<'a, io::Result<Held>> {
+        async move {
+            let conn = signaling(addr).await?;
+            // Those that come before the description are long.
+            let long = candidates.iter().cycle().take(LONG).map(|&candidate| {
+                let padding = "x".repeat(60_000);
+                named_candidate(candidate, &padding)
+            });
+            let named = candidates
+                .iter()
+                .map(|&candidate| named_candidate(candidate, "host"));
+            let flood = Flood {
+                stream: StreamSignaling::new(conn.open_stream().await?),
+                before: long.collect(),
+                named: named.collect(),
+            };
+            let transport = transport()?;
+            let held = async move {
+                let _ = transport.offer_over(flood).await;
+                drop(conn);
             };
             Ok(held.boxed())
         }
@@ -77,6 +171,7 @@ impl Attacker for WebRtc {
         ];
         match kind {
             _ if self.raw && of_pipe.contains(&kind) => Some("plain channels have no such message"),
+            MoveKind::Stall => Some("its handshakes are offers: see candidates_without_end"),
             MoveKind::Early => Some("channels stand when the engine has connected"),
             MoveKind::Mux | MoveKind::Ping => Some("the engine speaks SCTP by itself"),
             _ => None,

@@ -1,6 +1,7 @@
 //! The attacks themselves, in moves of a wire or through the public traits.
 
 use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use futures::future::{BoxFuture, join_all};
 use pipe_core::wire::Message;
 use pipe_core::{Addr, BoxTransport, Conn, Stream, Transport};
 use tokio::io::AsyncWriteExt;
+use tokio::net::UdpSocket;
 use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
@@ -39,8 +41,29 @@ pub(crate) struct Attack {
     pub(crate) on_wire: bool,
     /// How many connections it has at once.
     pub(crate) conns: usize,
+    pub(crate) costs: Costs,
     pub(crate) run: fn(Arc<Arms>) -> BoxFuture<'static, ()>,
 }
+
+/// What an attack may cost the listener, and what is measured of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Costs {
+    /// Its windows full of bytes for each connection.
+    Windows,
+    /// Little for each connection, whatever is sent.
+    Little,
+    /// Little, and as much time on a processor for the same bytes as where they come in the [easy](Arms::easy)
+    /// way, a few times over.
+    Time,
+    /// What handshakes under way cost, and what is left of those that have just been given up. An innocent dial
+    /// waits for a place.
+    Places,
+    /// Little, and few packets to addresses that were named.
+    Packets,
+}
+
+/// How many packets may go to the addresses that an attempt names: some for each of as many as are used.
+pub(crate) const PACKETS: u64 = 64 * 8;
 
 /// What an attack has to work with.
 pub(crate) struct Arms {
@@ -49,6 +72,8 @@ pub(crate) struct Arms {
     pub(crate) attacker: Option<Arc<dyn Attacker>>,
     pub(crate) max_streams: u64,
     pub(crate) window: usize,
+    /// Say as much in the way that costs the other side least, to compare with.
+    pub(crate) easy: bool,
     pub(crate) tally: Tally,
 }
 
@@ -57,6 +82,8 @@ pub(crate) struct Arms {
 pub(crate) struct Tally {
     pub(crate) conns: AtomicU64,
     pub(crate) batches: AtomicU64,
+    /// Packets that came to addresses which were named.
+    pub(crate) packets: AtomicU64,
 }
 
 const WIRE: &str = "A hostile peer on the wire";
@@ -65,7 +92,7 @@ const PUBLIC: &str = "A rude peer through the public traits";
 /// All attacks, in the order of their numbers.
 pub(crate) fn all() -> Vec<Attack> {
     macro_rules! attacks {
-        ($($number:literal $name:ident $group:ident $on_wire:literal $conns:expr, [$($need:ident)*];)*) => {
+        ($($number:literal $name:ident $group:ident $on_wire:literal $conns:expr, $costs:ident, [$($need:ident)*];)*) => {
             vec![$(Attack {
                 number: $number,
                 name: stringify!($name),
@@ -73,36 +100,39 @@ pub(crate) fn all() -> Vec<Attack> {
                 needs: &[$(MoveKind::$need),*],
                 on_wire: $on_wire,
                 conns: $conns,
+                costs: Costs::$costs,
                 run: |arms| $name(arms).boxed(),
             }),*]
         };
     }
     attacks![
-        201 rapid_reset WIRE true CONNS, [Stop];
-        202 rapid_reset_at_once WIRE true CONNS, [];
-        203 unread_windows WIRE true CONNS, [Excess];
-        204 one_byte_frames_unread WIRE true CONNS, [];
-        205 bytes_before_the_hello WIRE true 8, [Early Excess];
-        206 numbers_used_again WIRE true CONNS, [Number];
-        207 silent_handshakes WIRE true SILENT, [];
-        208 streams_beyond_the_limit WIRE true CONNS, [Number];
-        209 colliding_numbers WIRE true CONNS, [Number];
-        210 pings_without_end WIRE true CONNS, [Ping];
-        211 answers_that_are_never_read WIRE true CONNS, [Ping];
-        212 output_that_is_never_read WIRE true CONNS, [];
-        213 messages_about_unknown_streams WIRE true CONNS, [Unknown];
-        214 one_byte_credits WIRE true CONNS, [Credit];
-        215 one_byte_messages WIRE true CONNS, [Control];
-        216 idle_frames WIRE true CONNS, [Mux];
-        217 streams_whose_end_does_not_come WIRE true CONNS, [Stop Excess];
-        218 credit_that_is_never_read WIRE true CONNS, [];
-        221 opens_and_drops PUBLIC false CONNS, [];
-        222 writes_and_never_reads PUBLIC false CONNS, [];
-        223 dials_and_drops PUBLIC false CONNS, [];
-        224 one_byte_writes PUBLIC false CONNS, [];
-        225 pings_at_once PUBLIC false CONNS, [];
-        226 holds_all_streams PUBLIC false CONNS, [];
-        227 closes_in_the_middle PUBLIC false CONNS, [];
+        201 rapid_reset WIRE true CONNS, Little, [Stop];
+        202 rapid_reset_at_once WIRE true CONNS, Little, [];
+        203 unread_windows WIRE true CONNS, Windows, [Excess];
+        204 one_byte_frames_unread WIRE true CONNS, Windows, [];
+        205 bytes_before_the_hello WIRE true 8, Windows, [Early Excess];
+        206 numbers_used_again WIRE true CONNS, Little, [Number];
+        207 silent_handshakes WIRE true SILENT, Little, [Silence];
+        208 streams_beyond_the_limit WIRE true CONNS, Little, [Number];
+        209 colliding_numbers WIRE true CONNS, Time, [Number];
+        210 pings_without_end WIRE true CONNS, Little, [Ping];
+        211 answers_that_are_never_read WIRE true CONNS, Little, [Ping];
+        212 output_that_is_never_read WIRE true CONNS, Little, [];
+        213 messages_about_unknown_streams WIRE true CONNS, Time, [Unknown];
+        214 one_byte_credits WIRE true CONNS, Time, [Credit];
+        215 one_byte_messages WIRE true CONNS, Little, [Control];
+        216 idle_frames WIRE true CONNS, Little, [Mux];
+        217 streams_whose_end_does_not_come WIRE true CONNS, Time, [Stop Excess];
+        218 credit_that_is_never_read WIRE true CONNS, Little, [];
+        219 candidates_without_end WIRE true CONNS, Packets, [Candidates];
+        220 handshakes_that_stall WIRE true SILENT, Places, [Stall];
+        221 opens_and_drops PUBLIC false CONNS, Little, [];
+        222 writes_and_never_reads PUBLIC false CONNS, Windows, [];
+        223 dials_and_drops PUBLIC false CONNS, Little, [];
+        224 one_byte_writes PUBLIC false CONNS, Windows, [];
+        225 pings_at_once PUBLIC false CONNS, Little, [];
+        226 holds_all_streams PUBLIC false CONNS, Little, [];
+        227 closes_in_the_middle PUBLIC false CONNS, Little, [];
     ]
 }
 
@@ -281,10 +311,14 @@ async fn bytes_before_the_hello(arms: Arc<Arms>) {
 }
 
 async fn numbers_used_again(arms: Arc<Arms>) {
-    // Every order of opens and ends of a few numbers comes up sooner or later.
+    // A stream whose handler reads is hidden by another one of its number. Then every order of opens and ends
+    // of a few numbers comes up sooner or later.
     again_and_again(arms, CONNS, |arms| async move {
         let mut peer = arms.peer(Reading::Discards).await?;
         open(&mut *peer, 0, SINK)?;
+        arms.send(&mut *peer).await?;
+        open(&mut *peer, 0, SINK)?;
+        arms.send(&mut *peer).await?;
         for _ in 0..8 {
             let number = fastrand::u64(..2);
             match fastrand::u8(..6) {
@@ -313,18 +347,36 @@ async fn silent_handshakes(arms: Arc<Arms>) {
     .await;
 }
 
+async fn handshakes_that_stall(arms: Arc<Arms>) {
+    again_and_again(arms, SILENT, |arms| async move {
+        let held = arms.attacker().stall(&arms.addr).await?;
+        arms.tally.conns.fetch_add(1, Ordering::Relaxed);
+        held.await;
+        Ok(())
+    })
+    .await;
+}
+
 async fn streams_beyond_the_limit(arms: Arc<Arms>) {
     let step = |peer: &mut dyn Peer, stream| open(peer, stream, HOLD);
     flood(arms, Reading::Discards, |_| Ok(()), step).await;
 }
 
 async fn colliding_numbers(arms: Arc<Arms>) {
-    let numbers = Arc::new(colliding(arms.attacker(), 512));
+    let numbers = if arms.easy {
+        (0..512).collect()
+    } else {
+        colliding(arms.attacker(), 512)
+    };
+    let numbers = Arc::new(numbers);
+    let most = arms.max_streams;
     let messages = arms.attacker().lacks(MoveKind::Unknown).is_none();
     let step = move |peer: &mut dyn Peer, turn: u64| {
         let number = numbers[turn as usize % numbers.len()];
-        if messages && turn >= 32 {
+        if turn >= most && messages {
             peer.make(Move::Credit(number, 1))
+        } else if turn >= most {
+            peer.make(Move::Credit(numbers[(turn % most) as usize], 1))
         } else {
             open(peer, number, HOLD)
         }
@@ -371,7 +423,12 @@ async fn credit_that_is_never_read(arms: Arc<Arms>) {
 }
 
 async fn messages_about_unknown_streams(arms: Arc<Arms>) {
-    let step = |peer: &mut dyn Peer, turn: u64| {
+    let known = arms.easy;
+    let prepare = |peer: &mut dyn Peer| open(peer, 0, HOLD);
+    let step = move |peer: &mut dyn Peer, turn: u64| {
+        if known {
+            return peer.make(Move::Credit(0, 1));
+        }
         let stream = 1000 + turn % 100_000;
         match turn % 4 {
             0 => peer.make(Move::Reset(stream)),
@@ -380,12 +437,12 @@ async fn messages_about_unknown_streams(arms: Arc<Arms>) {
             _ => peer.make(Move::Done(stream)),
         }
     };
-    flood(arms, Reading::Discards, |_| Ok(()), step).await;
+    flood(arms, Reading::Discards, prepare, step).await;
 }
 
 async fn one_byte_credits(arms: Arc<Arms>) {
     // Echoes that the peer's windows hold up, and which are let go byte by byte.
-    let streams = arms.max_streams;
+    let streams = if arms.easy { 1 } else { arms.max_streams };
     let prepare = move |peer: &mut dyn Peer| {
         for stream in 0..streams {
             open(peer, stream, ECHO)?;
@@ -421,7 +478,7 @@ async fn idle_frames(arms: Arc<Arms>) {
 
 async fn streams_whose_end_does_not_come(arms: Arc<Arms>) {
     // Each is stopped and never ended; what still comes is one byte in each frame.
-    let streams = arms.max_streams;
+    let streams = if arms.easy { 1 } else { arms.max_streams };
     let prepare = move |peer: &mut dyn Peer| {
         for stream in 0..streams {
             open(peer, stream, ECHO)?;
@@ -431,6 +488,32 @@ async fn streams_whose_end_does_not_come(arms: Arc<Arms>) {
     };
     let step = move |peer: &mut dyn Peer, turn: u64| peer.make(Move::Data(turn % streams, &[1]));
     flood(arms, Reading::Discards, prepare, step).await;
+}
+
+async fn candidates_without_end(arms: Arc<Arms>) {
+    // All of 127.0.0.0/8 is this machine, and each address and port is another candidate.
+    let mut named = Vec::new();
+    for _ in 0..8 {
+        let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await else {
+            continue;
+        };
+        let port = socket.local_addr().map_or(0, |addr| addr.port());
+        named.extend((1..=125).map(|n| SocketAddr::from(([127, 0, 0, n], port))));
+        let arms = arms.clone();
+        tokio::spawn(async move {
+            while socket.recv_from(&mut [0; 2048]).await.is_ok() {
+                arms.tally.packets.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    let named = &named;
+    again_and_again(arms, CONNS, |arms| async move {
+        let held = arms.attacker().name_candidates(&arms.addr, named).await?;
+        arms.tally.conns.fetch_add(1, Ordering::Relaxed);
+        held.await;
+        Ok(())
+    })
+    .await;
 }
 
 /// Runs the same over connections of the public traits.

@@ -164,9 +164,10 @@ async fn use_once<C: Conn>(conn: &C) -> Result<(), Error> {
     let mut stream = conn.open_stream().await?;
     stream.write_all(&[ECHO]).await?;
     stream.write_all(b"here I am").await?;
+    stream.flush().await?;
+    stream.read_exact(&mut [0; 9]).await?;
+    // Not every wire has an end of one direction that lets the other one go on.
     stream.shutdown().await?;
-    let mut echo = Vec::new();
-    stream.read_to_end(&mut echo).await?;
     drop(stream);
     conn.drain().await
 }

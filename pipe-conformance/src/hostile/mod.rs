@@ -58,6 +58,6 @@ mod target;
 mod victim;
 pub mod yamux;
 
-pub use peer::{Attacker, Move, MoveKind, Peer, Reading};
+pub use peer::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading, held};
 pub use suite::Suite;
 pub use target::Target;

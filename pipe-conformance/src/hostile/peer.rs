@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -18,20 +19,30 @@ pub trait Attacker: Send + Sync + 'static {
         reading: Reading,
     ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>>;
 
-    /// Connects as far as the listener has to keep something for it, and never ends the handshake. The future
-    /// that it gives holds the connection, and is over once the listener has let go of it.
-    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<BoxFuture<'static, ()>>> {
+    /// Connects as far as the listener has to keep something for it, and says nothing. The future that it gives
+    /// holds the connection, and is over once the listener has let go of it.
+    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
         let connecting = self.connect(addr, Reading::Discards);
-        async move {
-            let mut peer = connecting.await?;
-            let held = async move {
-                while peer.flush().await.is_ok() {
-                    sleep(Duration::from_millis(100)).await;
-                }
-            };
-            Ok(held.boxed())
-        }
-        .boxed()
+        async move { Ok(held(connecting.await?)) }.boxed()
+    }
+
+    /// Begins a handshake, from another source than those that are innocent, and never ends it; otherwise as
+    /// [`knock`](Self::knock).
+    fn stall<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
+        let _ = addr;
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
+    }
+
+    /// Offers a connection that can be reached at these addresses alone, all of them named by the way that the
+    /// wire has for it, and none of which answers. The future that it gives holds the attempt, and is over
+    /// once the listener has let go of it.
+    fn name_candidates<'a>(
+        &'a self,
+        addr: &'a Addr,
+        candidates: &'a [SocketAddr],
+    ) -> BoxFuture<'a, io::Result<Held>> {
+        let _ = (addr, candidates);
+        async { Err(io::ErrorKind::Unsupported.into()) }.boxed()
     }
 
     /// Returns the number on the wire of the `n`-th stream that a dialer opens for its application, from 0.
@@ -39,10 +50,29 @@ pub trait Attacker: Send + Sync + 'static {
 
     /// Returns why the wire cannot carry out a move, if it cannot. An attack that needs it is skipped.
     fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
-        let _ = kind;
-        None
+        match kind {
+            MoveKind::Candidates => Some(NO_CANDIDATES),
+            MoveKind::Stall => Some("its handshake is not known"),
+            _ => None,
+        }
     }
 }
+
+/// Holds an attempt to connect until the listener has let go of it.
+pub type Held = BoxFuture<'static, ()>;
+
+/// Holds a connection that says no more.
+pub fn held(mut peer: Box<dyn Peer>) -> Held {
+    async move {
+        while peer.flush().await.is_ok() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+    .boxed()
+}
+
+/// Why most wires cannot carry out [`MoveKind::Candidates`].
+pub const NO_CANDIDATES: &str = "a listener sends nothing to addresses that its peer names";
 
 /// Whether a peer reads what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,4 +158,10 @@ pub enum MoveKind {
     Control,
     /// Anything before [`Peer::greet`].
     Early,
+    /// [`Attacker::name_candidates`].
+    Candidates,
+    /// [`Attacker::knock`].
+    Silence,
+    /// [`Attacker::stall`].
+    Stall,
 }

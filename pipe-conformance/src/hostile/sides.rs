@@ -18,7 +18,8 @@ use super::innocent::{Innocent, dial_pace};
 use super::target::{Target, config};
 use super::victim::{Counters, Sample, serve};
 
-/// The environment variable that makes this program one side: `victim TARGET` or `attacker TARGET ATTACK ADDR`.
+/// The environment variable that makes this program one side: `victim TARGET` or `attacker TARGET ATTACK WAY ADDR`,
+/// where the way is `hard` or `easy`.
 pub(crate) const ROLE: &str = "PIPE_HOSTILE_ROLE";
 
 /// How long a side may take to answer.
@@ -117,26 +118,43 @@ pub(crate) enum Assault {
 }
 
 impl Assault {
-    pub(crate) fn start(target: &Target, attack: &Attack, addr: &Addr) -> Result<Self, String> {
+    /// Starts it, in the easy way if it is to be compared with that.
+    pub(crate) fn start(
+        target: &Target,
+        attack: &Attack,
+        easy: bool,
+        addr: &Addr,
+    ) -> Result<Self, String> {
         if target.in_process {
             let runtime = runtime(1).map_err(|e| e.to_string())?;
-            let arms = arms(&runtime, target, addr.clone())?;
+            let arms = arms(&runtime, target, easy, addr.clone())?;
             runtime.spawn((attack.run)(arms.clone()));
             return Ok(Self::Here(runtime, arms));
         }
-        let role = format!("attacker {} {} {addr}", target.name, attack.number);
+        let role = format!(
+            "attacker {} {} {} {addr}",
+            target.name,
+            attack.number,
+            way(easy)
+        );
         Side::start(&role, true).map(Self::Child)
     }
 
-    /// Returns how many connections and batches it has made so far.
-    pub(crate) fn made(&mut self) -> Result<(u64, u64), String> {
+    /// Returns what it has done so far.
+    pub(crate) fn made(&mut self) -> Result<Made, String> {
         match self {
-            Self::Here(_, arms) => Ok(tally(&arms.tally)),
+            Self::Here(_, arms) => Ok(made(&arms.tally)),
             Self::Child(child) => {
                 let line = child.ask("tally")?;
-                let (conns, batches) = line.split_once(' ').unwrap_or(("", ""));
-                let number = |word: &str| word.parse().map_err(|_| format!("no tally: {line:?}"));
-                Ok((number(conns)?, number(batches)?))
+                let numbers = line.split(' ').map_while(|word| word.parse().ok());
+                match numbers.collect::<Vec<_>>()[..] {
+                    [conns, batches, packets] => Ok(Made {
+                        conns,
+                        batches,
+                        packets,
+                    }),
+                    _ => Err(format!("no tally: {line:?}")),
+                }
             }
         }
     }
@@ -153,12 +171,28 @@ impl Assault {
     }
 }
 
-fn tally(tally: &Tally) -> (u64, u64) {
-    let conns = tally.conns.load(Ordering::Relaxed);
-    (conns, tally.batches.load(Ordering::Relaxed))
+/// What an attack has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Made {
+    pub(crate) conns: u64,
+    pub(crate) batches: u64,
+    /// Packets that came to addresses which it has named.
+    pub(crate) packets: u64,
 }
 
-fn arms(runtime: &Runtime, target: &Target, addr: Addr) -> Result<Arc<Arms>, String> {
+fn made(tally: &Tally) -> Made {
+    Made {
+        conns: tally.conns.load(Ordering::Relaxed),
+        batches: tally.batches.load(Ordering::Relaxed),
+        packets: tally.packets.load(Ordering::Relaxed),
+    }
+}
+
+fn way(easy: bool) -> &'static str {
+    if easy { "easy" } else { "hard" }
+}
+
+fn arms(runtime: &Runtime, target: &Target, easy: bool, addr: Addr) -> Result<Arc<Arms>, String> {
     let _inside = runtime.enter();
     let config = config();
     Ok(Arc::new(Arms {
@@ -167,6 +201,7 @@ fn arms(runtime: &Runtime, target: &Target, addr: Addr) -> Result<Arc<Arms>, Str
         window: config.connection_window as usize,
         transport: Arc::new(target.transport(config).map_err(|e| e.to_string())?),
         attacker: target.attacker.clone(),
+        easy,
         tally: Tally::default(),
     }))
 }
@@ -315,9 +350,8 @@ pub(crate) fn play(targets: &[Target]) -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let played = match role.split(' ').collect::<Vec<_>>()[..] {
         ["victim", name] => find(targets, name).and_then(play_victim),
-        ["attacker", name, number, addr] => {
-            find(targets, name).and_then(|target| play_attacker(target, number, addr))
-        }
+        ["attacker", name, number, how, addr] => find(targets, name)
+            .and_then(|target| play_attacker(target, number, how == way(true), addr)),
         _ => Err(format!("{ROLE} is {role:?}")),
     };
     Some(match played {
@@ -355,17 +389,17 @@ fn play_victim(target: &Target) -> Result<(), String> {
     })
 }
 
-fn play_attacker(target: &Target, number: &str, addr: &str) -> Result<(), String> {
+fn play_attacker(target: &Target, number: &str, easy: bool, addr: &str) -> Result<(), String> {
     let attacks = attack::all();
     let attack = attacks.iter().find(|a| a.number.to_string() == number);
     let attack = attack.ok_or_else(|| format!("there is no attack {number}"))?;
     let addr: Addr = addr.parse().map_err(|e| format!("{addr}: {e}"))?;
     let runtime = runtime(1).map_err(|e| e.to_string())?;
-    let arms = arms(&runtime, target, addr)?;
+    let arms = arms(&runtime, target, easy, addr)?;
     runtime.spawn((attack.run)(arms.clone()));
     let answered = answer(|_| {
-        let (conns, batches) = tally(&arms.tally);
-        Ok(format!("{conns} {batches}"))
+        let made = made(&arms.tally);
+        Ok(format!("{} {} {}", made.conns, made.batches, made.packets))
     });
     // It goes as it is, with all its connections.
     runtime.shutdown_background();

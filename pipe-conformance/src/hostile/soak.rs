@@ -74,7 +74,7 @@ fn soak(target: &Target, time: Duration) -> Result<bool, String> {
         "seconds, attack, heap MiB, resident MiB, descriptors, handlers, connections, echo p99 ms, dial p99 ms"
     );
     'attacks: for attack in attacks.iter().cycle() {
-        let assault = Assault::start(target, attack, &addr)?;
+        let assault = Assault::start(target, attack, false, &addr)?;
         let until = started.elapsed() + ATTACK;
         while started.elapsed() < until {
             thread::sleep(Duration::from_millis(100));

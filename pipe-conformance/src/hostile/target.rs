@@ -16,6 +16,7 @@ pub struct Target {
     pub(crate) attacker: Option<Arc<dyn Attacker>>,
     pub(crate) in_process: bool,
     pub(crate) conn_cost: usize,
+    pub(crate) windows: usize,
     exempt: Vec<(&'static str, &'static str)>,
 }
 
@@ -33,7 +34,8 @@ impl Target {
             listen_addr: Box::new(move || addrs.listen_addr()),
             attacker: None,
             in_process: false,
-            conn_cost: 1 << 20,
+            conn_cost: 512 << 10,
+            windows: 2 * config().connection_window as usize,
             exempt: Vec::new(),
         }
     }
@@ -52,10 +54,18 @@ impl Target {
         self
     }
 
-    /// Sets the bytes that a connection may cost beside what its windows hold: 1 MiB unless told otherwise.
+    /// Sets the bytes that a connection may cost beside what its windows hold: 512 KiB unless told otherwise.
     #[must_use]
     pub fn with_conn_cost(mut self, bytes: usize) -> Self {
         self.conn_cost = bytes;
+        self
+    }
+
+    /// Sets the bytes that a connection may cost where its windows are full, for a wire whose windows are not
+    /// those of the configuration: twice the connection window unless told otherwise.
+    #[must_use]
+    pub fn with_windows(mut self, bytes: usize) -> Self {
+        self.windows = bytes;
         self
     }
 

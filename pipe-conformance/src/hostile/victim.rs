@@ -78,10 +78,12 @@ pub(crate) struct Sample {
     pub(crate) conns: usize,
     /// Tasks of the runtime.
     pub(crate) tasks: usize,
+    /// Microseconds that its threads have spent on a processor.
+    pub(crate) spent: usize,
 }
 
 impl Sample {
-    const FIELDS: usize = 8;
+    const FIELDS: usize = 9;
 
     /// Writes it as one line.
     pub(crate) fn to_line(self) -> String {
@@ -94,6 +96,7 @@ impl Sample {
             self.peak_handlers,
             self.conns,
             self.tasks,
+            self.spent,
         ];
         fields.map(|field| field.to_string()).join(" ")
     }
@@ -119,6 +122,7 @@ impl FromStr for Sample {
             peak_handlers,
             conns,
             tasks,
+            spent,
         ] = fields;
         Ok(Self {
             heap,
@@ -129,6 +133,7 @@ impl FromStr for Sample {
             peak_handlers,
             conns,
             tasks,
+            spent,
         })
     }
 }
@@ -165,6 +170,7 @@ impl Counters {
             peak_handlers: self.handlers.peak.load(Ordering::Relaxed),
             conns: self.conns.now.load(Ordering::Relaxed),
             tasks: runtime.metrics().num_alive_tasks(),
+            spent: measure::processor_time().map_or(0, |time| time.as_micros() as usize),
         }
     }
 }
@@ -239,6 +245,7 @@ mod tests {
             peak_handlers: 6,
             conns: 7,
             tasks: 8,
+            spent: 9,
         };
         assert_eq!(sample.to_line().parse(), Ok(sample));
         assert!("1 2 3".parse::<Sample>().is_err());

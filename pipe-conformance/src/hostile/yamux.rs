@@ -12,7 +12,7 @@ use pipe_core::wire::{Hello, Message, PING_LEN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 
-use super::peer::{Attacker, Move, MoveKind, Peer, Reading};
+use super::peer::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading, held};
 
 const DATA: u8 = 0;
 const WINDOW_UPDATE: u8 = 1;
@@ -36,6 +36,8 @@ type Connect = dyn Fn(Addr) -> BoxFuture<'static, io::Result<Box<dyn ByteStream>
 #[derive(Clone)]
 pub struct Yamux {
     connect: Arc<Connect>,
+    knock: Option<Arc<Connect>>,
+    stall: Option<Arc<Connect>>,
     raw: bool,
 }
 
@@ -47,8 +49,41 @@ impl Yamux {
     {
         Self {
             connect: Arc::new(move |addr| connect(addr).boxed()),
+            knock: None,
+            stall: None,
             raw: false,
         }
+    }
+
+    /// Makes byte streams on which nothing was said with `connect`, where the others begin with a handshake of
+    /// their own.
+    #[must_use]
+    pub fn with_silent<F>(mut self, connect: impl Fn(Addr) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Box<dyn ByteStream>>> + Send + 'static,
+    {
+        self.knock = Some(Arc::new(move |addr| connect(addr).boxed()));
+        self
+    }
+
+    /// Begins handshakes that are never ended with `connect`, from another source than those that are innocent.
+    #[must_use]
+    pub fn with_stalled<F>(mut self, connect: impl Fn(Addr) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = io::Result<Box<dyn ByteStream>>> + Send + 'static,
+    {
+        self.stall = Some(Arc::new(move |addr| connect(addr).boxed()));
+        self
+    }
+
+    fn peer(&self, stream: Box<dyn ByteStream>, reading: Reading) -> Box<dyn Peer> {
+        let (input, output) = split(stream);
+        Box::new(YamuxPeer {
+            attacker: self.clone(),
+            output,
+            made: BytesMut::new(),
+            input: Input::new(input, reading),
+        })
     }
 
     /// Attacks plain yamux instead.
@@ -74,15 +109,20 @@ impl Attacker for Yamux {
         reading: Reading,
     ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>> {
         let connecting = (self.connect)(addr.clone());
+        async move { Ok(self.peer(connecting.await?, reading)) }.boxed()
+    }
+
+    fn knock<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
+        let connect = self.knock.as_ref().unwrap_or(&self.connect);
+        let connecting = connect(addr.clone());
+        async move { Ok(held(self.peer(connecting.await?, Reading::Discards))) }.boxed()
+    }
+
+    fn stall<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
+        let connecting = self.stall.as_ref().map(|connect| connect(addr.clone()));
         async move {
-            let (input, output) = split(connecting.await?);
-            let peer = YamuxPeer {
-                attacker: self.clone(),
-                output,
-                made: BytesMut::new(),
-                input: Input::new(input, reading),
-            };
-            Ok(Box::new(peer) as Box<dyn Peer>)
+            let connecting = connecting.ok_or(io::ErrorKind::Unsupported)?;
+            Ok(held(self.peer(connecting.await?, Reading::Discards)))
         }
         .boxed()
     }
@@ -100,6 +140,14 @@ impl Attacker for Yamux {
             MoveKind::Control,
             MoveKind::Early,
         ];
+        match kind {
+            MoveKind::Candidates => return Some(NO_CANDIDATES),
+            MoveKind::Stall if self.raw => return Some("plain yamux has no handshake"),
+            MoveKind::Stall if self.stall.is_none() => {
+                return Some("there is no other source to connect from");
+            }
+            _ => {}
+        }
         (self.raw && of_pipe.contains(&kind)).then_some("plain yamux has no such message")
     }
 }
