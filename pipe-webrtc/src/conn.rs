@@ -168,7 +168,7 @@ impl WebRtcConn {
         }
     }
 
-    fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &Shared {
         &self.0.0
     }
 }

@@ -233,6 +233,10 @@ impl Driver {
                     self.check_held();
                 }
                 alert = vitals.refused(), if self.ready.is_some() => return Err(refused(alert)),
+                // What came before it was taken above.
+                alert = vitals.ended() => {
+                    return Err(lost(format_args!("it was ended with the fatal DTLS alert {alert}")));
+                }
                 ended = &mut self.negotiation, if !self.negotiated => {
                     self.negotiated = true;
                     self.on_negotiated(ended)?;
@@ -317,4 +321,34 @@ fn refused(alert: u8) -> Error {
     }
     let why = format!("the handshake of DTLS has failed with alert {alert}");
     Error::new(ErrorKind::Handshake, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use pipe_core::Conn;
+    use pipe_inproc::InprocTransport;
+
+    use super::*;
+    use crate::signaling::MemorySignaling;
+    use crate::transport::WebRtcTransport;
+
+    #[tokio::test]
+    async fn a_fatal_alert_ends_a_connection_at_once() {
+        let transport = WebRtcTransport::new(InprocTransport::new());
+        let (here, there) = MemorySignaling::pair();
+        let both = async { tokio::join!(transport.offer_over(here), transport.answer_over(there)) };
+        let (here, there) = timeout(Duration::from_secs(60), both).await.unwrap();
+        let (here, _there) = (here.unwrap(), there.unwrap());
+        let peer = here.shared().peer.get().unwrap();
+        peer.vitals().note_alert(&[1, 90]);
+        peer.vitals().note_alert(&[2, 80]);
+        // Far less than silence takes to be noticed.
+        let reason = timeout(Duration::from_secs(5), here.closed())
+            .await
+            .unwrap();
+        let CloseReason::Failed(error) = reason else {
+            panic!("ended as {reason:?}");
+        };
+        assert!(error.to_string().contains("alert 80"), "{error}");
+    }
 }

@@ -11,7 +11,7 @@ pub(super) const MAX_PAIRS: usize = 100;
 const MAX_SOURCES: usize = 100;
 
 /// How many checks of addresses that have not answered may go at once, and how long each takes from
-/// there on (RFC 8445, section 14.2). The engine makes a round of checks each 200 ms.
+/// there on (RFC 8445, section 14.2). The engine makes a round of checks each 50 ms.
 const BURST: u32 = 50;
 const PACE: Duration = Duration::from_millis(5);
 
@@ -33,7 +33,7 @@ const USERNAME: [u8; 2] = [0, 6];
 
 /// Paces the connectivity checks of one connection.
 ///
-/// The engine checks every pair five times a second, whether the address answers or not. A peer names
+/// The engine checks every pair twenty times a second, whether the address answers or not. A peer names
 /// those addresses, so they may be of others (RFC 8445, section 19.5.1).
 #[derive(Debug, Default)]
 pub(super) struct Checks(Mutex<State>);
@@ -78,6 +78,16 @@ impl Checks {
             }
             _ => true,
         }
+    }
+
+    /// Whether a check from this address was answered, so that the engine knows it.
+    pub(super) fn has_answered(&self, from: SocketAddr) -> bool {
+        self.0.lock().sources.contains(&from)
+    }
+
+    /// Forgets the addresses whose checks were answered: the engine has new credentials, and knows none.
+    pub(super) fn forget_sources(&self) {
+        self.0.lock().sources.clear();
     }
 
     /// Notes a datagram that has come to the socket at `to`, and returns whether the engine may see it.
@@ -209,15 +219,15 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], port as u16))
     }
 
-    /// Checks this many addresses each 200 ms for 10 s, and returns how many checks went to each.
+    /// Checks this many addresses each 50 ms for 10 s, and returns how many checks went to each.
     async fn rounds(checks: &Checks, addrs: usize) -> Vec<usize> {
         let mut sent = vec![0; addrs];
-        for _ in 0..50 {
+        for _ in 0..200 {
             for (i, sent) in sent.iter_mut().enumerate() {
                 let check = message(REQUEST, 1, Some(b"a:b"));
                 *sent += usize::from(checks.allows(addr(1), addr(1000 + i), &check));
             }
-            tokio::time::advance(Duration::from_millis(200)).await;
+            tokio::time::advance(Duration::from_millis(50)).await;
         }
         sent
     }
@@ -273,6 +283,18 @@ mod tests {
         }
         assert!(checks.accepts(addr(1), addr(2000), &request));
         assert!(!checks.accepts(addr(1), addr(5000), &request));
+    }
+
+    #[test]
+    fn an_address_whose_check_was_answered_is_known_until_ice_restarts() {
+        let checks = Checks::default();
+        let (request, success) = (message(REQUEST, 7, Some(b"b:a")), message(SUCCESS, 7, None));
+        assert!(checks.accepts(addr(1), addr(2), &request));
+        assert!(!checks.has_answered(addr(2)));
+        assert!(checks.allows(addr(1), addr(2), &success));
+        assert!(checks.has_answered(addr(2)) && !checks.has_answered(addr(3)));
+        checks.forget_sources();
+        assert!(!checks.has_answered(addr(2)));
     }
 
     #[test]

@@ -9,16 +9,20 @@ use rtc::crypto::{
 };
 
 use super::sctp_filter::SctpFilter;
+use super::vitals::Vitals;
 
-/// The type of a DTLS record that carries SCTP (RFC 6347, section 4.1).
+/// The types of DTLS records (RFC 6347, section 4.1) that carry an alert, and SCTP.
+const ALERT: u8 = 21;
 const APPLICATION_DATA: u8 = 23;
 
-/// Wraps the engine's cryptography, to look at the SCTP packets of one connection in the clear.
+/// Wraps the engine's cryptography, to look at the SCTP packets and the alerts of one connection in the
+/// clear.
 ///
 /// The engine discards a record that does not decrypt, and so one that the filter refuses.
 struct Filtered {
     inner: Arc<dyn RTCCryptoProvider>,
     filter: Arc<Mutex<SctpFilter>>,
+    vitals: Arc<Vitals>,
 }
 
 /// Returns the cryptography of one connection.
@@ -26,10 +30,11 @@ struct Filtered {
 /// # Errors
 ///
 /// Those of the engine's own provider.
-pub(super) fn filtered() -> Result<Arc<dyn RTCCryptoProvider>, CryptoError> {
+pub(super) fn filtered(vitals: Arc<Vitals>) -> Result<Arc<dyn RTCCryptoProvider>, CryptoError> {
     Ok(Arc::new(Filtered {
         inner: default_provider()?,
         filter: Arc::default(),
+        vitals,
     }))
 }
 
@@ -87,6 +92,7 @@ impl RTCCrypto for Filtered {
         Ok(Box::new(FilteredAead {
             inner: self.inner.crypto().new_aead(algorithm, key)?,
             filter: self.filter.clone(),
+            vitals: self.vitals.clone(),
         }))
     }
 
@@ -136,6 +142,7 @@ impl RTCCrypto for Filtered {
 struct FilteredAead {
     inner: Box<dyn AeadCipher>,
     filter: Arc<Mutex<SctpFilter>>,
+    vitals: Arc<Vitals>,
 }
 
 impl AeadCipher for FilteredAead {
@@ -150,8 +157,10 @@ impl AeadCipher for FilteredAead {
         buffer: &mut [u8],
         tag: &mut [u8],
     ) -> Result<(), CryptoError> {
-        if is_sctp(aad) {
-            self.filter.lock().note_sent(buffer);
+        match record_type(aad) {
+            Some(APPLICATION_DATA) => self.filter.lock().note_sent(buffer),
+            Some(ALERT) => self.vitals.note_alert(buffer),
+            _ => {}
         }
         self.inner.seal_in_place(nonce, aad, buffer, tag)
     }
@@ -164,18 +173,67 @@ impl AeadCipher for FilteredAead {
         tag: &[u8],
     ) -> Result<(), CryptoError> {
         self.inner.open_in_place(nonce, aad, buffer, tag)?;
-        if is_sctp(aad) {
-            let checked = self.filter.lock().check(buffer);
-            checked.map_err(|refused| {
-                tracing::debug!(why = refused.0, "an SCTP packet of the peer is refused");
-                CryptoError::Provider(refused.0.to_owned())
-            })?;
+        match record_type(aad) {
+            Some(APPLICATION_DATA) => {
+                let checked = self.filter.lock().check(buffer);
+                checked.map_err(|refused| {
+                    tracing::debug!(why = refused.0, "an SCTP packet of the peer is refused");
+                    CryptoError::Provider(refused.0.to_owned())
+                })
+            }
+            Some(ALERT) => {
+                self.vitals.note_alert(buffer);
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
-/// Whether additional data are those of a DTLS record that carries SCTP (RFC 5246, section 6.2.3.3).
-fn is_sctp(aad: &[u8]) -> bool {
-    matches!(aad, [_, _, _, _, _, _, _, _, APPLICATION_DATA, _, _, _, _])
+/// The type of the DTLS record that these additional data belong to (RFC 5246, section 6.2.3.3).
+fn record_type(aad: &[u8]) -> Option<u8> {
+    match *aad {
+        [_, _, _, _, _, _, _, _, kind, _, _, _, _] => Some(kind),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// What comes of a record with this type and content, which `opens` if it was not changed on its way.
+    fn alert_of(kind: u8, content: &[u8], opens: bool) -> Option<u8> {
+        let vitals = Vitals::new();
+        let crypto = filtered(vitals.clone()).unwrap();
+        let plain = default_provider().unwrap();
+        let aead = |crypto: &dyn RTCCrypto| {
+            let algorithm = AeadAlgorithm::Aes128Gcm;
+            crypto.new_aead(algorithm, &[7; 16]).unwrap()
+        };
+        let mut aad = [0; 13];
+        aad[8] = kind;
+        let (mut buffer, mut tag) = (content.to_vec(), vec![0; 16]);
+        aead(plain.crypto())
+            .seal_in_place(&[1; 12], &aad, &mut buffer, &mut tag)
+            .unwrap();
+        if !opens {
+            buffer[0] ^= 1;
+        }
+        let opened = aead(crypto.crypto()).open_in_place(&[1; 12], &aad, &mut buffer, &tag);
+        assert_eq!(opened.is_ok(), opens);
+        vitals.ended().now_or_never()
+    }
+
+    #[test]
+    fn a_fatal_alert_under_the_keys_ends_the_association_and_no_other_does() {
+        assert_eq!(alert_of(ALERT, &[2, 40], true), Some(40));
+        assert_eq!(alert_of(ALERT, &[2, 0], true), Some(0));
+        assert_eq!(alert_of(ALERT, &[1, 0], true), None);
+        assert_eq!(alert_of(ALERT, &[2, 40], false), None);
+        assert_eq!(alert_of(ALERT, &[2], true), None);
+        assert_eq!(alert_of(22, &[2, 40], true), None);
+    }
 }

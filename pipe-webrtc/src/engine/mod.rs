@@ -7,6 +7,7 @@ mod certificate;
 mod channel;
 mod checks;
 mod crypto;
+mod early;
 mod external;
 mod faults;
 mod gaps;

@@ -1,4 +1,5 @@
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use pipe_core::{Error, ErrorKind, Result};
@@ -14,10 +15,15 @@ use super::Faults;
 use super::certificate::Certificate;
 use super::crypto;
 use super::tunnels::engine_url;
+use super::vitals::Vitals;
 use crate::settings::IceServer;
 
-/// How often a pair of candidates is tried, five times a second.
-const MAX_CHECKS: u16 = 1500;
+/// How often the engine looks at the pairs of candidates while there is no path: it chooses one at such a
+/// look. How often a check is sent is up to [`Checks`](super::checks::Checks).
+const CHECK_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How often a pair of candidates is looked at, for five minutes.
+const MAX_CHECKS: u16 = 6000;
 
 /// How to make a peer connection.
 #[derive(Clone, Debug)]
@@ -54,13 +60,13 @@ impl PeerOptions {
     }
 
     /// Makes the settings of one peer connection.
-    pub(super) fn engine(&self) -> Result<SettingEngine> {
+    pub(super) fn engine(&self, vitals: &Arc<Vitals>) -> Result<SettingEngine> {
         let mdns = if self.mdns {
             MulticastDnsMode::QueryAndGather
         } else {
             MulticastDnsMode::Disabled
         };
-        let crypto = crypto::filtered().map_err(|error| {
+        let crypto = crypto::filtered(vitals.clone()).map_err(|error| {
             let why = format!("the WebRTC engine has no cryptography: {error}");
             Error::with_source(ErrorKind::Io, why, error)
         })?;
@@ -77,7 +83,7 @@ impl PeerOptions {
             .with_multicast_dns_mode(mdns)
             .with_include_loopback_candidate(true)
             // A pair is tried as long as the connection may come back.
-            .with_ice_connection_attempts(None, Some(MAX_CHECKS))
+            .with_ice_connection_attempts(Some(CHECK_INTERVAL), Some(MAX_CHECKS))
             // A channel whose opening is not answered is no failure while the peer is away.
             .with_dcep_handshake_timeout(None)
             .with_sctp_max_receive_buffer_size(self.receive_buffer)

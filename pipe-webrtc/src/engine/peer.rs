@@ -1,5 +1,5 @@
 use std::fmt;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -71,8 +71,12 @@ impl Peer {
         let outside = external.clone();
         let builder = PeerConnectionBuilder::new()
             .with_configuration(options.configuration()?)
-            .with_setting_engine(options.engine()?)
-            .with_handler(Arc::new(Handler { events, external }))
+            .with_setting_engine(options.engine(&vitals)?)
+            .with_handler(Arc::new(Handler {
+                events,
+                external,
+                vitals: vitals.clone(),
+            }))
             .with_runtime(Arc::new(PipeRuntime {
                 inner: TokioRuntime,
                 task: Mutex::new(Some((parts.clone(), task))),
@@ -157,6 +161,7 @@ impl Peer {
             .set_remote_description(offer)
             .await
             .map_err(|error| bad_description(&error))?;
+        self.vitals.checks().forget_sources();
         let described = async {
             let answer = self.inner.create_answer(None).await?;
             self.inner.set_local_description(answer.clone()).await?;
@@ -173,7 +178,9 @@ impl Peer {
         self.inner
             .set_remote_description(answer)
             .await
-            .map_err(|error| bad_description(&error))
+            .map_err(|error| bad_description(&error))?;
+        self.vitals.checks().forget_sources();
+        Ok(())
     }
 
     /// Notes what a description of the peer says of messages, and makes it one for the engine.
@@ -189,7 +196,15 @@ impl Peer {
     }
 
     /// Takes a candidate of the peer. It has to come after the description that it belongs to.
+    ///
+    /// One whose address has been heard from already is left out: its check has overtaken it, and the engine
+    /// knows the address by that (RFC 8445, section 7.3.1.3). It would check the address a second time,
+    /// take no answer for one of that second pair, and wait for it before it chooses another one.
     pub(crate) async fn add_candidate(&self, candidate: Candidate) -> Result<()> {
+        if address(&candidate.candidate).is_some_and(|addr| self.vitals.checks().has_answered(addr))
+        {
+            return Ok(());
+        }
         let init = RTCIceCandidateInit {
             candidate: candidate.candidate,
             sdp_mid: candidate.mid,
@@ -304,6 +319,15 @@ impl fmt::Debug for Peer {
     }
 }
 
+/// The address of a candidate over UDP (RFC 8839, section 5.1), unless it is a name.
+fn address(candidate: &str) -> Option<SocketAddr> {
+    let mut words = candidate.split_ascii_whitespace().skip(2);
+    let protocol = words.next()?;
+    let (ip, port) = (words.nth(1)?, words.next()?);
+    let addr = SocketAddr::new(ip.parse().ok()?, port.parse().ok()?);
+    protocol.eq_ignore_ascii_case("udp").then_some(addr)
+}
+
 fn engine_failed(error: webrtc::error::Error) -> Error {
     let why = format!("the WebRTC engine failed: {error}");
     Error::with_source(ErrorKind::Failed, why, error)
@@ -313,4 +337,27 @@ fn bad_description(error: &webrtc::error::Error) -> Error {
     handshake(format_args!(
         "the peer's session description is unusable: {error}"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_of_a_candidate_over_udp_is_found() {
+        let found = |text| address(text).map(|addr| addr.to_string());
+        let host = "candidate:1 1 udp 2130706431 127.0.0.1 44731 typ host";
+        assert_eq!(found(host).unwrap(), "127.0.0.1:44731");
+        let relay = "candidate:1 1 UDP 5 fd00::2 9 typ relay raddr 10.0.0.1 rport 7";
+        assert_eq!(found(relay).unwrap(), "[fd00::2]:9");
+        for other in [
+            "candidate:1 1 tcp 2130706431 127.0.0.1 9 typ host tcptype active",
+            "candidate:1 1 udp 2130706431 4f6e.local 44731 typ host",
+            "candidate:1 1 udp 2130706431 127.0.0.1 70000 typ host",
+            "candidate:1 1 udp 2130706431 127.0.0.1",
+            "",
+        ] {
+            assert_eq!(found(other), None, "{other}");
+        }
+    }
 }

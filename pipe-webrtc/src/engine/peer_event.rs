@@ -10,6 +10,7 @@ use webrtc::peer_connection::{
 
 use super::channel::Channel;
 use super::external::External;
+use super::vitals::Vitals;
 
 /// What a peer connection tells.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct Candidate {
 pub(super) struct Handler {
     pub(super) events: mpsc::Sender<PeerEvent>,
     pub(super) external: External,
+    pub(super) vitals: Arc<Vitals>,
 }
 
 impl Handler {
@@ -90,6 +92,12 @@ impl PeerConnectionEventHandler for Handler {
             RTCIceConnectionState::Failed => IceState::Failed,
             _ => return,
         };
+        // One that is disconnected keeps its pair.
+        match state {
+            IceState::Connected => self.vitals.early().set_chosen(true),
+            IceState::Connecting | IceState::Failed => self.vitals.early().set_chosen(false),
+            IceState::Disconnected => {}
+        }
         self.tell(PeerEvent::Ice(state)).await;
     }
 

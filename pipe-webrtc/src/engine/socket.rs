@@ -140,6 +140,16 @@ impl Socket {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
+        if let Some((from, datagram)) = self.vitals.early().take(cx)
+            && let Some(place) = buf.get_mut(..datagram.len())
+        {
+            place.copy_from_slice(&datagram);
+            gaps.note(&datagram);
+            *count = count.saturating_add(1);
+            let mut meta = RecvMeta::default();
+            (meta.addr, meta.len, meta.stride) = (from, datagram.len(), datagram.len());
+            return Poll::Ready(Ok((datagram.len(), meta)));
+        }
         while let Poll::Ready((from, datagram)) = self.tunnels.poll_recv(cx) {
             if self
                 .faults
@@ -165,11 +175,15 @@ impl Socket {
                     let length = next.len();
                     // What was sent before the cut, or by a peer without these faults, is lost too.
                     let cut = self.faults.as_ref().is_some_and(|f| f.cuts(next.first()));
+                    let is_early = self.is_early(batch.meta.addr, next);
                     match buf.get_mut(taken..taken + length) {
-                        Some(place) if !cut => place.copy_from_slice(next),
+                        Some(place) if !cut && !is_early => place.copy_from_slice(next),
                         _ if taken > 0 => break,
-                        // It is lost, or too long for any protocol that is spoken here.
+                        // It is held or lost, or too long for any protocol that is spoken here.
                         _ => {
+                            if is_early && !cut {
+                                self.vitals.early().hold(batch.meta.addr, next);
+                            }
                             batch.at += length;
                             continue;
                         }
@@ -189,6 +203,12 @@ impl Socket {
             *batch = None;
             *batch = Some(ready!(self.poll_batch(cx))?);
         }
+    }
+
+    /// Whether a datagram is one of DTLS that comes before a pair is chosen, from where the peer has proved
+    /// to be.
+    fn is_early(&self, from: SocketAddr, datagram: &[u8]) -> bool {
+        self.vitals.early().wants(datagram) && self.vitals.checks().has_answered(from)
     }
 
     /// Makes checks that the engine must not see into what no protocol here begins with (RFC 7983,
@@ -402,5 +422,42 @@ mod tests {
             vitals.note_turn();
             assert_eq!(take(&socket, 1000).unwrap(), (data(number), length));
         }
+    }
+
+    #[test]
+    fn dtls_that_comes_before_a_pair_is_chosen_waits_for_it() {
+        let vitals = Vitals::new();
+        let (peer, stranger) = (
+            RecvMeta::default().addr,
+            SocketAddr::from(([10, 0, 0, 1], 2)),
+        );
+        let mut hello = record(22, 0, &[1; 100]);
+        // None is missing before it.
+        hello[10] = 0;
+        let length = hello.len();
+        let check = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
+        let batch = [hello.clone(), hello.clone()].concat();
+        let socket = socket([(batch.clone(), length), (check.clone(), 20)], &vitals);
+        // Nobody has shown that it is the peer.
+        assert_eq!(take(&socket, 4000).unwrap(), (batch.clone(), length));
+        assert_eq!(take(&socket, 4000).unwrap(), (check.clone(), 20));
+
+        let mut answer = check.clone();
+        answer[..2].copy_from_slice(&[1, 1]);
+        assert!(vitals.checks().allows(stranger, peer, &answer));
+        let more = [
+            (batch, length),
+            (check.clone(), 20),
+            (hello.clone(), length),
+        ];
+        let socket = self::socket(more, &vitals);
+        // A check goes past what waits.
+        assert_eq!(take(&socket, 4000).unwrap(), (check, 20));
+        assert_eq!(take(&socket, 4000), None);
+        vitals.early().set_chosen(true);
+        for _ in 0..3 {
+            assert_eq!(take(&socket, 4000).unwrap(), (hello.clone(), length));
+        }
+        assert_eq!(take(&socket, 4000), None);
     }
 }

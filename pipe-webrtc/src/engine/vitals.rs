@@ -1,10 +1,11 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use super::checks::Checks;
+use super::early::Early;
 use super::refusals::Refusals;
 
 /// While a connection is made the engine's timers fire at least this often: it looks for work at its
@@ -42,6 +43,11 @@ pub(crate) struct Vitals {
     /// Why STUN and TURN servers do not help.
     refusals: Refusals,
     checks: Checks,
+    early: Early,
+    /// The description of the fatal DTLS alert that ended the association under the connection, as one of
+    /// its sides said under its keys, and one more; 0 is none.
+    fatal: AtomicU16,
+    ended: Notify,
     /// What was sent last went through a TURN server.
     relayed: AtomicBool,
     /// How many turns the engine has without a wait between them.
@@ -50,21 +56,7 @@ pub(crate) struct Vitals {
 
 impl Vitals {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            heard: AtomicU64::new(0),
-            answered: AtomicU64::new(0),
-            turns: AtomicU64::new(0),
-            turned: Notify::new(),
-            connecting: AtomicBool::new(true),
-            since: parking_lot::Mutex::new(Instant::now()),
-            alert: AtomicU8::new(0),
-            alerted: Notify::new(),
-            sockets: AtomicUsize::new(0),
-            refusals: Refusals::default(),
-            checks: Checks::default(),
-            relayed: AtomicBool::new(false),
-            naps: AtomicU8::new(0),
-        })
+        Arc::default()
     }
 
     pub(crate) fn heard(&self) -> u64 {
@@ -87,6 +79,32 @@ impl Vitals {
     /// Returns the pace of the connectivity checks.
     pub(super) fn checks(&self) -> &Checks {
         &self.checks
+    }
+
+    /// Returns what came before a pair of candidates was chosen.
+    pub(super) fn early(&self) -> &Early {
+        &self.early
+    }
+
+    /// Notes an alert that one of the sides has sent under the keys of DTLS, and what it says. A fatal one
+    /// ends the association (RFC 5246, section 7.2). The engine tells nobody.
+    pub(crate) fn note_alert(&self, alert: &[u8]) {
+        if let [2, description, ..] = *alert {
+            self.fatal
+                .store(u16::from(description) + 1, Ordering::SeqCst);
+            self.ended.notify_waiters();
+        }
+    }
+
+    /// Waits until a fatal alert has ended the association, and gives its description.
+    pub(crate) async fn ended(&self) -> u8 {
+        loop {
+            let ended = self.ended.notified();
+            match self.fatal.load(Ordering::SeqCst).checked_sub(1) {
+                None => ended.await,
+                Some(description) => return description.to_le_bytes()[0],
+            }
+        }
     }
 
     /// The engine has sent all it can.
@@ -199,6 +217,29 @@ impl Vitals {
                 return;
             };
             datagram = rest;
+        }
+    }
+}
+
+impl Default for Vitals {
+    fn default() -> Self {
+        Self {
+            heard: AtomicU64::new(0),
+            answered: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            turned: Notify::new(),
+            connecting: AtomicBool::new(true),
+            since: parking_lot::Mutex::new(Instant::now()),
+            alert: AtomicU8::new(0),
+            alerted: Notify::new(),
+            sockets: AtomicUsize::new(0),
+            refusals: Refusals::default(),
+            checks: Checks::default(),
+            early: Early::default(),
+            fatal: AtomicU16::new(0),
+            ended: Notify::new(),
+            relayed: AtomicBool::new(false),
+            naps: AtomicU8::new(0),
         }
     }
 }
