@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Write};
 use std::future::Future;
 use std::panic::Location;
@@ -28,10 +27,12 @@ pub(crate) struct Waits(Arc<Mutex<Table>>);
 #[derive(Default)]
 struct Table {
     next: u64,
-    open: BTreeMap<u64, Entry>,
+    /// In no order.
+    open: Vec<Entry>,
 }
 
 struct Entry {
+    id: u64,
     what: Cow<'static, str>,
     place: &'static Location<'static>,
     since: Instant,
@@ -55,12 +56,9 @@ impl Waits {
 
     fn report_without(&self, left_out: Option<u64>) -> Option<String> {
         let table = self.table();
-        let open: Vec<&Entry> = table
-            .open
-            .iter()
-            .filter(|(id, _)| Some(**id) != left_out)
-            .map(|(_, entry)| entry)
-            .collect();
+        let others = table.open.iter().filter(|entry| Some(entry.id) != left_out);
+        let mut open: Vec<&Entry> = others.collect();
+        open.sort_by_key(|entry| entry.id);
         if open.is_empty() {
             return None;
         }
@@ -76,6 +74,12 @@ impl Waits {
 
     fn table(&self) -> MutexGuard<'_, Table> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Table {
+    fn find(&mut self, id: u64) -> Option<&mut Entry> {
+        self.open.iter_mut().rev().find(|entry| entry.id == id)
     }
 }
 
@@ -99,16 +103,17 @@ impl Wait {
         let Ok(Some(waits)) = waits else {
             return Self(None);
         };
-        let entry = Entry {
-            what: what.into(),
-            place,
-            since: Instant::now(),
-            bytes: None,
-        };
+        let (what, since) = (what.into(), Instant::now());
         let mut table = waits.table();
         let id = table.next;
         table.next += 1;
-        table.open.insert(id, entry);
+        table.open.push(Entry {
+            id,
+            what,
+            place,
+            since,
+            bytes: None,
+        });
         drop(table);
         Self(Some((waits, id)))
     }
@@ -116,7 +121,7 @@ impl Wait {
     /// Notes how many bytes of how many have come.
     pub(crate) fn bytes(&self, done: usize, total: usize) {
         if let Some((waits, id)) = &self.0
-            && let Some(entry) = waits.table().open.get_mut(id)
+            && let Some(entry) = waits.table().find(*id)
         {
             entry.bytes = Some((done, total));
         }
@@ -132,7 +137,11 @@ impl Wait {
 impl Drop for Wait {
     fn drop(&mut self) {
         if let Some((waits, id)) = &self.0 {
-            waits.table().open.remove(id);
+            let mut table = waits.table();
+            // What was opened last is over first, mostly.
+            if let Some(at) = table.open.iter().rposition(|entry| entry.id == *id) {
+                drop(table.open.swap_remove(at));
+            }
         }
     }
 }
