@@ -66,7 +66,10 @@ fn soak(target: &Target, time: Duration) -> Result<bool, String> {
         .into_iter()
         .filter(|attack| target.skips(attack).is_none())
         .collect();
-    let every = Duration::from_secs(number(EVERY, 10).into());
+    // Each quarter of the curve has a few points.
+    let default = (time.as_secs() / 12).clamp(1, 10) as u32;
+    let every = Duration::from_secs(number(EVERY, default).into());
+    let start = victim.sample()?;
     let started = Instant::now();
     let mut curve = Vec::new();
     let mut next = every;
@@ -93,13 +96,27 @@ fn soak(target: &Target, time: Duration) -> Result<bool, String> {
         assault.stop()?;
     }
     bystanders.stop();
+    if let Some(end) = curve.last() {
+        println!(
+            "heap: {:.1} MiB at the start, {:.1} MiB at the end; resident: {:.1} MiB, {:.1} MiB; descriptors: {}, {}",
+            mib(start.heap),
+            mib(end.heap),
+            mib(start.resident),
+            mib(end.resident),
+            start.descriptors,
+            end.descriptors
+        );
+    }
     let flat = verdict(&curve);
     victim.stop()?;
     Ok(flat)
 }
 
+fn mib(bytes: usize) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
 fn print_line(at: Duration, attack: &str, sample: &Sample, bystanders: &Bystanders) {
-    let mib = |bytes: usize| bytes as f64 / f64::from(1 << 20);
     let seen = bystanders.innocent.take();
     println!(
         "{}, {attack}, {:.1}, {:.1}, {}, {}, {}, {:.1}, {:.1}",
