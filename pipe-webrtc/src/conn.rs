@@ -38,7 +38,8 @@ impl WebRtcConn {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) when the signalling channel is gone;
+    /// [`Unsupported`](ErrorKind::Unsupported) when the signalling channel is gone, and when the peer does not
+    /// restart ICE: its answer has the credentials that it had. The path in use stays then.
     /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) once the connection is over.
     ///
     /// # Cancel safety

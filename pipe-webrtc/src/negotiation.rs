@@ -161,12 +161,16 @@ impl<S: Signaling> Negotiation<S> {
             return Ok(());
         }
         tracing::debug!(peer = %self.shared.remote_addr, "ICE restarts");
-        self.peer.restart_ice().await?;
-        self.offer(None).await
+        let offer = self.peer.offer_restart().await?;
+        self.send_offer(offer, None).await
     }
 
     async fn offer(&mut self, name: Option<String>) -> Result<()> {
         let offer = self.peer.offer().await?;
+        self.send_offer(offer, name).await
+    }
+
+    async fn send_offer(&mut self, offer: String, name: Option<String>) -> Result<()> {
         self.mid = first_mid(&offer).map(str::to_owned);
         self.tell_candidates(&offer, ConnEvent::LocalCandidate);
         self.offering = true;
@@ -200,20 +204,30 @@ impl<S: Signaling> Negotiation<S> {
                 self.tell_candidates(&offer, ConnEvent::RemoteCandidate);
                 self.tell_candidates(&answer, ConnEvent::LocalCandidate);
                 self.signaling.send(Signal::answer(answer)).await?;
-                self.finish_restarts();
+                self.finish_restarts(&Ok(()));
             }
             Signal::Answer(answer) => {
                 if !std::mem::take(&mut self.offering) {
                     return Err(protocol("an answer without an offer"));
                 }
                 let answer = self.limit.begin(&answer.sdp)?;
-                self.peer.accept_answer(answer.clone()).await?;
+                match self.peer.accept_answer(answer.clone()).await {
+                    Err(error) if error.kind() == ErrorKind::Unsupported => {
+                        // The path in use stays. Candidates of the peer would be for another one.
+                        tracing::debug!(%error, "ICE is not restarted");
+                        self.early.clear();
+                        self.again = false;
+                        self.finish_restarts(&Err(error));
+                        return Ok(());
+                    }
+                    taken => taken?,
+                }
                 self.described().await?;
                 self.tell_candidates(&answer, ConnEvent::RemoteCandidate);
                 if std::mem::take(&mut self.again) {
                     self.restart().await?;
                 } else {
-                    self.finish_restarts();
+                    self.finish_restarts(&Ok(()));
                 }
             }
             Signal::Candidate(candidate) => {
@@ -281,10 +295,10 @@ impl<S: Signaling> Negotiation<S> {
         }
     }
 
-    fn finish_restarts(&mut self) {
+    fn finish_restarts(&mut self, how: &Result<()>) {
         for done in self.restarted.drain(..) {
             // Whoever asked may have given up.
-            let _ = done.send(Ok(()));
+            let _ = done.send(how.clone());
         }
     }
 }

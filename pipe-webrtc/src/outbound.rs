@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pipe_core::{CloseReason, Result};
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
@@ -145,6 +145,10 @@ impl Outbound {
 
     async fn open_channel(&self) -> Result<()> {
         if self.shared.wire.is_raw() {
+            if !self.reserve_ids().await {
+                self.shared.outbox.hold_channel();
+                return Ok(());
+            }
             let Some(open) = self.shared.next_raw_open() else {
                 return Ok(());
             };
@@ -169,6 +173,31 @@ impl Outbound {
         let _ = self.opened.send(channel.clone());
         self.shared.channel_opened(channel);
         Ok(())
+    }
+
+    /// Reserves the ids of plain channels that were closed, for as long as the peer has not closed them too.
+    /// Returns whether another channel can be opened now.
+    async fn reserve_ids(&self) -> bool {
+        let vitals = self.peer.vitals();
+        let ids = vitals
+            .resets()
+            .lock()
+            .before_open(vitals.turns(), Instant::now());
+        let Some(ids) = ids else { return false };
+        for id in ids {
+            // A channel that both sides are said to know says nothing to the peer. It goes with the peer's
+            // reset.
+            let options = ChannelOptions {
+                protocol: String::new(),
+                negotiated: Some(id),
+                ordered: true,
+            };
+            match self.peer.open_channel("", options).await {
+                Ok(channel) => drop(self.opened.send(channel)),
+                Err(error) => tracing::debug!(%error, id, "an id is not reserved"),
+            }
+        }
+        true
     }
 
     /// Sends what a stream has to say, and one message of its bytes.
@@ -234,6 +263,7 @@ impl Outbound {
                         shared.outbox.push_back(stream.clone(), true);
                         return Ok(());
                     }
+                    self.peer.vitals().resets().lock().note_close();
                     stream.channel.close().await;
                     let writer = {
                         let mut state = stream.state.lock();

@@ -35,6 +35,8 @@ struct State {
     /// The peer takes no texts, or no echoes, for the moment.
     held_texts: bool,
     held_echoes: bool,
+    /// No channel can be opened for the moment.
+    held_channels: bool,
     pings: VecDeque<BytesMut>,
     echoes: VecDeque<BytesMut>,
     streams: VecDeque<Arc<StreamCore>>,
@@ -163,13 +165,14 @@ impl Outbox {
     /// Whether something waits until the peer has taken more.
     pub(crate) fn has_waiting(&self) -> bool {
         let state = self.state.lock();
-        state.held_texts || state.held_echoes || !state.waiting.is_empty()
+        state.held_texts || state.held_echoes || state.held_channels || !state.waiting.is_empty()
     }
 
     /// Looks after what waits for the peer again.
     pub(crate) fn unblock(&self) {
         let mut state = self.state.lock();
         (state.held_texts, state.held_echoes) = (false, false);
+        state.held_channels = false;
         let mut waiting = std::mem::take(&mut state.waiting);
         state.streams.append(&mut waiting);
     }
@@ -188,6 +191,13 @@ impl Outbox {
     pub(crate) fn want_channel(&self) {
         self.state.lock().channels += 1;
         self.waker.wake();
+    }
+
+    /// Puts the wish for a channel back, since none can be opened now.
+    pub(crate) fn hold_channel(&self) {
+        let mut state = self.state.lock();
+        state.channels += 1;
+        state.held_channels = true;
     }
 
     /// So many bytes were sent.
@@ -239,7 +249,7 @@ impl Outbox {
         if let Some(bytes) = state.pings.pop_front() {
             return Some(Job::Ping(bytes));
         }
-        if state.channels > 0 {
+        if state.channels > 0 && !state.held_channels {
             state.channels -= 1;
             return Some(Job::OpenChannel);
         }

@@ -260,3 +260,94 @@ async fn messages_above_what_the_peer_takes_arrive_as_far_as_this_side_takes_the
         assert_eq!(received, Some(message));
     }
 }
+
+/// The engine takes an id for free as soon as this side has closed its channel, while the peer has not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_plain_channel_opened_right_after_another_was_closed_is_not_lost() {
+    const ROUNDS: u8 = 60;
+    let (here, there) = plain_pair(Config::default()).await;
+    let mut kept = Vec::new();
+    for round in 0..ROUNDS {
+        let (opener, acceptor) = match round % 2 {
+            0 => (&here, &there),
+            _ => (&there, &here),
+        };
+        let mut channel = soon("a channel", opener.open_channel("next", "", true))
+            .await
+            .unwrap();
+        let message = Message::Binary(vec![round; 3].into());
+        channel.send_message(message.clone()).await.unwrap();
+        let mut stream = soon("a stream", acceptor.accept_stream()).await.unwrap();
+        let received = soon("a message", stream.receive_message()).await.unwrap();
+        assert_eq!(received, Some(message), "round {round}");
+        match round / 2 % 4 {
+            0 => channel.reset(0),
+            1 => soon("a close", channel.shutdown()).await.unwrap(),
+            // The peer closes it.
+            2 => stream.reset(0),
+            // It stays, so that ids in between are free.
+            _ => kept.push((channel, stream)),
+        }
+    }
+    for (mut channel, mut stream) in kept {
+        let message = Message::Text("still there".to_owned());
+        channel.send_message(message.clone()).await.unwrap();
+        let received = soon("a message", stream.receive_message()).await.unwrap();
+        assert_eq!(received, Some(message));
+    }
+}
+
+/// Has every offer after the first say that ICE does not restart, as a peer reads it that cannot.
+fn without_restarts() -> impl FnMut(Signal) -> Vec<Signal> + Send + 'static {
+    const NAMES: [&str; 2] = ["a=ice-ufrag:", "a=ice-pwd:"];
+    let mut first: Option<Vec<String>> = None;
+    move |signal| {
+        let Signal::Offer(mut offer) = signal else {
+            return vec![signal];
+        };
+        let of_ice = |line: &&str| NAMES.iter().any(|name| line.starts_with(name));
+        let new: Vec<String> = offer
+            .sdp
+            .lines()
+            .filter(of_ice)
+            .map(str::to_owned)
+            .collect();
+        let first = first.get_or_insert_with(|| new.clone());
+        for (new, first) in new.iter().zip(first) {
+            offer.sdp = offer.sdp.replace(new, first);
+        }
+        vec![Signal::Offer(offer)]
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_that_the_peer_cannot_make_leaves_the_connection_as_it_is() {
+    let transport = transport()
+        .with_config(times(200, 1000, 3000))
+        .expect("a config");
+    let (here, there) = MemorySignaling::pair();
+    let there = Changed::new(there, without_restarts());
+    let both = async { tokio::join!(transport.offer_over(here), transport.answer_over(there)) };
+    let (here, there) = soon("a connection", both).await;
+    let (here, there) = (here.unwrap(), there.unwrap());
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    let path = here.selected_candidate_pair().await;
+    assert!(path.is_some());
+    for _ in 0..2 {
+        let error = soon("an answer", here.restart_ice()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+        assert!(error.to_string().contains("does not restart"), "{error}");
+        assert_eq!(*here.state().borrow(), ConnState::Connected);
+        assert_eq!(here.selected_candidate_pair().await, path);
+        opened.write_all(b"on").await.unwrap();
+        let mut bytes = [0; 2];
+        soon("bytes", accepted.read_exact(&mut bytes))
+            .await
+            .unwrap();
+    }
+    // It lives for longer than one lives that is lost.
+    let closed = tokio::time::timeout(Duration::from_secs(4), here.closed()).await;
+    assert!(closed.is_err(), "{closed:?}");
+    assert!(here.ping().await.unwrap() > Duration::ZERO);
+    assert_eq!(*there.state().borrow(), ConnState::Connected);
+}

@@ -20,7 +20,7 @@ const PACE: Duration = Duration::from_millis(5);
 const AT_ONCE: u32 = 4;
 
 /// The time from one check of such an address to the next, from there on; it doubles.
-const FIRST_INTERVAL: Duration = Duration::from_millis(150);
+const FIRST_INTERVAL: Duration = Duration::from_millis(200);
 const LAST_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How many transactions of a pair may be answered.

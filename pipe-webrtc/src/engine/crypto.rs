@@ -33,7 +33,7 @@ struct Filtered {
 pub(super) fn filtered(vitals: Arc<Vitals>) -> Result<Arc<dyn RTCCryptoProvider>, CryptoError> {
     Ok(Arc::new(Filtered {
         inner: default_provider()?,
-        filter: Arc::default(),
+        filter: Arc::new(Mutex::new(SctpFilter::new(vitals.clone()))),
         vitals,
     }))
 }

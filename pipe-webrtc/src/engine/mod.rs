@@ -16,6 +16,7 @@ mod options;
 mod peer;
 mod peer_event;
 mod refusals;
+mod resets;
 mod runtime;
 mod sctp_filter;
 mod socket;

@@ -49,6 +49,10 @@ pub(crate) struct Peer {
     own_message: u32,
     /// The largest message that the peer takes, in bytes, as its description says; 0 is any size.
     peer_message: AtomicU32,
+    /// The offer of an ICE restart that waits for its answer.
+    restart: Mutex<Option<RTCSessionDescription>>,
+    /// The user name and password of the peer's last description.
+    credentials: Mutex<Option<Credentials>>,
     closed: AtomicBool,
 }
 
@@ -99,6 +103,8 @@ impl Peer {
                 relay_only,
                 own_message,
                 peer_message: AtomicU32::new(0),
+                restart: Mutex::default(),
+                credentials: Mutex::default(),
                 closed: AtomicBool::new(false),
             });
             // Whoever asked may have given up; then the peer is dropped here, which closes it.
@@ -170,8 +176,34 @@ impl Peer {
         described.await.map_err(engine_failed)
     }
 
+    /// Makes an offer that restarts ICE. The path in use stays until its answer is
+    /// [accepted](Self::accept_answer): the engine gives it up when it takes the offer.
+    pub(crate) async fn offer_restart(&self) -> Result<String> {
+        self.inner.restart_ice().await.map_err(engine_failed)?;
+        let offer = self.inner.create_offer(None).await;
+        let offer = offer.map_err(engine_failed)?;
+        *self.restart.lock() = Some(offer.clone());
+        Ok(self.external.description(offer.sdp))
+    }
+
     /// Takes the peer's answer to the last offer.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](ErrorKind::Unsupported) if the offer restarts ICE and the peer does not: its
+    /// credentials are those that it had (RFC 8839, section 4.4.1.1). Nothing has changed then.
     pub(crate) async fn accept_answer(&self, answer: String) -> Result<()> {
+        let restart = self.restart.lock().take();
+        if let Some(offer) = restart {
+            let credentials = Credentials::of(&answer);
+            if credentials.is_some() && *self.credentials.lock() == credentials {
+                let why = "the peer does not restart ICE: its answer has the credentials of before";
+                return Err(Error::new(ErrorKind::Unsupported, why));
+            }
+            self.vitals.set_connecting(true);
+            let taken = self.inner.set_local_description(offer).await;
+            taken.map_err(engine_failed)?;
+        }
         let answer = self.note_description(&answer)?;
         let answer =
             RTCSessionDescription::answer(answer).map_err(|error| bad_description(&error))?;
@@ -192,6 +224,7 @@ impl Peer {
             )));
         }
         self.peer_message.store(announced, Ordering::Relaxed);
+        *self.credentials.lock() = Credentials::of(sdp);
         Ok(message_size::widen(sdp, self.own_message))
     }
 
@@ -215,12 +248,6 @@ impl Peer {
             .add_ice_candidate(init)
             .await
             .map_err(|error| protocol(format_args!("a bad candidate: {error}")))
-    }
-
-    /// Asks for new credentials and candidates; the next [`offer`](Self::offer) carries them.
-    pub(crate) async fn restart_ice(&self) -> Result<()> {
-        self.vitals.set_connecting(true);
-        self.inner.restart_ice().await.map_err(engine_failed)
     }
 
     pub(crate) async fn set_ice_servers(
@@ -316,6 +343,27 @@ impl Drop for Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").finish_non_exhaustive()
+    }
+}
+
+/// The user name and the password that ICE has of one side (RFC 8839, section 5.4).
+#[derive(Debug, PartialEq, Eq)]
+struct Credentials {
+    ufrag: String,
+    pwd: String,
+}
+
+impl Credentials {
+    /// Those of a description, which are of all its sections here.
+    fn of(sdp: &str) -> Option<Self> {
+        let first = |name| {
+            let mut values = sdp.lines().filter_map(|line| line.strip_prefix(name));
+            values.next().map(|value| value.trim().to_owned())
+        };
+        Some(Self {
+            ufrag: first("a=ice-ufrag:")?,
+            pwd: first("a=ice-pwd:")?,
+        })
     }
 }
 

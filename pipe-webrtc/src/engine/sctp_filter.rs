@@ -1,4 +1,7 @@
 use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::vitals::Vitals;
 
 const DATA: u8 = 0;
 const INIT: u8 = 1;
@@ -16,6 +19,10 @@ const RESET_REQUEST: u16 = 13;
 const RESET_RESPONSE: u16 = 16;
 /// The result "in progress" (RFC 6525, section 4.4).
 const IN_PROGRESS: u32 = 6;
+
+/// The payload protocol of DCEP and its message that opens a channel (RFC 8832, sections 5.1 and 8.1).
+const DCEP: u32 = 50;
+const CHANNEL_OPEN: u8 = 3;
 
 /// The common header (RFC 9260, section 3.1).
 const PACKET_HEADER: usize = 12;
@@ -38,6 +45,8 @@ const MAX_RESET_STREAMS: usize = 65_536;
 /// at what a chunk carries.
 #[derive(Debug, Default)]
 pub(super) struct SctpFilter {
+    /// Told of the resets of streams.
+    vitals: Arc<Vitals>,
     /// The initiate tag and the initial TSN of the peer. Its INIT and its INIT-ACK carry the same (RFC
     /// 9260, section 5.2.1).
     initiated: Option<(u32, u32)>,
@@ -45,9 +54,9 @@ pub(super) struct SctpFilter {
     acknowledged: u32,
     /// How many DATA chunks have come since that rose.
     arrived: u32,
-    /// The stream resets of the peer that were not answered for good, by their number, and how many
-    /// streams each names.
-    resets: HashMap<u32, usize>,
+    /// The stream resets of the peer that were not answered for good, by their number, and the streams that
+    /// each names.
+    resets: HashMap<u32, Vec<u16>>,
 }
 
 /// Why a packet is refused.
@@ -55,6 +64,14 @@ pub(super) struct SctpFilter {
 pub(super) struct Refused(pub(super) &'static str);
 
 impl SctpFilter {
+    /// Makes the filter of one association.
+    pub(super) fn new(vitals: Arc<Vitals>) -> Self {
+        Self {
+            vitals,
+            ..Self::default()
+        }
+    }
+
     /// Checks a packet of the peer.
     ///
     /// # Errors
@@ -92,6 +109,15 @@ impl SctpFilter {
         };
         while let Ok(Some((kind, _, value))) = chunks.next() {
             match kind {
+                DATA => {
+                    if u32_at(value, 8) == Some(DCEP)
+                        && let [_, _, _, _, high, low, ..] = *value
+                        && value.get(12) == Some(&CHANNEL_OPEN)
+                    {
+                        let id = u16::from_be_bytes([high, low]);
+                        self.vitals.resets().lock().note_opened(id);
+                    }
+                }
                 SACK => {
                     let acknowledged = u32_at(value, 0).unwrap_or(self.acknowledged);
                     if acknowledged != self.acknowledged {
@@ -104,8 +130,18 @@ impl SctpFilter {
                         let answered = u32_at(value, 0).zip(u32_at(value, 4));
                         if let (RESET_RESPONSE, Some((number, result))) = (kind, answered)
                             && result != IN_PROGRESS
+                            && let Some(ids) = self.resets.remove(&number)
                         {
-                            self.resets.remove(&number);
+                            self.vitals
+                                .resets()
+                                .lock()
+                                .note_reset(&ids, self.vitals.turns());
+                        }
+                        if let (RESET_REQUEST, Some((number, ids))) = (kind, reset_request(value)) {
+                            let pending = &self.resets;
+                            self.vitals.resets().lock().note_sent(number, &ids, |id| {
+                                pending.values().any(|ids| ids.contains(&id))
+                            });
                         }
                         Ok(())
                     });
@@ -136,18 +172,23 @@ impl SctpFilter {
     fn check_reconfig(&mut self, value: &[u8]) -> Result<(), Refused> {
         require(value.len() >= HEADER, "a RE-CONFIG is empty")?;
         parameters(value, |kind, value| {
+            if kind == RESET_RESPONSE
+                && let Some((number, result)) = u32_at(value, 0).zip(u32_at(value, 4))
+                && result != IN_PROGRESS
+            {
+                self.vitals.resets().lock().note_answered(number);
+            }
             if kind != RESET_REQUEST {
                 return Ok(());
             }
-            let (Some(number), Some(streams)) = (u32_at(value, 0), value.get(12..)) else {
+            let Some((number, streams)) = reset_request(value) else {
                 return Err(Refused("a stream reset is too short"));
             };
             // One that is sent again takes the place of the one before.
             self.resets.remove(&number);
-            let named: usize = self.resets.values().sum();
-            let streams = streams.len() / 2;
+            let named: usize = self.resets.values().map(Vec::len).sum();
             require(
-                self.resets.len() < MAX_RESETS && named + streams <= MAX_RESET_STREAMS,
+                self.resets.len() < MAX_RESETS && named + streams.len() <= MAX_RESET_STREAMS,
                 "too many stream resets wait",
             )?;
             self.resets.insert(number, streams);
@@ -241,6 +282,13 @@ fn check_sack(value: &[u8]) -> Result<(), Refused> {
         .map(|block| ((block & 0xffff) + 1).saturating_sub(block >> 16))
         .fold(0, u32::saturating_add);
     require(reported <= MAX_REPORTED, "a SACK reports a packet twice")
+}
+
+/// The number of a stream reset and the streams that it names (RFC 6525, section 4.1).
+fn reset_request(value: &[u8]) -> Option<(u32, Vec<u16>)> {
+    let streams = value.get(12..)?.chunks_exact(2);
+    let ids = streams.map(|id| u16::from_be_bytes([id[0], id[1]]));
+    Some((u32_at(value, 0)?, ids.collect()))
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

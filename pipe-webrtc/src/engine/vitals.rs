@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 use super::checks::Checks;
 use super::early::Early;
 use super::refusals::Refusals;
+use super::resets::Resets;
 
 /// While a connection is made the engine's timers fire at least this often: it looks for work at its
 /// timers only, which are 200 ms apart.
@@ -44,6 +45,7 @@ pub(crate) struct Vitals {
     refusals: Refusals,
     checks: Checks,
     early: Early,
+    resets: parking_lot::Mutex<Resets>,
     /// The description of the fatal DTLS alert that ended the association under the connection, as one of
     /// its sides said under its keys, and one more; 0 is none.
     fatal: AtomicU16,
@@ -84,6 +86,11 @@ impl Vitals {
     /// Returns what came before a pair of candidates was chosen.
     pub(super) fn early(&self) -> &Early {
         &self.early
+    }
+
+    /// Returns the resets of streams that are under way.
+    pub(crate) fn resets(&self) -> &parking_lot::Mutex<Resets> {
+        &self.resets
     }
 
     /// Notes an alert that one of the sides has sent under the keys of DTLS, and what it says. A fatal one
@@ -236,6 +243,7 @@ impl Default for Vitals {
             refusals: Refusals::default(),
             checks: Checks::default(),
             early: Early::default(),
+            resets: parking_lot::Mutex::default(),
             fatal: AtomicU16::new(0),
             ended: Notify::new(),
             relayed: AtomicBool::new(false),
