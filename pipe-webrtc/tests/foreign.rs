@@ -16,7 +16,9 @@ use pipe_webrtc::signaling::{IceCandidate, Signal, Signaling};
 use pipe_webrtc::{MemorySignaling, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
+use webrtc::data_channel::{
+    DataChannel, DataChannelEvent, RTCDataChannelInit, RTCDataChannelState,
+};
 use webrtc::peer_connection::{
     PeerConnection, PeerConnectionBuilder, PeerConnectionEventHandler, RTCIceCandidateInit,
     RTCPeerConnectionIceEvent, RTCSessionDescription, SettingEngine, SettingEngineBuilder,
@@ -145,6 +147,12 @@ async fn foreign_of(
     }
 }
 
+async fn opened(channel: &Arc<dyn DataChannel>) {
+    while channel.ready_state().await.expect("a state") != RTCDataChannelState::Open {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn next_message(channel: &Arc<dyn DataChannel>) -> BytesMut {
     loop {
         match channel.poll().await {
@@ -173,6 +181,8 @@ async fn a_foreign_peer_is_pinged_and_echoed_in_both_roles() {
         let (conn, mut foreign) = soon("a connection", both).await;
         let conn = conn.expect("our end");
 
+        // The foreign end may be ready a little later than ours.
+        soon("the foreign channel's opening", opened(&foreign.ping)).await;
         // Pings of both sides, at once.
         let bytes = random(64);
         foreign.ping.send(BytesMut::from(&bytes[..])).await.unwrap();
