@@ -30,8 +30,8 @@ const ECHO_LIMIT: Duration = Duration::from_millis(20);
 const DIAL_LIMIT: Duration = Duration::from_millis(50);
 const TIMES: u32 = 3;
 
-/// The bound on an innocent dial that has to take the place of another handshake. A datagram that is lost in the
-/// crowd costs a second over QUIC.
+/// The bound on an innocent dial that has to take the place of another handshake. Over QUIC, a
+/// datagram that is lost in the crowd would cost a second.
 const PLACE_LIMIT: Duration = Duration::from_millis(300);
 
 /// The slack of a machine whose processors the three sides have to share, among others.
