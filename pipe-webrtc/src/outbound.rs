@@ -17,7 +17,7 @@ use crate::wire::{ControlMessage, PROTOCOL};
 pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
 
 /// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
-/// [`TICK`], since nobody tells.
+/// [`TICK`], since no event tells.
 const RAW_OUTSTANDING: usize = 256 * 1024;
 const TICK: Duration = Duration::from_millis(2);
 

@@ -438,7 +438,7 @@ mod tests {
         let check = [&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42][..], &[7; 12]].concat();
         let batch = [hello.clone(), hello.clone()].concat();
         let socket = socket([(batch.clone(), length), (check.clone(), 20)], &vitals);
-        // Nobody has shown that it is the peer.
+        // No answered check has shown yet that it is the peer.
         assert_eq!(take(&socket, 4000).unwrap(), (batch.clone(), length));
         assert_eq!(take(&socket, 4000).unwrap(), (check.clone(), 20));
 

@@ -94,7 +94,7 @@ impl Vitals {
     }
 
     /// Notes an alert that one of the sides has sent under the keys of DTLS, and what it says. A fatal one
-    /// ends the association (RFC 5246, section 7.2). The engine tells nobody.
+    /// ends the association (RFC 5246, section 7.2). The engine does not pass that on.
     pub(crate) fn note_alert(&self, alert: &[u8]) {
         if let [2, description, ..] = *alert {
             self.fatal
