@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use pipe_core::backend::{Accept, Progress};
 use pipe_core::{Addr, Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
-use quinn::{ConnectionError, Endpoint, Incoming, ServerConfig};
+use quinn::{Endpoint, Incoming, ServerConfig};
 use tokio::task::consume_budget;
 use tokio::time::Instant;
 
@@ -18,8 +18,6 @@ use crate::conn::QuicConn;
 use crate::door::Door;
 use crate::error::handshake_error;
 use crate::handshake::{Greeting, Handshake};
-use crate::profile::idle_timeout;
-use crate::stillborn::Stillborn;
 
 /// Makes connections of what comes to a listener's socket.
 pub(crate) struct Desk {
@@ -33,7 +31,6 @@ pub(crate) struct Desk {
     under_way: AtomicUsize,
     /// When handshakes have failed, of late.
     failures: Mutex<VecDeque<Instant>>,
-    stillborn: Mutex<Stillborn>,
 }
 
 /// A desk at its socket.
@@ -57,7 +54,6 @@ impl Desk {
             server: Arc::new(server),
             under_way: AtomicUsize::new(0),
             failures: Mutex::new(VecDeque::new()),
-            stillborn: Mutex::new(Stillborn::new(idle_timeout(config.failed_after))),
             config: config.clone(),
         })
     }
@@ -111,11 +107,6 @@ impl Accept for Reception {
                 // The client has to show that it is where it says; nothing is kept of it meanwhile.
                 // An error means that it has shown that.
                 let _ = incoming.retry();
-                continue;
-            }
-            let source = self.incoming(&incoming).source();
-            if self.desk.stillborn.lock().is_full(source, Instant::now()) {
-                incoming.refuse();
                 continue;
             }
             return Ok(incoming);
@@ -185,16 +176,7 @@ impl Desk {
             let lost = |error| handshake_error(&context, &error);
             let mut connecting = connecting.map_err(lost)?;
             // The client's part may come in several datagrams.
-            connecting.handshake_data().await.map_err(|error| {
-                if matches!(
-                    error,
-                    ConnectionError::ConnectionClosed(_) | ConnectionError::ApplicationClosed(_)
-                ) {
-                    let source = pipe_core::Incoming::from_socket(remote).source();
-                    self.stillborn.lock().add(source, Instant::now());
-                }
-                lost(error)
-            })?;
+            connecting.handshake_data().await.map_err(lost)?;
             progress.heard();
             // Where nothing is asked of a client, this side says hello together with its part of the
             // handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the client's own

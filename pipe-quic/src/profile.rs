@@ -88,8 +88,7 @@ impl Profile {
 }
 
 /// When QUIC itself gives up: not before the connection's own clock does. It is there for what has no
-/// clock yet, such as a client that closes with its first packet, which quinn (0.11) never forgets
-/// otherwise. Of both sides' timeouts the shorter one counts (RFC 9000, section 10.1).
-pub(crate) fn idle_timeout(failed_after: Duration) -> Duration {
+/// clock of its own. Of both sides' timeouts the shorter one counts (RFC 9000, section 10.1).
+fn idle_timeout(failed_after: Duration) -> Duration {
     2 * failed_after
 }

@@ -21,6 +21,7 @@ use crate::conn::QuicConn;
 use crate::desk::Desk;
 use crate::door::Door;
 use crate::error::{by_this_side, handshake_error};
+use crate::first_packet::OpensOnly;
 use crate::handshake::{Greeting, Handshake, certificates_of};
 use crate::listener::QuicListener;
 use crate::profile::Profile;
@@ -238,7 +239,7 @@ impl QuicTransport {
             self.tls.server_config(identity, &on.protocols())?
         };
         let tls = QuicServerConfig::try_from(tls).map_err(unusable)?;
-        let mut server = ServerConfig::with_crypto(Arc::new(tls));
+        let mut server = ServerConfig::with_crypto(Arc::new(OpensOnly(Arc::new(tls))));
         let waiting = self.config.accept_backlog + 4 * self.config.max_handshakes;
         server
             .transport_config(self.profile.transport(&self.config, on.wire))

@@ -54,8 +54,7 @@ impl Incoming {
         self.identity.as_ref()
     }
 
-    /// Returns with whose raw connections this one counts, where those of one peer are limited.
-    pub fn source(&self) -> Source {
+    pub(super) fn source(&self) -> Source {
         match (self.remote.map(|remote| remote.ip()), &self.identity) {
             (Some(IpAddr::V4(ip)), _) => Source::V4(ip.to_bits()),
             // The smallest network that one user is given (RFC 6177).
@@ -66,18 +65,13 @@ impl Incoming {
     }
 }
 
-/// Where raw connections come from that count together: an IPv4 address, an IPv6 network of 64 bits, or a
-/// user of a Unix socket.
+/// Those whose handshakes count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Source {
-    /// An IPv4 address.
+pub(super) enum Source {
     V4(u32),
-    /// The first 64 bits of an IPv6 address.
+    /// The first 64 bits of the address.
     V6(u64),
-    /// The user of a Unix socket.
     User(u32),
-    /// Nothing is known of the peer.
     Unknown,
 }
 

@@ -15,4 +15,4 @@ mod turns;
 
 pub use accept_queue::{AcceptQueue, Place};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
-pub use incoming::{Admission, Admit, Incoming, Source};
+pub use incoming::{Admission, Admit, Incoming};
