@@ -219,6 +219,16 @@ impl<T: Transport> Env<T> {
         in_time(what.to_owned(), self.0.soon, future)
     }
 
+    /// Waits for what may take longer than [`soon`](Self::soon) by what a few others may take before.
+    #[track_caller]
+    pub(crate) fn in_turn<F: Future>(
+        &self,
+        what: &str,
+        future: F,
+    ) -> impl Future<Output = F::Output> + use<F, T> {
+        in_time(what.to_owned(), 5 * self.0.soon, future)
+    }
+
     /// Waits until the condition holds, which has to be soon.
     ///
     /// For what nothing announces, such as statistics; where there is an event, await that.

@@ -326,6 +326,12 @@ pub(super) async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::
 
 /// Dials the listener and exchanges a few bytes, soon, among connections that say nothing.
 pub(super) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
+    let service = service(env, listener);
+    env.soon("a connection with a round trip", service).await;
+}
+
+/// What [`expect_service`] does, without its limit.
+pub(super) async fn service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
     let addr = listener.local_addr();
     let request = env.payload(1000);
     let dial = async {
@@ -351,13 +357,10 @@ pub(super) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Lis
             });
         }
     };
-    let served = async {
-        tokio::select! {
-            () = dial => {}
-            () = serve => {}
-        }
-    };
-    env.soon("a connection with a round trip", served).await;
+    tokio::select! {
+        () = dial => {}
+        () = serve => {}
+    }
 }
 
 /// Lets the future run until it has been polled so often, was ready, or had nothing to do for a

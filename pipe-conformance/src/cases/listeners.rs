@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use super::backpressure::unless_stuck;
 use super::cancellation::{pause, unless_aborted};
-use super::lifecycle::{advance, expect_service, listen_again};
+use super::lifecycle::{advance, expect_service, listen_again, service};
 use crate::case::{Case, case};
 use crate::env::Env;
 use crate::fixture::Stalled;
@@ -47,6 +47,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
 }
 
 async fn a_newcomer_gets_in_while_others_stall<T: Transport>(env: Env<T>) {
+    const NEWCOMER: &str = "a round trip of a newcomer";
     let listener = env.listen().await;
     let addr = listener.local_addr();
     let limit = env.config().max_handshakes as usize;
@@ -57,10 +58,10 @@ async fn a_newcomer_gets_in_while_others_stall<T: Transport>(env: Env<T>) {
     // Each stops somewhere else on its way, and more than the limit at each place.
     for (steps, dials) in (1..).zip(stalled.chunks_mut(2 * limit)) {
         kept.extend(join_all(dials.iter_mut().map(|dial| advance(dial, steps))).await);
-        expect_service(&env, &listener).await;
+        env.in_turn(NEWCOMER, service(&env, &listener)).await;
     }
     // They have not made room by a time-out, and take no newcomer's place either.
-    expect_service(&env, &listener).await;
+    env.in_turn(NEWCOMER, service(&env, &listener)).await;
 }
 
 async fn no_more_handshakes_run_at_once_than_allowed<T: Transport>(env: Env<T>) {
