@@ -2,7 +2,12 @@
 
 use std::sync::LazyLock;
 
-pub use pipe_core::*;
+pub use pipe_core::{
+    Addr, Admit, BoxConn, BoxListener, BoxRecvStream, BoxSendStream, BoxStream, BoxTransport,
+    CloseReason, Config, Conn, ConnState, ConnStats, Error, ErrorKind, Incoming, Listener,
+    MAX_REASON_LEN, OnDisconnect, PeerIdentity, RecvStream, Registry, Result, SendStream, Stream,
+    Transport, UnixCredentials,
+};
 #[cfg(feature = "inproc")]
 pub use pipe_inproc as inproc;
 #[cfg(feature = "quic")]

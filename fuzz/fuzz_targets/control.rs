@@ -6,7 +6,7 @@
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use pipe_core::wire::{Control, ControlEvent, Hello, MAX_PAYLOAD, Message, PING_LEN};
+use pipe_core::backend::wire::{Control, ControlEvent, Hello, MAX_PAYLOAD, Message, PING_LEN};
 use pipe_core::{ErrorKind, MAX_REASON_LEN, Result};
 
 const HELLO: Hello = Hello {

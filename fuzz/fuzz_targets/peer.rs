@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pipe_core::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::wire::{Hello, Message, PING_LEN};
 use pipe_core::{Config, Conn, Stream};
 use pipe_mux::{Mux, MuxConn, MuxStream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use pipe_core::wire::{Hello, Message};
+use pipe_core::backend::wire::{Hello, Message};
 use pipe_core::{CloseReason, Config, Conn};
 use pipe_mux::{Mux, MuxConn, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};

@@ -197,6 +197,7 @@ impl fmt::Display for Capability {
 
 /// The clock of a case's runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Clock {
     /// Real time, on a multi-thread runtime of two workers.
     Real,

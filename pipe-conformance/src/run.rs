@@ -24,6 +24,7 @@ const SHUTDOWN: Duration = Duration::from_secs(2);
 
 /// Through which types a case runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Mode {
     /// Through the transport's own types.
     Static,
@@ -42,6 +43,7 @@ impl fmt::Display for Mode {
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Outcome {
     /// The transport keeps this part of the contract.
     Passed,

@@ -53,6 +53,7 @@ pub struct Config {
 /// What becomes of the streams of a connection that is
 /// [`Disconnected`](crate::ConnState::Disconnected).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OnDisconnect {
     /// Their reads and writes wait, and go on without a loss once the peer is back.
     #[default]

@@ -19,6 +19,7 @@ pub enum PeerIdentity {
 
 /// The process on the other end of a Unix socket, as it was when it connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct UnixCredentials {
     /// Its process id, where the system tells.
     pub pid: Option<i32>,
@@ -26,4 +27,11 @@ pub struct UnixCredentials {
     pub uid: u32,
     /// Its effective group id.
     pub gid: u32,
+}
+
+impl UnixCredentials {
+    /// Creates the credentials of a process.
+    pub fn new(pid: Option<i32>, uid: u32, gid: u32) -> Self {
+        Self { pid, uid, gid }
+    }
 }

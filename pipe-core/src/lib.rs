@@ -29,47 +29,29 @@
 //!
 //! # For authors of transports
 //!
-//! The machinery that backends share: [`ConnStatus`] (state and end in step), [`CloseCell`] (the
-//! first reason wins), [`Liveness`] (keep-alive and failure from silence), [`StreamSlots`] (opens
-//! wait at the limit), [`ConnWindow`] (what all streams share), [`Backlog`] (accept queues), [`SendState`] and [`RecvState`] (how a direction of
-//! a stream stands), the accept loop of listeners ([`backend`]), and the control protocol [`wire`]. The crate `pipe-conformance` tests a transport
-//! against the contract.
+//! The module [`backend`] holds what transports share. The crate `pipe-conformance` tests a transport against
+//! the contract.
 
 mod addr;
 pub mod backend;
-mod backlog;
-mod close;
 mod config;
 mod conn;
 mod erased;
 mod error;
 mod identity;
-mod liveness;
 mod registry;
-mod slots;
 mod state;
-mod status;
 mod stream;
-mod stream_state;
 mod transport;
-mod window;
-pub mod wire;
 
 pub use addr::Addr;
-pub use backend::{Admission, Admit, Incoming};
-pub use backlog::Backlog;
-pub use close::{CloseCell, CloseReason, MAX_REASON_LEN};
+pub use backend::{Admit, Incoming};
 pub use config::{Config, OnDisconnect};
 pub use conn::Conn;
 pub use erased::{BoxConn, BoxListener, BoxRecvStream, BoxSendStream, BoxStream, BoxTransport};
-pub use error::{Error, ErrorKind, Result};
+pub use error::{CloseReason, Error, ErrorKind, MAX_REASON_LEN, Result};
 pub use identity::{PeerIdentity, UnixCredentials};
-pub use liveness::{Liveness, LivenessEvent};
 pub use registry::Registry;
-pub use slots::{StreamSlot, StreamSlots};
 pub use state::{ConnState, ConnStats};
-pub use status::ConnStatus;
 pub use stream::{RecvStream, SendStream, Stream};
-pub use stream_state::{RecvState, SendState};
 pub use transport::{Listener, Transport};
-pub use window::{ConnWindow, WindowTicket};

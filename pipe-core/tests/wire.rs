@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use bytes::BytesMut;
-use pipe_core::wire::{Control, ControlEvent, Hello, MAX_PAYLOAD, Message, PING_LEN};
+use pipe_core::backend::wire::{Control, ControlEvent, Hello, MAX_PAYLOAD, Message, PING_LEN};
 use pipe_core::{ErrorKind, MAX_REASON_LEN};
 use proptest::collection::vec;
 use proptest::prelude::*;

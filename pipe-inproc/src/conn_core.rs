@@ -4,10 +4,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use pipe_core::{
-    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
-    OnDisconnect, RecvState, Result, SendState, StreamSlot, StreamSlots,
+use pipe_core::backend::{
+    Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlot, StreamSlots,
 };
+use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, ErrorKind, OnDisconnect, Result};
 use slab::Slab;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;

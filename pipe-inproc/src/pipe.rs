@@ -1,6 +1,6 @@
 use std::task::Waker;
 
-use pipe_core::{RecvState, SendState, WindowTicket};
+use pipe_core::backend::{RecvState, SendState, WindowTicket};
 use tokio::io::ReadBuf;
 
 use crate::ring::Ring;

@@ -1,7 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent};
+use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::{CloseReason, Error, ErrorKind};
 use tokio::time::{Instant, sleep_until};
 
 use crate::conn_core::ConnCore;

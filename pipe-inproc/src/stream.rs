@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::{Error, RecvState, RecvStream, Result, SendState, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState};
+use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 

@@ -6,8 +6,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use pipe_core::wire::{ControlEvent, Hello};
-use pipe_core::{CloseReason, Error, ErrorKind, Liveness, LivenessEvent, Result};
+use pipe_core::backend::wire::{ControlEvent, Hello};
+use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
@@ -451,7 +452,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
                 if let Some(stream) = self.known(stream, event)? {
                     let waker = {
                         let mut state = stream.state.lock();
-                        state.cut_recv(pipe_core::RecvState::Reset(code));
+                        state.cut_recv(pipe_core::backend::RecvState::Reset(code));
                         state.reader.take()
                     };
                     shared.settle_in_turn(&stream);

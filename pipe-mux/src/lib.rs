@@ -3,7 +3,7 @@
 //! [`Mux::client`] and [`Mux::server`] take a socket, a TLS session, a pair of pipes, and give a
 //! [`Conn`](pipe_core::Conn) that keeps the whole contract. Streams run over the
 //! [yamux](https://github.com/hashicorp/yamux/blob/master/spec.md) multiplexer, and one of them carries
-//! the control protocol `pipe/1` ([`pipe_core::wire`]), which says what yamux cannot. Payload bytes stay
+//! the control protocol `pipe/1` ([`pipe_core::backend::wire`]), which says what yamux cannot. Payload bytes stay
 //! as they are: nothing is added to them, and nothing is copied twice.
 //!
 //! With [`Wire::Raw`] it speaks plain yamux to a peer that is not pipewerks; see there for what that

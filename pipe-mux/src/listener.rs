@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use parking_lot::Mutex;
-use pipe_core::backend::{Accept, HandshakeQueue, Progress};
-use pipe_core::{Addr, Admission, Config, Error, ErrorKind, Incoming, Listener, Result};
+use pipe_core::backend::{Accept, Admission, HandshakeQueue, Progress};
+use pipe_core::{Addr, Config, Error, ErrorKind, Incoming, Listener, Result};
 
 use crate::conn::MuxConn;
 

@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use parking_lot::MutexGuard;
-use pipe_core::{Result, StreamSlot};
+use pipe_core::Result;
+use pipe_core::backend::StreamSlot;
 use tokio::sync::oneshot;
 
 use crate::InnerStream;

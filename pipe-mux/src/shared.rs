@@ -5,10 +5,10 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 use parking_lot::Mutex;
-use pipe_core::wire::{Control, Hello};
+use pipe_core::backend::wire::{Control, Hello};
+use pipe_core::backend::{Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlots};
 use pipe_core::{
-    Addr, Backlog, CloseReason, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind,
-    OnDisconnect, PeerIdentity, RecvState, Result, SendState, StreamSlots,
+    Addr, CloseReason, Config, ConnStats, Error, ErrorKind, OnDisconnect, PeerIdentity, Result,
 };
 use tokio::sync::{Notify, Semaphore};
 

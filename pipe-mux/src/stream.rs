@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pipe_core::{Error, RecvState, RecvStream, Result, SendState, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState};
+use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 

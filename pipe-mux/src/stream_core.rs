@@ -2,9 +2,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
 use parking_lot::Mutex;
-use pipe_core::{
-    ConnWindow, Error, ErrorKind, RecvState, Result, SendState, StreamSlot, WindowTicket,
-};
+use pipe_core::backend::{ConnWindow, RecvState, SendState, StreamSlot, WindowTicket};
+use pipe_core::{Error, ErrorKind, Result};
 
 use crate::Wire;
 use crate::muxer::MuxerStream;

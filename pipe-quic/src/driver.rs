@@ -8,8 +8,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::OptionFuture;
-use pipe_core::wire::Message;
-use pipe_core::{CloseReason, Error, Liveness, LivenessEvent, Result};
+use pipe_core::backend::wire::Message;
+use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::{CloseReason, Error, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::addr::Wire;

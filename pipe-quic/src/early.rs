@@ -14,6 +14,7 @@ use crate::shared::{Shared, protocol};
 /// Whether a connection was used before its handshake was over, and whether it is over by now (0-RTT, RFC
 /// 9001, section 4.6). See [`QuicTransport::with_zero_rtt`](crate::QuicTransport::with_zero_rtt).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EarlyData {
     /// The handshake was over before the connection was used: always so where early data is off.
     #[default]

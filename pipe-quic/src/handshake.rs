@@ -4,7 +4,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use pipe_core::wire::{Hello, Message};
+use pipe_core::backend::wire::{Hello, Message};
 use pipe_core::{Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
 use pipe_tls::rustls::pki_types::CertificateDer;

@@ -76,7 +76,7 @@
 //! # On the wire
 //!
 //! The protocol (ALPN) is `pipe/1`, over version 1 of QUIC (RFC 9000). Messages are those of
-//! [`pipe_core::wire`].
+//! [`pipe_core::backend::wire`].
 //!
 //! - Each side opens one stream in one direction, its **control stream**, which lasts as long as the
 //!   connection, and sends HELLO first. Until the peer's HELLO has come, no streams are opened. A

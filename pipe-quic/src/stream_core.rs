@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
-use pipe_core::WindowTicket;
+use pipe_core::backend::WindowTicket;
 use quinn::WriteError;
 
 use crate::stream::ANNOUNCEMENT;

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::backend::Admission;
+use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_tls::rustls::pki_types::CertificateDer;
 use pipe_tls::{CertSha256, TlsOptions, Verdict, rustls};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use common::{echo, expect_service, listen, soon, with};
-use pipe_core::wire::{Hello, Message};
+use pipe_core::backend::wire::{Hello, Message};
 use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Listener, Transport};
 use pipe_quic::{QuicConn, QuicListener, QuicTransport, TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;

@@ -2,7 +2,8 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use pipe_core::{Addr, Admission, Config, Error, ErrorKind, Result};
+use pipe_core::backend::Admission;
+use pipe_core::{Addr, Config, Error, ErrorKind, Result};
 use pipe_mux::{Mux, MuxBuilder, MuxListener, SharedSocket, Wire};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

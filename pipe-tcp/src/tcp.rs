@@ -1,7 +1,7 @@
 use std::net::SocketAddr;
 
-use pipe_core::backend::Progress;
-use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::backend::{Admission, Progress};
+use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{FirstByte, MuxConn, MuxListener, Wire};
 use tokio::net::TcpStream;
 

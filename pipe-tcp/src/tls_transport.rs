@@ -2,8 +2,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::backend::Progress;
-use pipe_core::{Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::backend::{Admission, Progress};
+use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{MuxConn, MuxListener};
 use pipe_tls::rustls::{CommonState, ServerConfig};
 use pipe_tls::{CertSha256, TlsOptions, explain, explain_io, find, peer_identity};

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use pipe_core::backend::Progress;
+use pipe_core::backend::{Admission, Progress};
 use pipe_core::{
-    Addr, Admission, Admit, Config, Error, ErrorKind, Incoming, PeerIdentity, Result, Transport,
+    Addr, Admit, Config, Error, ErrorKind, Incoming, PeerIdentity, Result, Transport,
     UnixCredentials,
 };
 use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wire};
@@ -225,12 +225,9 @@ fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
         let why = format!("the system does not tell the credentials of the peer: {error}");
         Error::with_source(ErrorKind::Io, why, error)
     })?;
-    Ok(UnixCredentials {
-        // A process that this one cannot see, as one in another container, is told as 0.
-        pid: peer.pid().filter(|pid| *pid > 0),
-        uid: peer.uid(),
-        gid: peer.gid(),
-    })
+    // A process that this one cannot see, as one in another container, is told as 0.
+    let pid = peer.pid().filter(|pid| *pid > 0);
+    Ok(UnixCredentials::new(pid, peer.uid(), peer.gid()))
 }
 
 fn timed_out(addr: &Addr, limit: Duration) -> Error {

@@ -121,6 +121,7 @@ pub fn default_config() -> Config {
 
 /// A STUN or TURN server. Its debug output leaves the password out.
 #[derive(Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IceServer {
     /// Its addresses (RFC 7064 and 7065): `stun:host:port` and `turn:host:port` over UDP,
     /// `turn:host:port?transport=tcp` over TCP, and `turns:host:port` over TLS, for networks that let nothing
@@ -216,6 +217,7 @@ impl IceServer {
 
 /// Chooses interfaces by how their names begin. What is denied stays denied when it is allowed too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct InterfaceFilter {
     /// The beginnings of the names to use; all, if there are none here.
     pub allow: Vec<String>,
@@ -224,6 +226,20 @@ pub struct InterfaceFilter {
 }
 
 impl InterfaceFilter {
+    /// Sets [`allow`](Self::allow).
+    #[must_use]
+    pub fn with_allow(mut self, allow: Vec<String>) -> Self {
+        self.allow = allow;
+        self
+    }
+
+    /// Sets [`deny`](Self::deny).
+    #[must_use]
+    pub fn with_deny(mut self, deny: Vec<String>) -> Self {
+        self.deny = deny;
+        self
+    }
+
     pub(crate) fn passes(&self, name: &str) -> bool {
         let any = |prefixes: &[String]| prefixes.iter().any(|p| name.starts_with(p.as_str()));
         (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)
@@ -232,6 +248,7 @@ impl InterfaceFilter {
 
 /// Chooses addresses by their networks. What is denied stays denied when it is allowed too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AddrFilter {
     /// The networks to use; all, if there are none here.
     pub allow: Vec<Network>,
@@ -240,6 +257,20 @@ pub struct AddrFilter {
 }
 
 impl AddrFilter {
+    /// Sets [`allow`](Self::allow).
+    #[must_use]
+    pub fn with_allow(mut self, allow: Vec<Network>) -> Self {
+        self.allow = allow;
+        self
+    }
+
+    /// Sets [`deny`](Self::deny).
+    #[must_use]
+    pub fn with_deny(mut self, deny: Vec<Network>) -> Self {
+        self.deny = deny;
+        self
+    }
+
     pub(crate) fn passes(&self, addr: IpAddr) -> bool {
         let any = |networks: &[Network]| networks.iter().any(|n| n.contains(addr));
         (self.allow.is_empty() || any(&self.allow)) && !any(&self.deny)

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pipe_core::{Error, ErrorKind, RecvState, RecvStream, Result, SendState, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState};
+use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 

@@ -1,8 +1,9 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use pipe_core::backend::Admission;
 use pipe_core::{
-    Addr, Admission, Admit, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
+    Addr, Admit, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
 };
 use tokio::time::{Instant, timeout_at};
 use url::Host;

@@ -160,17 +160,18 @@ async fn an_address_of_another_machine_is_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_are_those_that_are_allowed_and_not_denied() {
-    let settings = on(&["127.0.0.1"]).with_addrs(AddrFilter {
-        allow: vec!["127.0.0.0/24".parse().unwrap(), "::1/128".parse().unwrap()],
-        deny: Vec::new(),
-    });
+    let settings = on(&["127.0.0.1"]).with_addrs(AddrFilter::default().with_allow(vec![
+        "127.0.0.0/24".parse().unwrap(),
+        "::1/128".parse().unwrap(),
+    ]));
     let (_conns, sent) = connected(settings).await;
     assert_eq!(sent.addrs(), addrs(["127.0.0.1"]));
 
-    let denied = on(&["127.0.0.1"]).with_addrs(AddrFilter {
-        allow: vec!["127.0.0.0/24".parse().unwrap()],
-        deny: vec!["127.0.0.0/8".parse().unwrap()],
-    });
+    let denied = on(&["127.0.0.1"]).with_addrs(
+        AddrFilter::default()
+            .with_allow(vec!["127.0.0.0/24".parse().unwrap()])
+            .with_deny(vec!["127.0.0.0/8".parse().unwrap()]),
+    );
     let error = refused(denied).await;
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error}");
     assert!(error.to_string().contains("no address is left"), "{error}");
@@ -180,11 +181,11 @@ async fn addresses_are_those_that_are_allowed_and_not_denied() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_bound_address_that_the_filter_lets_through_is_sent() {
-    let settings =
-        on(&["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.1.1"]).with_addrs(AddrFilter {
-            allow: vec!["127.0.0.0/24".parse().unwrap()],
-            deny: vec!["127.0.0.2/32".parse().unwrap()],
-        });
+    let settings = on(&["127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.1.1"]).with_addrs(
+        AddrFilter::default()
+            .with_allow(vec!["127.0.0.0/24".parse().unwrap()])
+            .with_deny(vec!["127.0.0.2/32".parse().unwrap()]),
+    );
     let (_conns, sent) = connected(settings).await;
     assert_eq!(sent.addrs(), addrs(["127.0.0.1", "127.0.0.3"]));
     assert!(sent.candidates().iter().all(|(_, kind)| kind == "host"));
@@ -195,10 +196,7 @@ async fn interfaces_that_are_denied_are_not_used_though_they_are_allowed() {
     let interfaces = if_addrs::get_if_addrs().unwrap();
     let loopback = interfaces.iter().find(|interface| interface.is_loopback());
     let name = loopback.expect("a loopback interface").name.clone();
-    let allowed = InterfaceFilter {
-        allow: vec![name.clone()],
-        deny: Vec::new(),
-    };
+    let allowed = InterfaceFilter::default().with_allow(vec![name.clone()]);
     let settings = WebRtcSettings::default()
         .with_loopback(true)
         .with_interfaces(allowed.clone());
@@ -211,10 +209,7 @@ async fn interfaces_that_are_denied_are_not_used_though_they_are_allowed() {
     expected.sort();
     assert_eq!(sent.addrs(), expected);
 
-    let denied = InterfaceFilter {
-        deny: vec![name[..1].to_owned()],
-        ..allowed
-    };
+    let denied = allowed.with_deny(vec![name[..1].to_owned()]);
     let error = refused(settings.with_interfaces(denied)).await;
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error}");
     assert!(error.to_string().contains("interfaces"), "{error}");

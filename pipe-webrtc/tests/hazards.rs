@@ -254,10 +254,7 @@ fn settings_are_checked() {
     use pipe_webrtc::{IceServer, InterfaceFilter, Network};
     let ok = loopback;
     let turn = |url| IceServer::turn(url, "name", "secret");
-    let empty = InterfaceFilter {
-        deny: vec![String::new()],
-        ..InterfaceFilter::default()
-    };
+    let empty = InterfaceFilter::default().with_deny(vec![String::new()]);
     let cases = [
         (ok().with_relay_only(true), "relay_only"),
         (ok().with_port_range(0..=9), "port_range"),

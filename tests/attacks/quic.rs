@@ -12,8 +12,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
 use pipewerks::Addr;
+use pipewerks::backend::wire::{Hello, Message, PING_LEN};
 use pipewerks::quic::{TlsOptions, quinn};
-use pipewerks::wire::{Hello, Message, PING_LEN};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
 

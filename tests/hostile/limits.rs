@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use pipe_core::backend::wire::Message;
 use pipewerks::tcp::{MuxConn, MuxStream};
-use pipewerks::wire::Message;
 use pipewerks::{Config, Conn, ConnState, Error, ErrorKind, Listener, RecvStream, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;

@@ -13,8 +13,8 @@ use peer::{
     ACK, CONTROL, DATA, FIN, GO_AWAY, PING, Peer, RST, SIDES, SYN, Side, WINDOW_UPDATE, control,
     data, header, listen, meet,
 };
+use pipe_core::backend::wire::{Message, PING_LEN};
 use pipewerks::tcp::{MuxConn, MuxListener, TcpTransport};
-use pipewerks::wire::{Message, PING_LEN};
 use pipewerks::{
     CloseReason, Config, Conn, ConnState, Error, ErrorKind, Listener, Stream, Transport,
 };
@@ -550,7 +550,7 @@ async fn messages_that_break_the_control_protocol_end_the_connection() {
 }
 
 fn peer_hello() -> Message {
-    Message::Hello(pipewerks::wire::Hello {
+    Message::Hello(pipe_core::backend::wire::Hello {
         max_streams: 1,
         stream_window: 1,
         connection_window: 0,

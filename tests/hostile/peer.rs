@@ -1,8 +1,8 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf, BytesMut};
+use pipe_core::backend::wire::{Hello, Message};
 use pipewerks::tcp::{MuxConn, MuxListener, TcpTransport};
-use pipewerks::wire::{Hello, Message};
 use pipewerks::{Addr, Config, Listener, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

@@ -162,26 +162,20 @@ async fn interfaces() {
 }
 
 async fn denied_interfaces() {
-    let settings = without_loopback().with_interfaces(InterfaceFilter {
-        allow: Vec::new(),
-        deny: names(&["bridge", "wan"]),
-    });
+    let settings = without_loopback()
+        .with_interfaces(InterfaceFilter::default().with_deny(names(&["bridge", "wan"])));
     assert_eq!(told(settings).await, ["10.77.0.1", "fd00:77::1"]);
 }
 
 /// What is denied stays denied when it is allowed too.
 async fn allowed_interfaces() {
-    let filter = InterfaceFilter {
-        allow: names(&["wan0", "bridge"]),
-        deny: names(&["bridge0"]),
-    };
+    let filter = InterfaceFilter::default()
+        .with_allow(names(&["wan0", "bridge"]))
+        .with_deny(names(&["bridge0"]));
     let settings = without_loopback().with_interfaces(filter.clone());
     assert_eq!(told(settings).await, ["198.51.100.1"]);
 
-    let nothing = InterfaceFilter {
-        deny: names(&["wan", "bridge"]),
-        ..filter
-    };
+    let nothing = filter.with_deny(names(&["wan", "bridge"]));
     let error = refused(without_loopback().with_interfaces(nothing)).await;
     assert_eq!(error.kind(), ErrorKind::ConfigInvalid, "{error}");
     assert!(error.to_string().contains("interfaces"), "{error}");
@@ -189,24 +183,22 @@ async fn allowed_interfaces() {
 
 async fn networks() {
     let network = |text: &str| text.parse::<Network>().expect("a network");
-    let settings = without_loopback().with_addrs(AddrFilter {
-        allow: vec![
-            network("10.0.0.0/8"),
-            network("172.16.0.0/12"),
-            network("fd00::/8"),
-        ],
-        deny: vec![network("172.17.0.0/16"), network("fd00:77::/32")],
-    });
+    let settings = without_loopback().with_addrs(
+        AddrFilter::default()
+            .with_allow(vec![
+                network("10.0.0.0/8"),
+                network("172.16.0.0/12"),
+                network("fd00::/8"),
+            ])
+            .with_deny(vec![network("172.17.0.0/16"), network("fd00:77::/32")]),
+    );
     assert_eq!(told(settings).await, ["10.77.0.1"]);
 }
 
 /// External addresses stand for those of their family, and others stay.
 async fn external_addresses() {
     let settings = without_loopback()
-        .with_interfaces(InterfaceFilter {
-            allow: names(&["lan0"]),
-            deny: Vec::new(),
-        })
+        .with_interfaces(InterfaceFilter::default().with_allow(names(&["lan0"])))
         .with_external_addrs(vec!["203.0.113.5".parse().expect("an address")]);
     assert_eq!(told(settings).await, ["203.0.113.5", "fd00:77::1"]);
 }

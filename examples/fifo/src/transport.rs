@@ -2,8 +2,8 @@ use std::io;
 use std::path::PathBuf;
 use std::task::{Context, Poll};
 
-use pipe_core::backend::Progress;
-use pipe_core::{Addr, Admission, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::backend::{Admission, Progress};
+use pipe_core::{Addr, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_mux::{Acceptor, Mux, MuxConn, MuxListener};
 use rustix::io::Errno;
 use tokio::time::timeout;

@@ -76,6 +76,7 @@ pub const NO_CANDIDATES: &str = "a listener sends nothing to addresses that its 
 
 /// Whether a peer reads what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Reading {
     /// It reads all that comes, and discards it.
     Discards,
@@ -111,6 +112,7 @@ pub trait Peer: Send {
 
 /// Something that a peer says. Streams are those that the dialer opens, counted from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Move<'a> {
     /// Opens a stream.
     Open(u64),

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_core::Addr;
-use pipe_core::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::wire::{Hello, Message, PING_LEN};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 

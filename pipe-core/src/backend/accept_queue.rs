@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::{Addr, Backlog, Error, ErrorKind, Result};
+use crate::backend::Backlog;
+use crate::{Addr, Error, ErrorKind, Result};
 
 /// The connections of a listener that wait to be accepted, and the end of the listener.
 ///

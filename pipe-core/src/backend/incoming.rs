@@ -77,6 +77,7 @@ pub(super) enum Source {
 
 /// Whether a raw connection is taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Admit {
     /// Its handshake starts.
     Accept,

@@ -1,18 +1,39 @@
-//! Building blocks of listeners, for authors of transports.
+//! Building blocks for authors of transports.
 //!
-//! A listener has two halves. An [`Accept`] takes in raw connections and makes connections of them; a
-//! [`HandshakeQueue`] runs it: handshakes side by side and bounded, the newcomer before the old, finished
-//! connections in a bounded queue. A transport whose connections need no handshake uses the
-//! [`AcceptQueue`] alone.
+//! An application needs nothing of this. It changes more often than the rest of the crate.
+//!
+//! - **Listeners.** An [`Accept`] takes in raw connections and makes connections of them; a
+//!   [`HandshakeQueue`] runs it: handshakes side by side and bounded, the newcomer before the old, finished
+//!   connections in a bounded queue. A transport whose connections need no handshake uses the
+//!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
+//! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
+//!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
+//!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted.
+//! - **Streams.** [`SendState`] and [`RecvState`] say how a direction stands.
+//! - **The control protocol** `pipe/1`: [`wire`].
 
 mod accept_queue;
+mod backlog;
+mod close_cell;
 mod handshake_queue;
 mod handshakes;
 mod incoming;
+mod liveness;
+mod slots;
+mod status;
+mod stream_state;
 #[cfg(test)]
 mod tests;
 mod turns;
+mod window;
+pub mod wire;
 
 pub use accept_queue::{AcceptQueue, Place};
+pub use backlog::Backlog;
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
+pub use liveness::{Liveness, LivenessEvent};
+pub use slots::{StreamSlot, StreamSlots};
+pub use status::ConnStatus;
+pub use stream_state::{RecvState, SendState};
+pub use window::{ConnWindow, WindowTicket};

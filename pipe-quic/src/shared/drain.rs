@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use pipe_core::Result;
-use pipe_core::wire::Message;
+use pipe_core::backend::wire::Message;
 use quinn::{StoppedError, VarInt};
 
 use super::{Inner, Shared, protocol};

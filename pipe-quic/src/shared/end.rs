@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use pipe_core::wire::Message;
+use pipe_core::backend::wire::Message;
 use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect};
 use quinn::{ConnectionError, VarInt};
 

@@ -15,10 +15,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipe_core::wire::{Hello, Message, PING_LEN};
-use pipe_core::{
-    Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, PeerIdentity, Result, StreamSlots,
-};
+use pipe_core::backend::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::{ConnStatus, ConnWindow, StreamSlots};
+use pipe_core::{Config, ConnStats, Error, ErrorKind, PeerIdentity, Result};
 use pipe_tls::rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, Semaphore};
 

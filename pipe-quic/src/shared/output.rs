@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Buf;
 use parking_lot::MutexGuard;
-use pipe_core::wire::{Message, Outbox};
+use pipe_core::backend::wire::{Message, Outbox};
 
 use super::{Inner, Shared, protocol};
 use crate::error::Condition;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipe_core::wire::{Message, PING_LEN};
+use pipe_core::backend::wire::{Message, PING_LEN};
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use pipe_core::wire::Message;
-use pipe_core::{Result, StreamSlot};
+use pipe_core::Result;
+use pipe_core::backend::StreamSlot;
+use pipe_core::backend::wire::Message;
 
 use super::{Half, Inner, Shared, StreamPair};
 use crate::addr::Wire;

@@ -4,7 +4,8 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
-use pipe_core::{CloseReason, Error, ErrorKind, RecvState, RecvStream, Result};
+use pipe_core::backend::RecvState;
+use pipe_core::{CloseReason, Error, ErrorKind, RecvStream, Result};
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::poll_proceed;

@@ -5,7 +5,8 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use pipe_core::{Error, ErrorKind, Result, SendState, SendStream};
+use pipe_core::backend::SendState;
+use pipe_core::{Error, ErrorKind, Result, SendStream};
 use quinn::{StoppedError, VarInt, WriteError};
 use tokio::io::AsyncWrite;
 use tokio::task::coop::poll_proceed;

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use pipe_core::{CloseReason, Error, ErrorKind, LivenessEvent, Result};
+use pipe_core::backend::LivenessEvent;
+use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use super::ice::unreachable;

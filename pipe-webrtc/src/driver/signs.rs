@@ -1,4 +1,5 @@
-use pipe_core::{Config, Error, ErrorKind, Liveness, LivenessEvent};
+use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::{Config, Error, ErrorKind};
 use tokio::time::Instant;
 
 /// Tells from silence whether the peer is there: its machine, whose packets come, and its program, which

@@ -1,4 +1,5 @@
-use pipe_core::{CloseReason, OnDisconnect, RecvState, Result, SendState};
+use pipe_core::backend::{RecvState, SendState};
+use pipe_core::{CloseReason, OnDisconnect, Result};
 
 use super::{Shared, wake};
 use crate::error::protocol;

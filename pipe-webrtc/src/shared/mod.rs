@@ -10,10 +10,10 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipe_core::{
-    Addr, Backlog, Config, ConnStats, ConnStatus, ConnWindow, Error, ErrorKind, PeerIdentity,
-    RecvState, Result, SendState, StreamSlot, StreamSlots,
+use pipe_core::backend::{
+    Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlot, StreamSlots,
 };
+use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::{Error, RecvState, Result, SendState, StreamSlot, WindowTicket};
+use pipe_core::backend::{RecvState, SendState, StreamSlot, WindowTicket};
+use pipe_core::{Error, Result};
 use tokio::sync::Notify;
 
 use crate::engine::Channel;

@@ -1,7 +1,7 @@
 use std::task::Waker;
 
 use bytes::BytesMut;
-use pipe_core::{RecvState, SendState};
+use pipe_core::backend::{RecvState, SendState};
 
 use super::{SEND_BUFFER, StreamState};
 use crate::wire::StreamMessage;

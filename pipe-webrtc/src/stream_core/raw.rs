@@ -2,7 +2,8 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use pipe_core::{Error, ErrorKind, RecvState, Result, SendState};
+use pipe_core::backend::{RecvState, SendState};
+use pipe_core::{Error, ErrorKind, Result};
 
 use super::{Output, SEND_BUFFER, StreamCore, StreamState};
 use crate::engine::ChannelInfo;

@@ -1,6 +1,6 @@
 use std::task::Context;
 
-use pipe_core::{ConnWindow, WindowTicket};
+use pipe_core::backend::{ConnWindow, WindowTicket};
 
 /// What the peer allows this side to have under way or unread.
 #[derive(Debug)]

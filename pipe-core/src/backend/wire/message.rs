@@ -158,7 +158,7 @@ impl Message {
             Self::Drained => DRAINED,
             Self::Close { code, reason } => {
                 out.put_u32(*code);
-                out.put_slice(crate::close::cut(reason).as_bytes());
+                out.put_slice(crate::error::cut(reason).as_bytes());
                 CLOSE
             }
         };
@@ -252,7 +252,7 @@ impl Message {
                 let reason = String::from_utf8_lossy(reason);
                 Self::Close {
                     code,
-                    reason: crate::close::cut(&reason).to_owned(),
+                    reason: crate::error::cut(&reason).to_owned(),
                 }
             }
             FIRST_OPTIONAL.. => return Ok(None),

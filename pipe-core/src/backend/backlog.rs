@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 ///
 /// It does not bound itself: each user limits what it pushes (connections by
 /// [`Config::accept_backlog`](crate::Config::accept_backlog), streams by
-/// [`StreamSlots`](crate::StreamSlots)).
+/// [`StreamSlots`](crate::backend::StreamSlots)).
 #[derive(Debug)]
 pub struct Backlog<T> {
     state: Mutex<State<T>>,

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use bytes::BytesMut;
 
-use crate::wire::Message;
+use crate::backend::wire::Message;
 
 /// Bytes that may wait because the peer does not take them: this many, and [`PER_STREAM`] for each stream
 /// that may be open. A peer that keeps the rules takes them as they come, and opens no stream before it has

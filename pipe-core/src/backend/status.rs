@@ -1,6 +1,7 @@
 use tokio::sync::watch;
 
-use crate::{CloseCell, CloseReason, ConnState, Error, Result};
+use super::close_cell::CloseCell;
+use crate::{CloseReason, ConnState, Error, Result};
 
 /// The state of one side of a connection together with the reason of its end, kept in step.
 ///

@@ -2,8 +2,8 @@ use std::collections::{HashSet, VecDeque};
 
 use bytes::BytesMut;
 
-use crate::wire::message::{Hello, Message, PING_LEN};
-use crate::wire::outbox::Outbox;
+use crate::backend::wire::message::{Hello, Message, PING_LEN};
+use crate::backend::wire::outbox::Outbox;
 use crate::{Error, ErrorKind, Result};
 
 /// How many answers to pings may wait while the peer goes on asking for more. Beyond it, the peer is
