@@ -3,11 +3,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::{Either, join_all, select};
+use futures::{FutureExt, poll};
 use pipe_core::{Conn, Error, ErrorKind, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
@@ -113,11 +113,19 @@ async fn the_halves_of_a_stream_work_on_different_threads<T: Transport>(env: Env
     let to_there = Arc::new(env.payload_of(0, 2 << 20));
     let to_here = Arc::new(env.payload_of(1, 2 << 20));
 
+    // Both read before one writes.
+    let reading = Arc::new(Barrier::new(3));
+    let sends = async {
+        reading.wait().await;
+        tokio::join!(
+            on_other_threads(send_all(here_send, to_there.clone())),
+            on_other_threads(send_all(there_send, to_here.clone())),
+        );
+    };
     tokio::join!(
-        on_other_threads(send_all(here_send, to_there.clone())),
-        on_other_threads(send_all(there_send, to_here.clone())),
-        on_other_threads(receive_all(here_recv, to_here)),
-        on_other_threads(receive_all(there_recv, to_there)),
+        on_other_threads(receive_all(here_recv, to_here.clone(), reading.clone())),
+        on_other_threads(receive_all(there_recv, to_there.clone(), reading.clone())),
+        sends,
     );
 }
 
@@ -126,8 +134,12 @@ async fn send_all<W: SendStream>(mut send: W, data: Arc<Vec<u8>>) {
     send.shutdown().expect_ok("a shutdown").await;
 }
 
-async fn receive_all<R: RecvStream>(mut recv: R, data: Arc<Vec<u8>>) {
-    expect_all(&mut recv, &data).await;
+async fn receive_all<R: RecvStream>(mut recv: R, data: Arc<Vec<u8>>, reading: Arc<Barrier>) {
+    let mut all = pin!(expect_all(&mut recv, &data));
+    let early = poll!(&mut all);
+    assert!(early.is_pending(), "something came before it was sent");
+    reading.wait().await;
+    all.await;
 }
 
 async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
