@@ -8,17 +8,21 @@
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
-//!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted.
+//!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
+//!   [`PeerWindows`] counts what a peer allows.
 //! - **Streams.** [`SendState`] and [`RecvState`] say how a direction stands.
 //! - **The control protocol** `pipe/1`: [`wire`].
+//! - [`dial_within`] and [`protocol`] say alike what fails alike.
 
 mod accept_queue;
 mod backlog;
 mod close_cell;
+mod common;
 mod handshake_queue;
 mod handshakes;
 mod incoming;
 mod liveness;
+mod peer_windows;
 mod slots;
 mod status;
 mod stream_state;
@@ -30,9 +34,11 @@ pub mod wire;
 
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
+pub use common::{dial_within, protocol};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use liveness::{Liveness, LivenessEvent};
+pub use peer_windows::PeerWindows;
 pub use slots::{StreamSlot, StreamSlots};
 pub use status::ConnStatus;
 pub use stream_state::{RecvState, SendState};

@@ -2,6 +2,7 @@ use std::collections::{HashSet, VecDeque};
 
 use bytes::BytesMut;
 
+use crate::backend::common::protocol;
 use crate::backend::wire::message::{Hello, Message, PING_LEN};
 use crate::backend::wire::outbox::Outbox;
 use crate::{Error, ErrorKind, Result};
@@ -267,11 +268,4 @@ impl Control {
             error,
         )
     }
-}
-
-fn protocol(what: &'static str) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!("the peer broke the protocol: {what}"),
-    )
 }

@@ -1,6 +1,6 @@
 use bytes::{Buf, BufMut, BytesMut};
 
-use crate::{Error, ErrorKind, MAX_REASON_LEN, Result};
+use crate::{Config, Error, ErrorKind, MAX_REASON_LEN, Result};
 
 /// The longest payload of a message, in bytes.
 pub const MAX_PAYLOAD: usize = 4096;
@@ -103,6 +103,32 @@ pub struct Hello {
     pub stream_window: u32,
     /// How many bytes of all streams together it takes before they are read; 0 for any number.
     pub connection_window: u64,
+}
+
+impl From<&Config> for Hello {
+    /// Says what a configuration allows a peer that speaks the control protocol. A connection window that the
+    /// windows of all streams cannot fill is none.
+    fn from(config: &Config) -> Self {
+        let ample = config.connection_window_is_ample();
+        Self {
+            max_streams: config.max_streams,
+            stream_window: config.stream_window,
+            connection_window: if ample { 0 } else { config.connection_window },
+        }
+    }
+}
+
+/// Makes the bytes of a new ping.
+///
+/// # Errors
+///
+/// [`Io`](ErrorKind::Io) if the system gives no random bytes.
+pub fn random_ping() -> Result<[u8; PING_LEN]> {
+    let mut bytes = [0; PING_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
+    })?;
+    Ok(bytes)
 }
 
 impl Message {

@@ -9,5 +9,5 @@ mod message;
 mod outbox;
 
 pub use control::{Control, ControlEvent};
-pub use message::{Hello, MAX_PAYLOAD, Message, PING_LEN};
+pub use message::{Hello, MAX_PAYLOAD, Message, PING_LEN, random_ping};
 pub use outbox::Outbox;

@@ -1,0 +1,54 @@
+//! What several transports do and say alike.
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::{Addr, Error, ErrorKind, Result};
+
+/// Waits for a dial of an address, for so long at most.
+///
+/// # Errors
+///
+/// That of the dial, or [`TimedOut`](ErrorKind::TimedOut), which names the address and the limit.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the dial.
+pub async fn dial_within<T>(
+    addr: &Addr,
+    limit: Duration,
+    dial: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(limit, dial).await.unwrap_or_else(|_| {
+        let why = format!("{addr} made no connection within {limit:?}");
+        Err(Error::new(ErrorKind::TimedOut, why))
+    })
+}
+
+/// Creates the error of a peer that broke the protocol, by what it did.
+pub fn protocol(what: impl fmt::Display) -> Error {
+    let why = format!("the peer broke the protocol: {what}");
+    Error::new(ErrorKind::Protocol, why)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dial_that_takes_too_long_names_its_address_and_the_limit() {
+        let addr: Addr = "inproc://nowhere".parse().unwrap();
+        let limit = Duration::from_secs(3);
+        let error = dial_within(&addr, limit, pending::<Result<()>>()).await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        assert!(error.to_string().contains("inproc://nowhere"), "{error}");
+        assert!(error.to_string().contains("3s"), "{error}");
+        assert_eq!(dial_within(&addr, limit, ready(Ok(5))).await.unwrap(), 5);
+    }
+}

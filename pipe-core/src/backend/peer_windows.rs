@@ -1,0 +1,64 @@
+use std::task::Context;
+
+use super::{ConnWindow, WindowTicket};
+
+/// What a peer allows this side to have under way or unread, where the sender has to count it: the window of
+/// each stream, and the one that they share.
+#[derive(Debug)]
+pub struct PeerWindows {
+    stream: u32,
+    conn: Option<ConnWindow>,
+}
+
+impl PeerWindows {
+    /// Creates windows of so many bytes: that of each stream, and the shared one. A shared one of 0 is none.
+    pub fn new(stream: u32, conn: u64) -> Self {
+        Self {
+            stream,
+            conn: (conn > 0).then(|| ConnWindow::new(conn)),
+        }
+    }
+
+    /// Creates the windows of a peer that has named none yet: there is no room.
+    pub const fn none() -> Self {
+        Self {
+            stream: 0,
+            conn: None,
+        }
+    }
+
+    /// Returns the window of each stream, in bytes.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
+    /// Takes room for up to `want` more bytes of a stream that uses `used`, and returns for how many there is.
+    /// Where there is none in the shared window, the task is woken when there may be.
+    pub fn take(
+        &self,
+        used: u32,
+        want: usize,
+        ticket: &mut WindowTicket,
+        cx: &Context<'_>,
+    ) -> usize {
+        let room = (self.stream.saturating_sub(used) as usize).min(want);
+        match &self.conn {
+            Some(conn) if room > 0 => conn.take(room, ticket, cx),
+            _ => room,
+        }
+    }
+
+    /// Gives room back that was not used after all, or is free again.
+    pub fn give_back(&self, count: u32) {
+        if let Some(conn) = &self.conn {
+            conn.give(count);
+        }
+    }
+
+    /// Lets a stream that waits for room look again, if there is some.
+    pub fn nudge(&self) {
+        if let Some(conn) = &self.conn {
+            conn.nudge();
+        }
+    }
+}
