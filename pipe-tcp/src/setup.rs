@@ -2,11 +2,10 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 
-use pipe_core::backend::Admission;
+use pipe_core::backend::{Admission, dial_within};
 use pipe_core::{Addr, Config, Error, ErrorKind, Result};
 use pipe_mux::{Mux, MuxBuilder, MuxListener, SharedSocket, Wire};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout;
 
 use crate::door::{Door, Upgrade};
 use crate::host_port::HostPort;
@@ -48,11 +47,7 @@ impl Setup {
         addr: &Addr,
         dial: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let limit = self.config.handshake_timeout;
-        timeout(limit, dial).await.unwrap_or_else(|_| {
-            let why = format!("{addr} made no connection within {limit:?}");
-            Err(Error::new(ErrorKind::TimedOut, why))
-        })
+        dial_within(addr, self.config.handshake_timeout, dial).await
     }
 
     /// Accepts connections over a socket.

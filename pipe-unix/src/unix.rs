@@ -2,9 +2,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
-use pipe_core::backend::{Admission, Progress};
+use pipe_core::backend::{Admission, Progress, dial_within};
 use pipe_core::{
     Addr, Admit, Config, Error, ErrorKind, Incoming, PeerIdentity, Result, Transport,
     UnixCredentials,
@@ -13,7 +12,6 @@ use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wi
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::time::timeout;
 
 use crate::connect::connect;
 use crate::listening::{Listening, listen};
@@ -127,7 +125,6 @@ impl Transport for UnixTransport {
 
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
         let to = Place::of(addr)?;
-        let limit = self.config.handshake_timeout;
         let connect = async {
             let socket = connect(addr, &to).await?;
             let local = Place::addr_of(&socket.local_addr()?, to.wire)?;
@@ -137,9 +134,7 @@ impl Transport for UnixTransport {
             let (reader, writer) = io.into_split();
             mux.addrs(local, remote).client_split(reader, writer).await
         };
-        timeout(limit, connect)
-            .await
-            .unwrap_or_else(|_| Err(timed_out(addr, limit)))
+        dial_within(addr, self.config.handshake_timeout, connect).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
@@ -228,13 +223,6 @@ fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
     // A process that this one cannot see, as one in another container, is told as 0.
     let pid = peer.pid().filter(|pid| *pid > 0);
     Ok(UnixCredentials::new(pid, peer.uid(), peer.gid()))
-}
-
-fn timed_out(addr: &Addr, limit: Duration) -> Error {
-    Error::new(
-        ErrorKind::TimedOut,
-        format!("{addr} made no connection within {limit:?}"),
-    )
 }
 
 /// Waits until the peer has sent something, or has ended.
