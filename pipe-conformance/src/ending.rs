@@ -15,9 +15,11 @@ pub(crate) enum Ending {
     AcceptorLeaves,
 }
 
+/// Each of them.
 pub(crate) const ENDINGS: [Ending; 3] =
     [Ending::Clean, Ending::OpenerLeaves, Ending::AcceptorLeaves];
 
+/// Ends a stream at both ends.
 pub(crate) async fn end<S: Stream>(ending: Ending, mut opened: S, mut accepted: S) {
     match ending {
         Ending::Clean => {

@@ -83,7 +83,7 @@ impl Held {
         }
     }
 
-    /// What is held once nothing comes and goes any more.
+    /// Returns what is held once nothing comes and goes any more.
     pub(crate) async fn settled() -> Self {
         settled(|| (alive_tasks(), open_fds())).await;
         Self::now()
@@ -118,7 +118,7 @@ impl Held {
     }
 }
 
-/// What is measured, once it has stayed the same for a while.
+/// Returns what is measured, once it has stayed the same for a while.
 pub(crate) async fn settled<R: PartialEq>(measure: impl Fn() -> R) -> R {
     let settled = async {
         loop {

@@ -29,7 +29,7 @@ pub(crate) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Lis
     env.soon("a connection with a round trip", service).await;
 }
 
-/// What [`expect_service`] does, without its limit.
+/// Does what [`expect_service`] does, without its limit.
 pub(crate) async fn service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
     let addr = listener.local_addr();
     let request = env.payload(1000);

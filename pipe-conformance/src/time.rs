@@ -34,7 +34,7 @@ fn ticks(limit: Duration) -> u128 {
     limit.as_nanos().div_ceil(TICK.as_nanos()).max(1)
 }
 
-/// The output of a future, or `None` when it does not come for a while.
+/// Returns the output of a future, or `None` when it does not come for a while.
 pub(crate) async fn unless_stuck<F: Future>(future: F) -> Option<F::Output> {
     within(Duration::from_millis(500), future).await
 }

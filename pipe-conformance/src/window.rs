@@ -8,7 +8,7 @@ use crate::time::unless_stuck;
 /// own and of the system.
 pub(crate) const SLACK: usize = 1 << 20;
 
-/// More than any writer may be rid of while there is no reader.
+/// Returns more bytes than any writer may be rid of while there is no reader.
 pub(crate) fn more_than_a_window<T: Transport>(env: &Env<T>) -> usize {
     2 * env.config().stream_window as usize + 2 * SLACK
 }

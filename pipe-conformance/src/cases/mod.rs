@@ -23,7 +23,7 @@ use pipe_core::Transport;
 
 use crate::case::Case;
 
-/// All cases, by their numbers.
+/// Returns all cases, by their numbers.
 pub(crate) fn all<T: Transport>() -> Vec<Case<T>> {
     let groups = [
         ("Lifecycle", lifecycle::cases()),

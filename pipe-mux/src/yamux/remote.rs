@@ -65,7 +65,7 @@ impl Remote {
         })
     }
 
-    /// How much may be sent, which is something.
+    /// Returns how much may be sent, which is something.
     pub(super) fn poll_credit(&self, cx: &mut Context<'_>) -> Poll<io::Result<u32>> {
         let look = || {
             if self.reset.load(Ordering::Acquire) {
