@@ -19,7 +19,7 @@ use tokio_util::codec::{Framed, LengthDelimitedCodec};
 
 use crate::exit::Exit;
 use crate::failure::Failure;
-use crate::token::is_refusal;
+use crate::refusal::is_refusal;
 
 /// How long a frame may be, in bytes, without its length.
 pub(crate) const MAX_FRAME: usize = 256 * 1024;

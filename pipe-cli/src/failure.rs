@@ -5,7 +5,7 @@ use std::io;
 use pipewerks::{Error, ErrorKind};
 
 use crate::exit::Exit;
-use crate::token::is_refusal;
+use crate::refusal::is_refusal;
 
 /// Why the program ends: one line for people that names what was wrong, and the exit code.
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@
 mod address;
 mod arrivals;
 mod channel;
+mod cli;
 mod context;
 mod doctor;
 mod door;
@@ -28,6 +29,7 @@ mod ping;
 mod pump;
 mod rate;
 mod redial;
+mod refusal;
 mod report;
 mod serve;
 mod standard;
@@ -39,7 +41,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 use tokio::runtime::{Handle, Runtime};
 use tokio::time::{sleep, timeout};
 use tracing_subscriber::Layer;
@@ -47,6 +49,7 @@ use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::cli::{Cli, Command};
 use crate::context::Context;
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -55,70 +58,6 @@ use crate::stop::Stop;
 
 /// How long the last words to the peers may take.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-
-/// Streams, files, ports and measurements over any transport
-///
-/// Addresses name the transport: tcp://host:port, tls://host:port, quic://host:port, unix:///path,
-/// webrtc+tcp://host:port.
-#[derive(Parser, Debug)]
-#[command(name = "pipe", version, after_help = exit::HELP)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-    /// Write events and results as JSON, one object a line
-    #[arg(long, global = true)]
-    json: bool,
-    /// Log to standard error what happens inside (-vv and -vvv: more). RUST_LOG overrides it
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
-}
-
-#[derive(Subcommand, Debug)]
-enum Command {
-    /// Listen, and join the first stream to standard input and output
-    ///
-    /// The address that dials it is printed on standard error. Ends when the stream has ended both ways.
-    /// With --exec, each stream of each connection is joined to a command of its own, until interrupted.
-    Listen(netcat::ListenArgs),
-    /// Connect, and join a stream to standard input and output
-    Dial(netcat::DialArgs),
-    /// Measure round trips, as ping(8) does
-    ///
-    /// On the other side, anything of pipewerks may listen: `pipe listen ADDR` will do, and goes on
-    /// waiting for its stream.
-    Ping(ping::PingArgs),
-    /// Measure throughput each way, round trips with and without load, and streams a second
-    Perf(perf::PerfArgs),
-    /// Carry the connections of a local TCP port to where `pipe expose` listens
-    ///
-    /// Each connection of TCP has a stream of its own, with half-close and reset carried through. When the
-    /// peer is lost, it is dialed again until it is back.
-    Forward(forward::ForwardArgs),
-    /// Listen for `pipe forward`, and connect its streams to a TCP port
-    Expose(forward::ExposeArgs),
-    /// Send files and folders to where `pipe receive` listens
-    ///
-    /// They are verified by their SHA-256. After a broken connection it dials again and goes on where it
-    /// was, and so does the same command after either side was ended and started again.
-    Send(transfer::SendArgs),
-    /// Listen for `pipe send`, and receive files and folders into a folder
-    ///
-    /// A file is there under its name when it is whole. Ends after one transfer; with --keep, when it is
-    /// interrupted.
-    Receive(transfer::ReceiveArgs),
-    /// Show what happens at each step of a dial, and what to do where it fails
-    Doctor(doctor::DoctorArgs),
-    /// Print completions for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page, or that of a command
-    Man {
-        /// The command
-        command: Option<String>,
-    },
-}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {

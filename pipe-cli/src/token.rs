@@ -7,29 +7,23 @@
 //! 1. The dialer opens a stream, writes the line `pipe-token/1 TOKEN`, and ends its direction.
 //! 2. The listener answers the line `ok`, and ends its direction. Until then it takes no other stream.
 //!
-//! Anything else, or nothing within ten seconds, ends the connection with the code [`UNAUTHORIZED`].
+//! Anything else, or nothing within ten seconds, ends the connection with the code [`UNAUTHORIZED`](crate::refusal::UNAUTHORIZED).
 
 use std::fmt;
 use std::hint::black_box;
 use std::io;
 use std::time::Duration;
 
-use pipewerks::{BoxConn, BoxStream, CloseReason, Conn, Error, ErrorKind};
+use pipewerks::{BoxConn, BoxStream, Conn, Error, ErrorKind};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
 use crate::failure::Failure;
+use crate::refusal::{is_refusal, refuse};
 
 /// The name of the option in an address.
 pub(crate) const PARAM: &str = "token";
-
-/// The code that a connection without the token is closed with.
-pub(crate) const UNAUTHORIZED: u32 = 401;
-
-/// Why it is closed.
-const MISSING: &str =
-    "the token is missing or wrong; dial the whole address that the listener printed";
 
 /// How long the token of a connection may take to come.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -121,7 +115,7 @@ impl Token {
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("it has not shown the token within {PATIENCE:?}"),
         };
-        conn.close(UNAUTHORIZED, MISSING);
+        refuse(conn);
         Err(why)
     }
 
@@ -160,21 +154,12 @@ async fn read_line(stream: &mut BoxStream) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// Whether the peer has closed the connection for want of its token.
-pub(crate) fn is_refusal(error: &Error) -> bool {
-    error.close_reason().is_some_and(is_refused)
-}
-
-/// Whether a connection was closed by the peer for want of its token.
-pub(crate) fn is_refused(reason: &CloseReason) -> bool {
-    matches!(reason, CloseReason::Remote { code: UNAUTHORIZED, reason } if **reason == *MISSING)
-}
-
 #[cfg(test)]
 mod tests {
     use pipewerks::Listener;
 
     use super::*;
+    use crate::refusal::is_refused;
 
     async fn conns() -> (BoxConn, BoxConn) {
         let listener = pipewerks::listen("inproc://").await.unwrap();

@@ -1,9 +1,8 @@
 use std::fmt;
 
 use futures::future::BoxFuture;
-use pipe_core::{Config, Transport};
+use pipe_core::Config;
 
-use crate::cases;
 use crate::env::{Env, Role};
 use crate::fixture::Capability;
 
@@ -87,6 +86,14 @@ impl<T> Case<T> {
         self.config = config;
         self
     }
+
+    /// Lets the case have a hundred streams at once.
+    pub(crate) fn many_streams(self) -> Self {
+        self.config(|config| {
+            let max = config.max_streams.max(128);
+            config.with_max_streams(max)
+        })
+    }
 }
 
 impl<T> fmt::Debug for Case<T> {
@@ -95,71 +102,5 @@ impl<T> fmt::Debug for Case<T> {
             .field("number", &self.number)
             .field("name", &self.name)
             .finish_non_exhaustive()
-    }
-}
-
-/// All cases, by their numbers.
-pub(crate) fn all<T: Transport>() -> Vec<Case<T>> {
-    let groups = [
-        ("Lifecycle", cases::lifecycle::cases()),
-        ("Data", cases::data::cases()),
-        ("Half-close", cases::half_close::cases()),
-        ("Reset and drop", cases::reset::cases()),
-        ("Backpressure", cases::backpressure::cases()),
-        ("Limits", cases::limits::cases()),
-        ("Concurrency", cases::concurrency::cases()),
-        ("Cancellation", cases::cancellation::cases()),
-        ("Close and errors", cases::closing::cases()),
-        ("Liveness", cases::liveness::cases()),
-        ("Leaks", cases::leaks::cases()),
-        ("Waiting", cases::waiting::cases()),
-        ("Bounds and accounts", cases::bounds::cases()),
-        ("Listeners", cases::listeners::cases()),
-    ];
-    let mut all = Vec::new();
-    for (group, cases) in groups {
-        all.extend(cases.into_iter().map(|case| Case { group, ..case }));
-    }
-    all.sort_by_key(|case| case.number);
-    all
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use pipe_core::BoxTransport;
-
-    use super::*;
-
-    #[test]
-    fn every_number_is_there_once() {
-        let numbers: Vec<u16> = all::<BoxTransport>().iter().map(|c| c.number).collect();
-        // From 102 to 114 are the cases at wire level, which each transport has for itself.
-        assert_eq!(numbers, (1..=101).chain(115..=140).collect::<Vec<_>>());
-    }
-
-    /// The numbers in the last column of the tables.
-    fn promised() -> Vec<u16> {
-        let rows = include_str!("../PROMISES.md").lines();
-        let cells = rows.filter_map(|line| line.strip_suffix(" |")?.rsplit_once("| "));
-        let cells = cells.map(|(_, cell)| cell).filter(|cell| *cell != "Cases");
-        let numbers = cells.flat_map(|cell| cell.split(", "));
-        numbers
-            .map(|text| match text.parse() {
-                Ok(number) => number,
-                Err(e) => panic!("{text:?} is not the number of a case: {e}"),
-            })
-            .collect()
-    }
-
-    #[test]
-    fn every_promise_names_cases_that_exist_and_every_case_keeps_a_promise() {
-        let promised = BTreeSet::from_iter(promised());
-        let there = BTreeSet::from_iter(all::<BoxTransport>().iter().map(|case| case.number));
-        let missing: Vec<_> = promised.difference(&there).collect();
-        assert!(missing.is_empty(), "there are no such cases: {missing:?}");
-        let unnamed: Vec<_> = there.difference(&promised).collect();
-        assert!(unnamed.is_empty(), "no promise names {unnamed:?}");
     }
 }

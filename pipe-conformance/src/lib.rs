@@ -79,19 +79,25 @@
 
 mod case;
 mod cases;
+mod clock;
+mod echo;
+mod ending;
 mod env;
 mod expect;
 mod fixture;
 pub mod hostile;
+mod interrupt;
 mod matrix;
 mod measure;
 mod panics;
 mod payload;
 mod run;
+mod service;
 mod suite;
 mod threads;
 mod time;
 mod waits;
+mod window;
 
 pub use fixture::{Capability, Clock, Faults, Fixture, Setup, Stalled};
 pub use run::{Mode, Outcome, run_case};

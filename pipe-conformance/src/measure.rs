@@ -3,6 +3,10 @@
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::time::sleep;
+
+use crate::time::within;
+use crate::waits::Named;
 
 #[cfg(feature = "count-heap")]
 #[global_allocator]
@@ -57,6 +61,75 @@ pub(crate) fn processor_time() -> Option<Duration> {
             .unwrap_or(0);
     }
     (spent > 0).then(|| Duration::from_nanos(spent))
+}
+
+/// How long what is over may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the process and the runtime held at one moment.
+#[derive(Debug)]
+pub(crate) struct Held {
+    tasks: usize,
+    fds: Option<usize>,
+    heap: Option<usize>,
+}
+
+impl Held {
+    fn now() -> Self {
+        Self {
+            tasks: alive_tasks(),
+            fds: open_fds(),
+            heap: heap_in_use(),
+        }
+    }
+
+    /// Returns what is held once nothing comes and goes any more.
+    pub(crate) async fn settled() -> Self {
+        settled(|| (alive_tasks(), open_fds())).await;
+        Self::now()
+    }
+
+    /// Waits until no more is held than at that moment, but for so many bytes of memory. Panics if
+    /// that takes long.
+    pub(crate) async fn expect_back(&self, most_bytes: usize) {
+        if let Some(growth) = self.growth(most_bytes).await {
+            panic!("{growth}");
+        }
+    }
+
+    /// As [`expect_back`](Self::expect_back), but tells in words what has become more.
+    pub(crate) async fn growth(&self, most_bytes: usize) -> Option<String> {
+        let mut now = Self::now();
+        let watch = async {
+            while !now.is_within(self, most_bytes) {
+                sleep(Duration::from_millis(10)).await;
+                now = Self::now();
+            }
+        };
+        let back = within(PATIENCE, watch).await;
+        back.is_none()
+            .then(|| format!("after {PATIENCE:?}, {self:?} is still {now:?}"))
+    }
+
+    fn is_within(&self, before: &Self, most_bytes: usize) -> bool {
+        self.tasks <= before.tasks
+            && self.fds <= before.fds
+            && self.heap <= before.heap.map(|heap| heap.saturating_add(most_bytes))
+    }
+}
+
+/// Returns what is measured, once it has stayed the same for a while.
+pub(crate) async fn settled<R: PartialEq>(measure: impl Fn() -> R) -> R {
+    let settled = async {
+        loop {
+            let before = measure();
+            sleep(Duration::from_millis(200)).await;
+            if measure() == before {
+                return before;
+            }
+        }
+    };
+    settled.named("a measure that stays the same").await
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use std::time::Duration;
 use pipe_core::{BoxTransport, Transport};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::case::{self, Case};
+use crate::case::Case;
+use crate::cases;
 use crate::env::{Addrs, Env, Inner, Role};
 use crate::fixture::{Capability, Clock, DEFAULT_LIMIT, Fixture, Setup};
 use crate::panics::Panics;
@@ -78,7 +79,7 @@ fn run<F: Fixture, T: Transport>(
     number: u16,
     dress: fn(Setup<F::Transport>) -> Setup<T>,
 ) -> Outcome {
-    let Some(case) = case::all::<T>().into_iter().find(|c| c.number == number) else {
+    let Some(case) = cases::all::<T>().into_iter().find(|c| c.number == number) else {
         panic!("there is no case {number}");
     };
     for (capability, why) in fixture.lacks() {

@@ -8,7 +8,7 @@ use std::thread;
 use libtest_mimic::{Arguments, Completion, Failed, FormatSetting, Trial};
 use pipe_core::BoxTransport;
 
-use crate::case;
+use crate::cases;
 use crate::fixture::Fixture;
 use crate::matrix::Matrix;
 use crate::run::{Mode, Outcome, run_case};
@@ -119,7 +119,7 @@ impl Suite {
     }
 
     fn trials(&self) -> Vec<ConformanceTrial> {
-        let cases = case::all::<BoxTransport>();
+        let cases = cases::all::<BoxTransport>();
         let mut trials = Vec::new();
         for (column, (subject, mode)) in self.columns().enumerate() {
             trials.extend(
@@ -144,7 +144,7 @@ impl Suite {
         let columns = self
             .columns()
             .map(|(subject, mode)| format!("{}/{mode}", subject.name()));
-        let cases = case::all::<BoxTransport>();
+        let cases = cases::all::<BoxTransport>();
         let cases = cases
             .iter()
             .map(|case| (case.number, case.name, case.group));
@@ -340,7 +340,7 @@ mod tests {
     fn each_case_is_a_trial_for_each_fixture_and_mode() {
         let suite = Suite::new().with(Nameless("a")).with(Nameless("b"));
         let trials = suite.trials();
-        assert_eq!(trials.len(), 2 * 2 * case::all::<BoxTransport>().len());
+        assert_eq!(trials.len(), 2 * 2 * cases::all::<BoxTransport>().len());
         let names: Vec<&str> = trials.iter().map(|trial| trial.name.as_str()).collect();
         assert!(names.contains(&"a/static/042_a_reset_reaches_the_peers_read"));
         assert!(names.contains(&"b/erased/042_a_reset_reaches_the_peers_read"));

@@ -34,6 +34,11 @@ fn ticks(limit: Duration) -> u128 {
     limit.as_nanos().div_ceil(TICK.as_nanos()).max(1)
 }
 
+/// Returns the output of a future, or `None` when it does not come for a while.
+pub(crate) async fn unless_stuck<F: Future>(future: F) -> Option<F::Output> {
+    within(Duration::from_millis(500), future).await
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;

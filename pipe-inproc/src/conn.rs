@@ -7,7 +7,8 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
-use crate::conn_core::{ConnCore, NewConn};
+use crate::conn_core::{ConnCore, NewConn, SideCore};
+use crate::handle::Handle;
 use crate::link::Link;
 use crate::side::{PerSide, Side};
 use crate::stream::InprocStream;
@@ -19,19 +20,6 @@ use crate::wire::Wire;
 /// name of its own that cannot be dialed; the two ends' addresses mirror each other.
 #[derive(Clone)]
 pub struct InprocConn(Arc<Handle>);
-
-/// What the handles and streams of one side hold together: with the last of them the side closes.
-pub(crate) struct Handle {
-    pub(crate) conn: Arc<ConnCore>,
-    pub(crate) side: Side,
-    link: Link,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.conn.close(self.side, 0, "");
-    }
-}
 
 impl InprocConn {
     /// Makes a connection over this link and returns its two sides.
@@ -66,7 +54,7 @@ impl InprocConn {
         self.0.link.clone()
     }
 
-    fn side(&self) -> &crate::conn_core::SideCore {
+    fn side(&self) -> &SideCore {
         &self.0.conn.sides[self.0.side]
     }
 }

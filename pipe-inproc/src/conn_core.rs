@@ -1,5 +1,5 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 use crate::event::Event;
 use crate::pings::Pings;
 use crate::pipe::Pipe;
-use crate::pump;
+use crate::profile::LinkProfile;
 use crate::side::{PerSide, Side};
+use crate::stream_core::{Part, StreamCore};
 use crate::wire::Wire;
 
 /// A connection: what its two sides share.
@@ -34,8 +35,10 @@ pub(crate) struct ConnCore {
     streams: Mutex<Streams>,
     /// Told when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
-    runtime: Handle,
-    pumped: AtomicBool,
+    /// Where its pump runs.
+    pub(crate) runtime: Handle,
+    /// The pump was started.
+    pub(crate) pumped: AtomicBool,
     /// Its number on its link.
     number: u64,
 }
@@ -77,24 +80,6 @@ struct Carried {
     sent: u64,
     received: u64,
 }
-
-/// A stream: what its two ends share.
-pub(crate) struct StreamCore {
-    pub(crate) id: u64,
-    key: usize,
-    /// By the writer's side.
-    pub(crate) pipes: PerSide<Mutex<Pipe>>,
-    /// What has ended so far; see [`ACCEPTED`].
-    over: AtomicU8,
-}
-
-/// A stream is over, and gives its slot back, when both directions are, it was accepted, and the
-/// application that accepted it has ended or dropped both halves: a peer that resets its streams at once
-/// gets no more of them than the limit.
-const ACCEPTED: u8 = 0b100;
-const SEND_RELEASED: u8 = 0b1000;
-const RECV_RELEASED: u8 = 0b1_0000;
-const ALL: u8 = 0b1_1111;
 
 /// Everything that a connection starts from.
 pub(crate) struct NewConn {
@@ -152,27 +137,18 @@ impl ConnCore {
     }
 
     /// The link has changed, or is not ideal from the start.
-    pub(crate) fn link_changed(self: &Arc<Self>, profile: crate::LinkProfile, up: bool) {
+    pub(crate) fn link_changed(&self, profile: LinkProfile, up: bool) {
         self.wire.reshape(profile, up, self.number);
-        self.ensure_pump();
     }
 
     /// The side vanishes as if its process had been killed.
-    pub(crate) fn kill(self: &Arc<Self>, side: Side) {
+    pub(crate) fn kill(&self, side: Side) {
         self.wire.kill(side);
         let error = Error::new(
             ErrorKind::Failed,
             "this side was killed by its simulated link",
         );
         self.end(side, CloseReason::Failed(error));
-        self.ensure_pump();
-    }
-
-    /// Starts the pump when the wire needs it for the first time.
-    pub(crate) fn ensure_pump(self: &Arc<Self>) {
-        if !self.wire.is_direct() && !self.is_over() && !self.pumped.swap(true, Ordering::AcqRel) {
-            self.runtime.spawn(pump::run(self.clone()));
-        }
     }
 
     /// Whether both sides have ended.
@@ -336,12 +312,7 @@ impl ConnCore {
             let mut streams = self.streams.lock();
             self.check_open(side)?;
             let entry = streams.live.vacant_entry();
-            let stream = Arc::new(StreamCore {
-                id,
-                key: entry.key(),
-                pipes: PerSide::default(),
-                over: AtomicU8::new(0),
-            });
+            let stream = Arc::new(StreamCore::new(id, entry.key()));
             entry.insert(LiveStream {
                 core: stream.clone(),
                 _slot: slot,
@@ -375,31 +346,30 @@ impl ConnCore {
     /// The side's application has the stream now.
     pub(crate) fn accepted(&self, side: Side, stream: &StreamCore) {
         self.sides[side].accepted.fetch_add(1, Ordering::Relaxed);
-        self.mark(stream, ACCEPTED);
+        self.mark(stream, Part::Accepted);
     }
 
     /// The application at this side has ended or dropped its sending half.
     pub(crate) fn release_send(&self, stream: &StreamCore, at: Side) {
         if at != stream.opener() {
-            self.mark(stream, SEND_RELEASED);
+            self.mark(stream, Part::SendReleased);
         }
     }
 
     /// The application at this side has ended or dropped its receiving half, or has read its end.
     pub(crate) fn release_recv(&self, stream: &StreamCore, at: Side) {
         if at != stream.opener() {
-            self.mark(stream, RECV_RELEASED);
+            self.mark(stream, Part::RecvReleased);
         }
     }
 
     /// The direction of this writer is over.
     pub(crate) fn mark_over(&self, stream: &StreamCore, writer: Side) {
-        self.mark(stream, 1 << writer as u8);
+        self.mark(stream, Part::Direction(writer));
     }
 
-    fn mark(&self, stream: &StreamCore, part: u8) {
-        let before = stream.over.fetch_or(part, Ordering::AcqRel);
-        if before == ALL || before | part != ALL {
+    fn mark(&self, stream: &StreamCore, part: Part) {
+        if !stream.mark(part) {
             return;
         }
         let mut streams = self.streams.lock();
@@ -555,17 +525,6 @@ fn settle(pipe: &mut Pipe) -> (bool, u32) {
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
-    }
-}
-
-impl StreamCore {
-    /// The side that has opened the stream.
-    fn opener(&self) -> Side {
-        if self.id % 2 == 1 {
-            Side::Dialer
-        } else {
-            Side::Listener
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use crate::conn_core::StreamCore;
+use crate::stream_core::StreamCore;
 
 /// What one side tells the other.
 ///

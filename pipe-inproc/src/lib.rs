@@ -11,7 +11,9 @@
 
 mod conn;
 mod conn_core;
+mod desk;
 mod event;
+mod handle;
 mod lane;
 mod link;
 mod listener;
@@ -24,6 +26,7 @@ mod pump;
 mod ring;
 mod side;
 mod stream;
+mod stream_core;
 mod transport;
 mod wire;
 

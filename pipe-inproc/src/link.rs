@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::conn_core::ConnCore;
 use crate::lane::Lane;
 use crate::profile::LinkProfile;
+use crate::pump;
 use crate::side::Side;
 
 /// The link that connections run over, to be slowed, cut and healed while they live.
@@ -126,7 +127,7 @@ impl Link {
             attached.conns.retain(|conn| conn.strong_count() > 0);
         }
         attached.conns.push(Arc::downgrade(&conn));
-        conn.ensure_pump();
+        pump::ensure(&conn);
         conn
     }
 
@@ -159,6 +160,7 @@ impl Link {
         let Condition { profile, up } = *self.0.condition.borrow();
         for conn in attached.live() {
             conn.link_changed(profile, up);
+            pump::ensure(&conn);
         }
     }
 
@@ -166,6 +168,7 @@ impl Link {
         let conns = self.0.attached.lock().live();
         for conn in conns {
             conn.kill(side);
+            pump::ensure(&conn);
         }
     }
 }

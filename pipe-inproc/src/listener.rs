@@ -1,10 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pipe_core::backend::{AcceptQueue, Place};
 use pipe_core::{Addr, Config, Error, ErrorKind, Listener, Result};
 
 use crate::conn::InprocConn;
+use crate::desk::Desk;
 use crate::namespace::Namespace;
 
 /// Accepts the connections that are dialed to one name.
@@ -19,25 +19,6 @@ pub struct InprocListener {
     namespace: Namespace,
 }
 
-/// Where dialers hand connections in.
-pub(crate) struct Desk {
-    pub(crate) config: Config,
-    pub(crate) addr: Addr,
-    waiting: AcceptQueue<InprocConn>,
-}
-
-impl Desk {
-    /// Waits for room in the backlog. `None` once the listener is closed.
-    pub(crate) async fn place(&self) -> Option<Place> {
-        self.waiting.reserve().await
-    }
-
-    /// Hands a connection in. Returns whether the listener took it.
-    pub(crate) fn hand_in(&self, conn: InprocConn, place: Place) -> bool {
-        self.waiting.push_into(place, conn).is_ok()
-    }
-}
-
 impl InprocListener {
     /// Claims the name.
     pub(crate) fn bind(
@@ -46,12 +27,7 @@ impl InprocListener {
         namespace: Namespace,
         config: Config,
     ) -> Result<Self> {
-        let desk = Desk {
-            waiting: AcceptQueue::new(addr.clone(), config.accept_backlog),
-            config,
-            addr: addr.clone(),
-        };
-        let desk = Arc::new(desk);
+        let desk = Arc::new(Desk::new(addr.clone(), config));
         if !namespace.claim(&name, &desk) {
             let why = format!("somebody listens on {addr} already");
             return Err(Error::new(ErrorKind::AddrInUse, why));

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock, Weak};
 
 use parking_lot::Mutex;
 
-use crate::listener::Desk;
+use crate::desk::Desk;
 
 /// Where `inproc://` names are registered. Clones stand for the same namespace.
 ///

@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pipe_core::backend::{Liveness, LivenessEvent};
@@ -10,11 +11,18 @@ use crate::event::Event;
 use crate::pings::Pings;
 use crate::side::{PerSide, Side};
 
+/// Starts the pump of a connection when its wire needs it for the first time.
+pub(crate) fn ensure(conn: &Arc<ConnCore>) {
+    if !conn.wire.is_direct() && !conn.is_over() && !conn.pumped.swap(true, Ordering::AcqRel) {
+        conn.runtime.spawn(run(conn.clone()));
+    }
+}
+
 /// Delivers what is under way on a wire that is not direct, and watches whether the sides hear of each
 /// other. Runs until both sides have ended; rests while the wire is direct.
 ///
 /// Dropped before, together with its runtime, it ends them: nothing would arrive any more.
-pub(crate) async fn run(conn: Arc<ConnCore>) {
+async fn run(conn: Arc<ConnCore>) {
     let _end = EndOnDrop(conn.clone());
     let mut clocks = new_clocks(&conn);
     loop {

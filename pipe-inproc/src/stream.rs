@@ -11,10 +11,11 @@ use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::conn::Handle;
-use crate::conn_core::{StreamCore, wake};
+use crate::conn_core::wake;
 use crate::event::Event;
+use crate::handle::Handle;
 use crate::pipe::Pipe;
+use crate::stream_core::StreamCore;
 
 /// The most that one event carries over a shaped link, in bytes.
 const MAX_SEGMENT: usize = 16 * 1024;

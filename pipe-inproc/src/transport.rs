@@ -5,8 +5,9 @@ use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::conn::InprocConn;
+use crate::desk::Desk;
 use crate::link::Link;
-use crate::listener::{Desk, InprocListener};
+use crate::listener::InprocListener;
 use crate::name::{self, Name, SCHEME};
 use crate::namespace::Namespace;
 use crate::side::{PerSide, Side};

@@ -7,24 +7,16 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
-use crate::Wire;
+use crate::handle::Handle;
 use crate::opening::Opening;
 use crate::pings::{self, random};
 use crate::shared::Shared;
 use crate::stream::MuxStream;
+use crate::wire::Wire;
 
 /// A connection over one byte stream.
 #[derive(Clone)]
 pub struct MuxConn(Arc<Handle>);
-
-/// What the handles and streams of a connection hold together: with the last of them it closes.
-pub(crate) struct Handle(pub(crate) Arc<Shared>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close(0, "");
-    }
-}
 
 impl MuxConn {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -53,12 +45,14 @@ impl Conn for MuxConn {
         shared.check_open()?;
         let over = || Error::new(ErrorKind::Closed, "no more streams");
         let slot = slot.ok_or_else(over)?;
-        match shared.open(slot, &self.0) {
-            Opening::Done(stream) => Ok(stream),
-            Opening::UnderWay(opened) => opened
-                .await
-                .map_err(|_| shared.status.error().unwrap_or_else(over)),
-        }
+        let stream = match shared.open(slot) {
+            Opening::Done(stream) => stream,
+            Opening::UnderWay(mut wait) => {
+                let opened = wait.stream().await;
+                opened.ok_or_else(|| shared.status.error().unwrap_or_else(over))?
+            }
+        };
+        Ok(MuxStream::new(stream, self.0.clone()))
     }
 
     async fn accept_stream(&self) -> Result<MuxStream> {

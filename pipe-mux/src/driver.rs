@@ -12,12 +12,14 @@ use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
+use crate::linger::linger_waker;
 use crate::muxer::{Muxer, MuxerEvent, MuxerHandle, MuxerStream};
 use crate::pings::{self, random};
 use crate::shared::{Chores, Shared};
-use crate::stream_core::{StreamCore, linger_waker, wake};
+use crate::stream_core::{StreamCore, wake};
 use crate::turns::Turns;
-use crate::{InnerStream, Wire};
+use crate::wire::Wire;
+use crate::yamux::YamuxStream;
 
 /// How long the last messages of a connection may take to get out, and the peer to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -32,12 +34,12 @@ const ANNOUNCE_AFTER: Duration = Duration::from_millis(1);
 const BATCH: usize = 64;
 
 /// Owns a multiplexer and drives the connection over it until it has ended.
-pub(crate) struct Driver<M: Muxer<Stream = InnerStream>> {
+pub(crate) struct Driver<M: Muxer<Stream = YamuxStream>> {
     muxer: M,
     shared: Arc<Shared>,
     client: bool,
     /// The stream that the control channel runs over.
-    control: Option<InnerStream>,
+    control: Option<YamuxStream>,
     /// Told of the peer's hello.
     ready: Option<oneshot::Sender<Result<Hello>>>,
     /// Bytes that have arrived when it was last looked.
@@ -64,7 +66,7 @@ pub(crate) struct Driver<M: Muxer<Stream = InnerStream>> {
     unsent: Option<(Error, Pin<Box<Sleep>>)>,
 }
 
-impl<M: Muxer<Stream = InnerStream>> Driver<M> {
+impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
     pub(crate) fn new(
         muxer: M,
         shared: Arc<Shared>,
@@ -260,7 +262,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             let mut state = stream.state.lock();
             state.lingers = false;
             // What comes later calls the driver again, for this stream alone.
-            let waker = linger_waker(&stream);
+            let waker = linger_waker(&stream, &self.shared);
             let ended = state.poll_linger(&mut Context::from_waker(&waker));
             drop(state);
             if let Poll::Ready(ended) = ended {
@@ -286,7 +288,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
         Ok(())
     }
 
-    fn take(&mut self, event: MuxerEvent<InnerStream>) -> Result<()> {
+    fn take(&mut self, event: MuxerEvent<YamuxStream>) -> Result<()> {
         match event {
             MuxerEvent::Stream(io) => self.take_stream(io),
             MuxerEvent::Reset(id) => {
@@ -314,7 +316,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     }
 
     /// A stream of the peer.
-    fn take_stream(&mut self, io: InnerStream) -> Result<()> {
+    fn take_stream(&mut self, io: YamuxStream) -> Result<()> {
         if self.shared.wire == Wire::Pipe && self.control.is_none() {
             self.control = Some(io);
             return Ok(());
@@ -335,8 +337,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
             let why = format!("the peer broke the protocol: more than {limit} streams at once");
             return Err(Error::new(ErrorKind::Protocol, why));
         }
-        let conn = self.shared.weak();
-        let stream = Arc::new(StreamCore::new(io, self.shared.wire, None, conn));
+        let stream = Arc::new(StreamCore::new(io, self.shared.wire, None));
         self.newest = self.newest.max(id);
         self.shared.insert(&stream);
         self.answer(&stream);
@@ -576,7 +577,7 @@ impl<M: Muxer<Stream = InnerStream>> Driver<M> {
     }
 }
 
-impl<M: Muxer<Stream = InnerStream>> Drop for Driver<M> {
+impl<M: Muxer<Stream = YamuxStream>> Drop for Driver<M> {
     fn drop(&mut self) {
         // Without its driver, a connection that has not ended would leave all that waits waiting: the runtime
         // is gone, or the driver has panicked.

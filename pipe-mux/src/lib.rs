@@ -12,8 +12,11 @@
 mod builder;
 mod conn;
 mod driver;
+mod handle;
+mod linger;
 mod listener;
 mod muxer;
+mod open_queue;
 mod opening;
 mod pings;
 mod shared;
@@ -21,14 +24,12 @@ mod shared_socket;
 mod stream;
 mod stream_core;
 mod turns;
+mod wire;
 mod yamux;
 
-pub use builder::{Mux, MuxBuilder, Wire};
+pub use builder::{Mux, MuxBuilder};
 pub use conn::MuxConn;
 pub use listener::{Acceptor, MuxListener};
 pub use shared_socket::{FirstByte, SharedSocket, Socket};
 pub use stream::{MuxRecvStream, MuxSendStream, MuxStream};
-
-/// The multiplexer in use.
-type InnerStream = yamux::YamuxStream;
-type MuxHandle = yamux::YamuxHandle;
+pub use wire::Wire;

@@ -1,4 +1,3 @@
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
@@ -8,40 +7,38 @@ use pipe_core::Result;
 use pipe_core::backend::StreamSlot;
 use tokio::sync::oneshot;
 
-use crate::InnerStream;
-use crate::conn::Handle;
 use crate::muxer::MuxerHandle;
+use crate::open_queue::Open;
 use crate::shared::{Inner, Shared};
-use crate::stream::MuxStream;
 use crate::stream_core::{StreamCore, StreamState};
-
-/// The streams of this side that are being opened.
-#[derive(Default)]
-pub(crate) struct Opens {
-    /// Opens that wait for the peer's answer to those before them; bounded by the slots.
-    waiting: VecDeque<Open>,
-    /// Streams that were opened and not shown to the peer yet, in their order; bounded by the slots.
-    unshown: VecDeque<Arc<StreamCore>>,
-    /// The driver knows of them and will show them soon.
-    soon: bool,
-}
-
-struct Open {
-    slot: StreamSlot,
-    handle: Arc<Handle>,
-    done: oneshot::Sender<MuxStream>,
-}
+use crate::yamux::YamuxStream;
 
 /// What comes of opening a stream.
-pub(crate) enum Opening {
-    Done(MuxStream),
+pub(crate) enum Opening<'a> {
+    Done(Arc<StreamCore>),
     /// The driver does it.
-    UnderWay(oneshot::Receiver<MuxStream>),
+    UnderWay(OpenWait<'a>),
 }
 
-impl Opens {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+/// Waits for a stream that the driver opens. Dropped, it abandons what has come already.
+pub(crate) struct OpenWait<'a> {
+    shared: &'a Shared,
+    opened: oneshot::Receiver<Arc<StreamCore>>,
+}
+
+impl OpenWait<'_> {
+    /// Returns the stream, or none when the connection has ended.
+    pub(crate) async fn stream(&mut self) -> Option<Arc<StreamCore>> {
+        (&mut self.opened).await.ok()
+    }
+}
+
+impl Drop for OpenWait<'_> {
+    fn drop(&mut self) {
+        self.opened.close();
+        if let Ok(stream) = self.opened.try_recv() {
+            self.shared.abandon(&stream);
+        }
     }
 }
 
@@ -69,13 +66,18 @@ impl Inner {
 impl Shared {
     /// Opens a stream: at once, unless too many wait for the peer's answer. After the end of the
     /// connection nothing comes of it.
-    pub(crate) fn open(&self, slot: StreamSlot, handle: &Arc<Handle>) -> Opening {
+    pub(crate) fn open(&self, slot: StreamSlot) -> Opening<'_> {
+        let wait = |opened| {
+            Opening::UnderWay(OpenWait {
+                shared: self,
+                opened,
+            })
+        };
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() {
             drop(inner);
-            return Opening::UnderWay(oneshot::channel().1);
+            return wait(oneshot::channel().1);
         }
-        let handle = handle.clone();
         // What comes of an error is the driver's business.
         let opened = if inner.opens.waiting.is_empty() {
             self.mux.open().ok().flatten()
@@ -84,17 +86,16 @@ impl Shared {
         };
         let opening = if let Some(io) = opened {
             let stream = self.adopt(&mut inner, io, slot);
-            let opened = MuxStream::new(stream, handle);
             if std::mem::replace(&mut inner.opens.soon, true) {
-                return Opening::Done(opened);
+                return Opening::Done(stream);
             }
-            Opening::Done(opened)
+            Opening::Done(stream)
         } else {
             let (done, opened) = oneshot::channel();
-            inner.opens.waiting.push_back(Open { slot, handle, done });
+            inner.opens.waiting.push_back(Open { slot, done });
             // The peer answers nothing that it does not see.
             inner.show_opened(None);
-            Opening::UnderWay(opened)
+            wait(opened)
         };
         inner.chores.opens = true;
         drop(inner);
@@ -112,7 +113,7 @@ impl Shared {
                 inner.opens.soon = !inner.opens.unshown.is_empty();
                 return Ok(inner.opens.soon);
             };
-            // Given up while it waited; its handle may have been the last one, which locks.
+            // Given up while it waited.
             if open.done.is_closed() {
                 drop(inner);
                 drop(open);
@@ -126,17 +127,19 @@ impl Shared {
                 self.call_driver();
                 return Ok(false);
             };
-            let Open { slot, handle, done } = open;
+            let Open { slot, done } = open;
             let stream = self.adopt(&mut inner, io, slot);
             drop(inner);
-            // Whoever asked may have given up; then the stream is dropped here, which resets it.
-            let _ = done.send(MuxStream::new(stream, handle));
+            // The open may have been given up meanwhile.
+            if let Err(stream) = done.send(stream) {
+                self.abandon(&stream);
+            }
         }
     }
 
     /// Makes a stream of the multiplexer one that this side has opened.
-    fn adopt(&self, inner: &mut Inner, io: InnerStream, slot: StreamSlot) -> Arc<StreamCore> {
-        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot), self.weak()));
+    fn adopt(&self, inner: &mut Inner, io: YamuxStream, slot: StreamSlot) -> Arc<StreamCore> {
+        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
         self.insert_into(inner, &stream);
         inner.opens.unshown.push_back(stream.clone());
         self.opened.fetch_add(1, Ordering::Relaxed);

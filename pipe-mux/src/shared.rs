@@ -1,7 +1,7 @@
 use std::any::Any;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 use parking_lot::Mutex;
@@ -13,18 +13,17 @@ use pipe_core::{
 use tokio::sync::{Notify, Semaphore};
 
 use crate::muxer::MuxerHandle;
-use crate::opening::Opens;
+use crate::open_queue::Opens;
 use crate::pings::{PingBytes, Pings};
 use crate::stream_core::{PeerWindows, StreamCore, StreamState, wake};
 use crate::turns::DriverWaker;
-use crate::yamux::WINDOW;
-use crate::{MuxHandle, Wire};
+use crate::wire::Wire;
+use crate::yamux::{WINDOW, YamuxHandle};
 
 /// A connection: what its handles, its streams and its driver share.
 ///
 /// Locks are taken in the order `inner`, stream. None is held while a task is woken.
 pub(crate) struct Shared {
-    this: Weak<Self>,
     pub(crate) config: Config,
     pub(crate) wire: Wire,
     /// What the peer said of its windows, where it counts them.
@@ -46,7 +45,7 @@ pub(crate) struct Shared {
     /// There are chores.
     busy: AtomicBool,
     pub(crate) driver: Arc<DriverWaker>,
-    pub(crate) mux: MuxHandle,
+    pub(crate) mux: YamuxHandle,
     pub(crate) pings: Pings,
     pub(crate) opened: AtomicU64,
     accepted: AtomicU64,
@@ -98,7 +97,7 @@ pub(crate) struct NewConn {
     pub(crate) remote_addr: Addr,
     pub(crate) identity: Option<PeerIdentity>,
     pub(crate) inner: Option<Arc<dyn Any + Send + Sync>>,
-    pub(crate) mux: MuxHandle,
+    pub(crate) mux: YamuxHandle,
     pub(crate) driver: Arc<DriverWaker>,
 }
 
@@ -130,8 +129,7 @@ impl Shared {
         } else {
             (config.stream_window < WINDOW).then_some(config.stream_window / 4)
         };
-        Arc::new_cyclic(|this| Self {
-            this: this.clone(),
+        Arc::new(Self {
             peer_windows: OnceLock::new(),
             worth_telling: worth_telling.filter(|_| wire == Wire::Pipe),
             slots: StreamSlots::new(config.max_streams),
@@ -380,11 +378,6 @@ impl Shared {
         self.call_driver();
     }
 
-    /// A reference for streams, which do not keep the connection.
-    pub(crate) fn weak(&self) -> Weak<Self> {
-        self.this.clone()
-    }
-
     /// The application has let go of the sending half of a stream.
     pub(crate) fn release_send(&self, stream: &Arc<StreamCore>) {
         let done = stream.state.lock().release_send();
@@ -509,6 +502,26 @@ impl Shared {
         self.tell(|control| control.stop(stream.id, code));
         self.settle(stream);
         wake(waker);
+    }
+
+    /// Resets the sending direction of a stream if it is open, and lets go of it.
+    pub(crate) fn abandon_send(&self, stream: &Arc<StreamCore>, code: u32) {
+        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
+        self.cut_send(stream, cut, code);
+        self.release_send(stream);
+    }
+
+    /// Stops the receiving direction of a stream if it is open, and lets go of it.
+    pub(crate) fn abandon_recv(&self, stream: &Arc<StreamCore>, code: u32) {
+        self.cut_recv(stream, RecvState::Stopped(code), code);
+        self.release_recv(stream);
+    }
+
+    /// Gives up a stream that the application has not got, as its drop does.
+    pub(crate) fn abandon(&self, stream: &Arc<StreamCore>) {
+        // In this order: the peer hears of the reset before the stop.
+        self.abandon_send(stream, 0);
+        self.abandon_recv(stream, 0);
     }
 
     /// Announces that this side drains the connection.

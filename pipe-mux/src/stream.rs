@@ -10,10 +10,10 @@ use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::Wire;
-use crate::conn::Handle;
+use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::stream_core::{Read, StreamCore, StreamState};
+use crate::wire::Wire;
 
 /// A stream of a [`MuxConn`](crate::MuxConn).
 pub struct MuxStream {
@@ -50,13 +50,6 @@ impl End {
         }
         drop(state);
         self.shared().poll_first(&self.stream, cx, act)
-    }
-
-    /// Resets the sending direction if it is open, and lets go of it.
-    fn abandon(&self, code: u32) {
-        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
-        self.shared().cut_send(&self.stream, cut, code);
-        self.shared().release_send(&self.stream);
     }
 
     /// A peer that broke the rules within a stream has lost the connection.
@@ -157,7 +150,7 @@ impl SendStream for MuxSendStream {
             // A reset of yamux ends both directions.
             shared.cut_recv(stream, RecvState::Reset(code), code);
         }
-        self.0.abandon(code);
+        shared.abandon_send(stream, code);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
@@ -186,7 +179,7 @@ impl SendStream for MuxSendStream {
 
 impl Drop for MuxSendStream {
     fn drop(&mut self) {
-        self.0.abandon(0);
+        self.0.shared().abandon_send(&self.0.stream, 0);
     }
 }
 
@@ -234,10 +227,7 @@ impl RecvStream for MuxRecvStream {
     }
 
     fn stop(&mut self, code: u32) {
-        self.0
-            .shared()
-            .cut_recv(&self.0.stream, RecvState::Stopped(code), code);
-        self.0.shared().release_recv(&self.0.stream);
+        self.0.shared().abandon_recv(&self.0.stream, code);
     }
 }
 

@@ -1,13 +1,12 @@
-use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
 use pipe_core::backend::{ConnWindow, RecvState, SendState, StreamSlot, WindowTicket};
 use pipe_core::{Error, ErrorKind, Result};
 
-use crate::Wire;
 use crate::muxer::MuxerStream;
-use crate::shared::Shared;
+use crate::wire::Wire;
+use crate::yamux::YamuxStream;
 
 /// How much is thrown away at once of what nobody wants to read.
 const SCRATCH: usize = 4 * 1024;
@@ -17,13 +16,12 @@ pub(crate) struct StreamCore {
     pub(crate) id: u64,
     /// Whether this side opened it.
     pub(crate) ours: bool,
-    conn: Weak<Shared>,
     pub(crate) state: Mutex<StreamState>,
 }
 
 pub(crate) struct StreamState {
     /// None once a plain stream was reset.
-    io: Option<crate::InnerStream>,
+    io: Option<YamuxStream>,
     wire: Wire,
     /// The peer can see it: something of this side has been sent, or will be next.
     pub(crate) shown: bool,
@@ -111,17 +109,11 @@ pub(crate) enum Read {
 }
 
 impl StreamCore {
-    pub(crate) fn new(
-        io: crate::InnerStream,
-        wire: Wire,
-        slot: Option<StreamSlot>,
-        conn: Weak<Shared>,
-    ) -> Self {
+    pub(crate) fn new(io: YamuxStream, wire: Wire, slot: Option<StreamSlot>) -> Self {
         let id = io.id();
         Self {
             id,
             ours: slot.is_some(),
-            conn,
             state: Mutex::new(StreamState {
                 io: Some(io),
                 wire,
@@ -153,25 +145,6 @@ impl StreamCore {
             }),
         }
     }
-}
-
-/// Has the driver look at a stream that it brings to its end, when something comes that is thrown away. It
-/// lies in the stream, so that it does not keep it.
-struct LingerWaker(Weak<StreamCore>);
-
-impl Wake for LingerWaker {
-    fn wake(self: Arc<Self>) {
-        if let Some(stream) = self.0.upgrade()
-            && let Some(conn) = stream.conn.upgrade()
-        {
-            conn.linger(&stream);
-        }
-    }
-}
-
-/// The waker with which the driver looks at a stream.
-pub(crate) fn linger_waker(stream: &Arc<StreamCore>) -> Waker {
-    Arc::new(LingerWaker(Arc::downgrade(stream))).into()
 }
 
 impl StreamState {

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::future::{join_all, try_join_all};
 use pipe_core::{CloseReason, Config, Conn, ConnState, Error, ErrorKind, SendStream, Stream};
 use pipe_mux::{Mux, MuxConn, MuxStream};
@@ -15,7 +16,7 @@ use tokio::io::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::{JoinHandle, unconstrained, yield_now};
 use tokio::time::{sleep, timeout};
 
 /// More than anything here takes; the time is virtual wherever nothing happens.
@@ -155,6 +156,38 @@ async fn a_thousand_streams_open_before_the_first_is_accepted() {
         }
     };
     timeout(LIMIT, seen).await.unwrap();
+}
+
+// A stream that comes for an open which was given up is reset, as if it had been dropped.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_comes_after_its_open_was_given_up_is_reset() {
+    // Beyond these, an open waits for the peer's answers, and its stream comes from the driver.
+    const AT_ONCE: u64 = 256;
+    let (client, server) = pair_with(Config::default().with_max_streams(1000)).await;
+    let mut opened = Vec::new();
+    for _ in 0..AT_ONCE {
+        let open = unconstrained(client.open_stream()).now_or_never();
+        opened.push(open.expect("an open at once").unwrap());
+    }
+    let mut waiting = Box::pin(unconstrained(client.open_stream()));
+    assert!(futures::poll!(&mut waiting).is_pending());
+    let comes = async {
+        while client.stats().streams_opened == AT_ONCE {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(LIMIT, comes).await.expect("the stream of the open");
+    drop(waiting);
+    for _ in 0..AT_ONCE {
+        server.accept_stream().await.unwrap();
+    }
+    let mut given_up = timeout(LIMIT, server.accept_stream())
+        .await
+        .expect("the last stream")
+        .unwrap();
+    let read = timeout(LIMIT, given_up.read(&mut [0; 1])).await;
+    let error = error_of(read.expect("the end of the stream"));
+    assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(0)));
 }
 
 // Yamux: a stream is opened by its first write.

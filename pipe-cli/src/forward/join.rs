@@ -1,8 +1,10 @@
 use pipewerks::{BoxStream, Error, ErrorKind, RecvStream, SendStream, Stream};
 use tokio::net::TcpStream;
 
-use super::RESET;
 use crate::pump::{Ended, PumpError, from_stream, into_stream};
+
+/// The code of a stream whose connection of TCP was reset, or whose peer's was.
+const RESET: u32 = 1;
 
 /// Joins a connection of TCP to a stream, until both directions have ended.
 ///

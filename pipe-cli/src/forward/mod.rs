@@ -21,8 +21,8 @@ use crate::exit::Exit;
 use crate::failure::{Failure, io_text};
 use crate::net::{Net, NetArgs};
 use crate::redial::Redialer;
+use crate::refusal::is_refused;
 use crate::serve::{Guard, finish, serve, tell};
-use crate::token::is_refused;
 
 /// How long a client of the forwarder waits for a lost peer to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,9 +35,6 @@ const CONNECT: Duration = Duration::from_secs(10);
 
 /// How many connections to the target there may be at once.
 const MAX_EXPOSED: usize = 4096;
-
-/// The code of a stream whose connection of TCP was reset, or whose peer's was.
-pub(crate) const RESET: u32 = 1;
 
 /// The code of a stream whose target could not be reached.
 const UNREACHED: u32 = 2;

@@ -7,8 +7,9 @@ use pipewerks::{BoxConn, Conn, Error};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval};
 
+use super::args::PerfArgs;
+use super::protocol::{Answer, CHUNK, PROTOCOL, Request};
 use super::result::{PerfResult, RoundTrips, Transfer};
-use super::{Answer, CHUNK, PROTOCOL, PerfArgs, Request};
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
 use crate::exit::Exit;

@@ -4,7 +4,8 @@ use pipewerks::{BoxConn, BoxStream, Conn, Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::{Answer, CHUNK, MAX_MILLIS, PROTOCOL, PerfArgs, Request};
+use super::args::PerfArgs;
+use super::protocol::{Answer, CHUNK, MAX_MILLIS, PROTOCOL, Request};
 use crate::channel::{Broken, Channel};
 use crate::context::Context;
 use crate::door::GuardArgs;

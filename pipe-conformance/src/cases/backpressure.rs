@@ -1,15 +1,15 @@
-use std::future::Future;
 use std::time::Duration;
 
 use pipe_core::{Stream, Transport};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use crate::case::{Case, case};
-use crate::env::{Env, StreamOf};
+use crate::echo::expect_echo;
+use crate::env::Env;
 use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
-use crate::time::within;
 use crate::waits::Named;
+use crate::window::{SLACK, fill, more_than_a_window};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -24,10 +24,6 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(60, both_sides_may_write_before_either_reads),
     ]
 }
-
-/// What a transport may hold of a stream above its two windows, one for each side: the buffers of its
-/// own and of the system.
-pub(super) const SLACK: usize = 1 << 20;
 
 async fn an_idle_reader_holds_its_writer_at_the_window<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
@@ -139,42 +135,4 @@ async fn both_sides_may_write_before_either_reads<T: Transport>(env: Env<T>) {
         expect_all(&mut here_recv, &to_here),
         expect_all(&mut there_recv, &to_there)
     );
-}
-
-/// More than any writer may be rid of while there is no reader.
-pub(super) fn more_than_a_window<T: Transport>(env: &Env<T>) -> usize {
-    2 * env.config().stream_window as usize + 2 * SLACK
-}
-
-/// Writes until the writer has to wait, and returns how many bytes it got rid of.
-pub(super) async fn fill(writer: &mut (impl AsyncWrite + Unpin), data: &[u8]) -> usize {
-    let mut taken = 0;
-    while taken < data.len() {
-        let end = data.len().min(taken + 16 * 1024);
-        match unless_stuck(writer.write(&data[taken..end])).await {
-            Some(Ok(0)) => panic!("a write of {} bytes took none", end - taken),
-            Some(Ok(n)) => taken += n,
-            Some(Err(e)) => panic!("a write after {taken} bytes failed: {e:?}"),
-            None => break,
-        }
-    }
-    taken
-}
-
-/// The output of a future, or `None` when it does not come for a while.
-pub(super) async fn unless_stuck<F: Future>(future: F) -> Option<F::Output> {
-    within(Duration::from_millis(500), future).await
-}
-
-/// Sends a few bytes to and fro.
-pub(super) async fn expect_echo<T: Transport>(
-    env: &Env<T>,
-    here: &mut StreamOf<T>,
-    there: &mut StreamOf<T>,
-) {
-    let data = env.payload_of(99, 100);
-    send(here, &data).await;
-    expect_bytes(there, &data).await;
-    send(there, &data).await;
-    expect_bytes(here, &data).await;
 }

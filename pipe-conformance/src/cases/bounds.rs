@@ -7,16 +7,18 @@ use pipe_core::{Addr, Config, Conn, Error, ErrorKind, Listener, RecvStream, Stre
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::backpressure::{SLACK, expect_echo, fill, unless_stuck};
-use super::lifecycle::{advance, expect_service};
 use crate::case::{Case, case};
+use crate::echo::expect_echo;
 use crate::env::{Env, Pair};
 use crate::expect::{expect_kind, read_error};
 use crate::fixture::Capability;
+use crate::interrupt::advance;
 use crate::measure::{alive_tasks, heap_in_use, processor_time, wake_ups};
 use crate::payload::{expect_bytes, expect_equal, send};
-use crate::time::within;
+use crate::service::expect_service;
+use crate::time::{unless_stuck, within};
 use crate::waits::{Named, in_time};
+use crate::window::{SLACK, fill};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![

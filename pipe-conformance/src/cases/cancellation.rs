@@ -5,15 +5,18 @@ use std::time::Duration;
 use futures::FutureExt;
 use pipe_core::{Conn, Error, ErrorKind, Listener, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::{JoinError, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
-use super::backpressure::{expect_echo, fill, more_than_a_window, unless_stuck};
-use super::leaks::Held;
 use crate::case::{Case, case};
+use crate::echo::expect_echo;
 use crate::env::Env;
+use crate::interrupt::{pause, unless_aborted};
+use crate::measure::Held;
 use crate::payload::{expect_bytes, expect_end, expect_equal};
+use crate::time::unless_stuck;
 use crate::waits::Named;
+use crate::window::{fill, more_than_a_window};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -330,24 +333,4 @@ async fn a_dropped_dial_leaves_nothing_behind<T: Transport>(env: Env<T>) {
         &mut there.expect("an accept"),
     )
     .await;
-}
-
-/// Lets a moment pass: none, a few turns of the runtime, or up to two round trips.
-pub(super) async fn pause(round: usize, trip: Duration) {
-    if round.is_multiple_of(2) {
-        for _ in 0..round / 2 % 8 {
-            yield_now().await;
-        }
-    } else {
-        sleep(trip * (round as u32 / 2 % 8) / 4).await;
-    }
-}
-
-/// What a task has returned, or nothing if it was aborted before.
-pub(super) fn unless_aborted<R>(joined: Result<R, JoinError>) -> Option<R> {
-    match joined {
-        Ok(output) => Some(output),
-        Err(e) if e.is_cancelled() => None,
-        Err(e) => std::panic::resume_unwind(e.into_panic()),
-    }
 }

@@ -12,14 +12,16 @@ use pipe_core::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::backpressure::{expect_echo, fill, more_than_a_window, unless_stuck};
-use super::liveness::by_failure;
 use crate::case::{Case, case};
+use crate::clock::by_failure;
+use crate::echo::expect_echo;
 use crate::env::{Env, Role};
 use crate::expect::{expect_kind, read_error, write_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, send, send_all};
+use crate::time::unless_stuck;
 use crate::waits::Named;
+use crate::window::{fill, more_than_a_window};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![

@@ -11,12 +11,13 @@ use tokio::sync::{Barrier, mpsc};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::backpressure::{expect_echo, unless_stuck};
 use crate::case::{Case, case};
+use crate::echo::expect_echo;
 use crate::env::{Env, Role};
 use crate::expect::write_error;
 use crate::payload::expect_all;
 use crate::threads::on_other_threads;
+use crate::time::unless_stuck;
 use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {

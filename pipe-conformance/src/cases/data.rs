@@ -3,7 +3,7 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use pipe_core::{Config, Conn, RecvStream, SendStream, Stream, Transport};
+use pipe_core::{Conn, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -23,7 +23,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(23, many_bytes_in_both_directions_at_once).weight(6),
         case!(24, a_hundred_streams_do_not_mix)
             .weight(2)
-            .config(many_streams),
+            .many_streams(),
         case!(25, a_vectored_write_is_the_sum_of_its_parts),
         case!(26, the_acceptor_may_write_first),
         case!(27, a_stream_is_visible_before_its_first_write),
@@ -31,14 +31,8 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(29, streams_are_accepted_in_their_order),
         case!(30, streams_opened_by_both_sides_do_not_collide)
             .once()
-            .config(many_streams),
+            .many_streams(),
     ]
-}
-
-/// Lets the cases with a hundred streams at once have them.
-pub(super) fn many_streams(config: Config) -> Config {
-    let max = config.max_streams.max(128);
-    config.with_max_streams(max)
 }
 
 async fn small_writes_arrive_whole<T: Transport>(env: Env<T>) {

@@ -1,24 +1,18 @@
-use std::time::Duration;
-
 use pipe_core::{Conn, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::sleep;
 
-use super::backpressure::{expect_echo, fill, more_than_a_window};
-use super::limits::{ENDINGS, end};
 use crate::case::{Case, case};
+use crate::echo::expect_echo;
+use crate::ending::{ENDINGS, end};
 use crate::env::{Env, Pair};
-use crate::measure::{alive_tasks, heap_in_use, open_fds};
+use crate::measure::{Held, alive_tasks, settled};
 use crate::payload::{expect_all, send_all};
-use crate::time::within;
 use crate::waits::Named;
+use crate::window::{fill, more_than_a_window};
 
 /// How often something may leave more behind than it should before it counts as a leak. A queue that
 /// grows to its longest keeps its memory, once; a leak grows every time.
 const ROUNDS: usize = 3;
-
-/// How long what is over may take to be gone.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -183,70 +177,4 @@ async fn dropping_everything_ends_the_background_tasks<T: Transport>(env: Env<T>
     drop(all);
     env.eventually("the end of all tasks", || alive_tasks() <= before)
         .await;
-}
-
-/// What the process and the runtime held at one moment.
-#[derive(Debug)]
-pub(super) struct Held {
-    tasks: usize,
-    fds: Option<usize>,
-    heap: Option<usize>,
-}
-
-impl Held {
-    fn now() -> Self {
-        Self {
-            tasks: alive_tasks(),
-            fds: open_fds(),
-            heap: heap_in_use(),
-        }
-    }
-
-    /// What is held once nothing comes and goes any more.
-    pub(super) async fn settled() -> Self {
-        settled(|| (alive_tasks(), open_fds())).await;
-        Self::now()
-    }
-
-    /// Waits until no more is held than at that moment, but for so many bytes of memory. Panics if
-    /// that takes long.
-    pub(super) async fn expect_back(&self, most_bytes: usize) {
-        if let Some(growth) = self.growth(most_bytes).await {
-            panic!("{growth}");
-        }
-    }
-
-    /// As [`expect_back`](Self::expect_back), but tells in words what has become more.
-    async fn growth(&self, most_bytes: usize) -> Option<String> {
-        let mut now = Self::now();
-        let watch = async {
-            while !now.is_within(self, most_bytes) {
-                sleep(Duration::from_millis(10)).await;
-                now = Self::now();
-            }
-        };
-        let back = within(PATIENCE, watch).await;
-        back.is_none()
-            .then(|| format!("after {PATIENCE:?}, {self:?} is still {now:?}"))
-    }
-
-    fn is_within(&self, before: &Self, most_bytes: usize) -> bool {
-        self.tasks <= before.tasks
-            && self.fds <= before.fds
-            && self.heap <= before.heap.map(|heap| heap.saturating_add(most_bytes))
-    }
-}
-
-/// What is measured, once it has stayed the same for a while.
-async fn settled<R: PartialEq>(measure: impl Fn() -> R) -> R {
-    let settled = async {
-        loop {
-            let before = measure();
-            sleep(Duration::from_millis(200)).await;
-            if measure() == before {
-                return before;
-            }
-        }
-    };
-    settled.named("a measure that stays the same").await
 }

@@ -1,19 +1,18 @@
 use std::collections::HashSet;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures::FutureExt;
 use pipe_core::{Addr, Conn, ConnState, ErrorKind, Listener, Transport};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::task::JoinSet;
-use tokio::time::sleep;
 
 use crate::case::{Case, case};
 use crate::env::{Env, Pair};
 use crate::expect::{expect_kind, expect_refusal, expect_refused};
 use crate::fixture::Capability;
+use crate::interrupt::advance;
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
-use crate::time::within;
+use crate::service::{expect_service, listen_again};
 use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
@@ -308,74 +307,6 @@ async fn dropping_a_listener_closes_it<T: Transport>(env: Env<T>) {
     for conn in [&opener, &acceptor] {
         assert_eq!(*conn.state().borrow(), ConnState::Connected);
     }
-}
-
-/// Listens on the address of a listener that was closed, which has to work soon.
-pub(super) async fn listen_again<T: Transport>(env: &Env<T>, addr: &Addr) -> T::Listener {
-    let listen = async {
-        loop {
-            match env.transport().listen(addr).await {
-                Ok(listener) => return listener,
-                Err(e) if e.kind() == ErrorKind::AddrInUse => sleep(Duration::from_millis(5)).await,
-                Err(e) => panic!("listening on {addr} again failed: {e:?}"),
-            }
-        }
-    };
-    env.soon("listening on a freed address", listen).await
-}
-
-/// Dials the listener and exchanges a few bytes, soon, among connections that say nothing.
-pub(super) async fn expect_service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
-    let service = service(env, listener);
-    env.soon("a connection with a round trip", service).await;
-}
-
-/// What [`expect_service`] does, without its limit.
-pub(super) async fn service<T: Transport>(env: &Env<T>, listener: &T::Listener) {
-    let addr = listener.local_addr();
-    let request = env.payload(1000);
-    let dial = async {
-        let conn = env.transport().dial(&addr).expect_ok("a dial").await;
-        let mut stream = conn.open_stream().expect_ok("a stream").await;
-        send_all(&mut stream, &request).await;
-        expect_all(&mut stream, &request).await;
-    };
-    let serve = async {
-        let mut conns = JoinSet::new();
-        loop {
-            let conn = listener.accept().expect_ok("an accept").await;
-            let request = request.clone();
-            conns.spawn(async move {
-                // The connection of another peer may end at any time, and this one does when the
-                // dialer has its answer.
-                if let Ok(mut stream) = conn.accept_stream().await {
-                    expect_all(&mut stream, &request).await;
-                    let _ = stream.write_all(&request).await;
-                    let _ = stream.shutdown().await;
-                    conn.closed().await;
-                }
-            });
-        }
-    };
-    tokio::select! {
-        () = dial => {}
-        () = serve => {}
-    }
-}
-
-/// Lets the future run until it has been polled so often, was ready, or had nothing to do for a
-/// while. It is not polled any more after that.
-pub(super) async fn advance<F: Future + Unpin>(future: &mut F, polls: usize) -> Option<F::Output> {
-    let mut polled = 0;
-    let steps = std::future::poll_fn(|cx| {
-        polled += 1;
-        match future.poll_unpin(cx) {
-            std::task::Poll::Pending if polled < polls => std::task::Poll::Pending,
-            std::task::Poll::Pending => std::task::Poll::Ready(None),
-            std::task::Poll::Ready(output) => std::task::Poll::Ready(Some(output)),
-        }
-    });
-    within(Duration::from_millis(100), steps).await.flatten()
 }
 
 /// Sends the bytes to and fro on a new stream.

@@ -7,12 +7,15 @@ use futures::stream::FuturesUnordered;
 use pipe_core::{Config, Conn, ErrorKind, Listener, Result, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::backpressure::{SLACK, expect_echo, fill, more_than_a_window, unless_stuck};
 use crate::case::{Case, case};
+use crate::echo::expect_echo;
+use crate::ending::{ENDINGS, end};
 use crate::env::Env;
 use crate::measure::heap_in_use;
-use crate::payload::{expect_all, expect_end};
+use crate::payload::expect_all;
+use crate::time::unless_stuck;
 use crate::waits::Named;
+use crate::window::{SLACK, fill, more_than_a_window};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -240,41 +243,6 @@ fn unless_refused<C>(dialed: Result<C>) -> Option<C> {
             ];
             assert!(kinds.contains(&e.kind()), "a dial failed: {e:?}");
             None
-        }
-    }
-}
-
-/// How both ends of a stream come to be over.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Ending {
-    /// Both shut down and see the other's end.
-    Clean,
-    /// The opener drops it, then the acceptor.
-    OpenerLeaves,
-    /// The acceptor drops it, then the opener.
-    AcceptorLeaves,
-}
-
-pub(super) const ENDINGS: [Ending; 3] =
-    [Ending::Clean, Ending::OpenerLeaves, Ending::AcceptorLeaves];
-
-pub(super) async fn end<S: Stream>(ending: Ending, mut opened: S, mut accepted: S) {
-    match ending {
-        Ending::Clean => {
-            opened.shutdown().expect_ok("the opener's shutdown").await;
-            accepted
-                .shutdown()
-                .expect_ok("the acceptor's shutdown")
-                .await;
-            tokio::join!(expect_end(&mut opened), expect_end(&mut accepted));
-        }
-        Ending::OpenerLeaves => {
-            drop(opened);
-            drop(accepted);
-        }
-        Ending::AcceptorLeaves => {
-            drop(accepted);
-            drop(opened);
         }
     }
 }

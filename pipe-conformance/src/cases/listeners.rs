@@ -11,12 +11,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::sleep;
 
-use super::backpressure::unless_stuck;
-use super::cancellation::{pause, unless_aborted};
-use super::lifecycle::{advance, expect_service, listen_again, service};
 use crate::case::{Case, case};
 use crate::env::Env;
 use crate::fixture::Stalled;
+use crate::interrupt::{advance, pause, unless_aborted};
+use crate::service::{expect_service, listen_again, service};
+use crate::time::unless_stuck;
 use crate::waits::{Named, in_time};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {

@@ -1,19 +1,19 @@
-use std::future::Future;
 use std::time::Duration;
 
 use futures::future::join_all;
-use pipe_core::{CloseReason, Config, Conn, ConnState, ErrorKind, Stream, Transport};
+use pipe_core::{CloseReason, Conn, ConnState, ErrorKind, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
 
-use super::backpressure::expect_echo;
 use crate::case::{Case, case};
+use crate::clock::{by_failure, expect_state, times};
+use crate::echo::expect_echo;
 use crate::env::{Env, Role, StreamOf};
 use crate::expect::{expect_kind, read_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, send_all};
-use crate::waits::{Named, in_time};
+use crate::waits::Named;
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![
@@ -43,19 +43,6 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
             .weight(2)
             .config(|config| times(config, 100, 500, 4000)),
     ]
-}
-
-/// Sets the times of the liveness clock, in milliseconds.
-pub(super) fn times(
-    config: Config,
-    keep_alive: u64,
-    disconnected_after: u64,
-    failed_after: u64,
-) -> Config {
-    config
-        .with_keep_alive(Duration::from_millis(keep_alive))
-        .with_disconnected_after(Duration::from_millis(disconnected_after))
-        .with_failed_after(Duration::from_millis(failed_after))
 }
 
 async fn pings_measure_a_round_trip<T: Transport>(env: Env<T>) {
@@ -252,37 +239,4 @@ async fn expect_loss<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut St
     expect_kind(open, ErrorKind::Failed);
     let ping = env.soon("a ping's error", conn.ping()).await;
     expect_kind(ping, ErrorKind::Failed);
-}
-
-/// Waits for the state, or for one that is final. Panics unless it comes in time and is the one.
-pub(super) async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, expected: ConnState) {
-    let limit = match expected {
-        ConnState::Disconnected => env.config().disconnected_after,
-        ConnState::Connected | ConnState::Failed | ConnState::Closed => env.config().failed_after,
-    };
-    let mut state = conn.state();
-    let reached = state.wait_for(|state| *state == expected || state.is_final());
-    let what = format!("the state {expected:?}");
-    let state = *by(limit, &what, reached).await.expect("a state");
-    assert_eq!(state, expected);
-}
-
-/// Waits for what has to happen before a lost peer is given up, or with it.
-#[track_caller]
-pub(super) fn by_failure<T: Transport, F: Future>(
-    env: &Env<T>,
-    what: &str,
-    future: F,
-) -> impl Future<Output = F::Output> + use<T, F> {
-    by(env.config().failed_after, what, future)
-}
-
-/// Waits for what has to happen within the limit, with time to spare for a slow link.
-#[track_caller]
-fn by<F: Future>(
-    limit: Duration,
-    what: &str,
-    future: F,
-) -> impl Future<Output = F::Output> + use<F> {
-    in_time(what.to_owned(), limit + Duration::from_secs(5), future)
 }

@@ -4,7 +4,6 @@ use pipe_core::{ErrorKind, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
-use super::data::many_streams;
 use crate::case::{Case, case};
 use crate::env::{Env, Pair};
 use crate::expect::{expect_io, expect_kind, inner, read_error, write_error};
@@ -28,7 +27,7 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
         case!(53, a_drop_after_the_end_is_no_stop),
         case!(54, a_reset_among_many_streams_hits_one)
             .weight(2)
-            .config(many_streams),
+            .many_streams(),
         case!(55, the_largest_code_arrives),
     ]
 }

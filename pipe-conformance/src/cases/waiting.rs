@@ -12,14 +12,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
 use tokio::task::{spawn_blocking, yield_now};
 
-use super::backpressure::{expect_echo, fill, more_than_a_window, unless_stuck};
-use super::liveness::{by_failure, expect_state, times};
 use crate::case::{Case, case};
+use crate::clock::{by_failure, expect_state, times};
+use crate::echo::expect_echo;
 use crate::env::{Env, StreamOf};
 use crate::expect::{expect_io, expect_kind, read_error, write_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
+use crate::time::unless_stuck;
 use crate::waits::Named;
+use crate::window::{fill, more_than_a_window};
 
 pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
     vec![

@@ -78,6 +78,7 @@
 //! - `PIPE_HOSTILE_ROLE`: set by the suite itself for the processes that it starts.
 
 mod attack;
+mod environment;
 mod innocent;
 mod peer;
 mod sides;

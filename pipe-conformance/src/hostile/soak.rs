@@ -9,8 +9,8 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
 use super::attack;
+use super::environment::number;
 use super::sides::{Assault, Bystanders, Victim};
-use super::suite::number;
 use super::target::Target;
 use super::victim::{ECHO, HOLD, SLOW, Sample};
 

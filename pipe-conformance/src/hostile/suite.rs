@@ -1,4 +1,3 @@
-use std::env;
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +8,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use pipe_core::Addr;
 
 use super::attack::{self, Attack, Costs, PACKETS, SILENT};
+use super::environment::number;
 use super::innocent::{Innocent, Latencies, Seen};
 use super::sides::{self, Assault, Bystanders, Made, Victim};
 use super::soak;
@@ -466,13 +466,4 @@ fn settle(victim: &mut Victim, before: Sample) -> Result<Option<String>, String>
         }
         thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// A number of the environment.
-pub(crate) fn number(variable: &str, default: u32) -> u32 {
-    let Ok(text) = env::var(variable) else {
-        return default;
-    };
-    text.parse()
-        .unwrap_or_else(|e| panic!("{variable} is {text:?}: {e}"))
 }

@@ -1,14 +1,15 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::{Error, ErrorKind, Result};
 
-use super::frame::{ACK, Header, PING, SYN, broken};
+use super::frame::broken;
+use super::limits::Limits;
 use super::output::Output;
-use super::stream::{Remote, YamuxStream};
-use crate::muxer::MuxerHandle;
+use super::remote::Remote;
+use super::unread::Unread;
 
 /// How many streams that this side opened may go without the peer's answer. Implementations that hold
 /// a queue of streams to be accepted reset what is beyond it; the first one held 256.
@@ -17,31 +18,14 @@ const MAX_UNANSWERED: usize = 256;
 /// How many numbers that the peer has left out may come late, where it need not open its streams in order.
 const MAX_LATE: usize = 256;
 
-/// The bounds of what a peer may do to a connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// How many bytes of a stream the peer may send ahead of its reader, as yamux grants them.
-    pub(crate) window: u32,
-    /// How many bytes of a stream may be unread; below `window` where the peer counts them by itself.
-    pub(crate) stream_unread: u32,
-    /// How many bytes of all streams together may be unread.
-    pub(crate) conn_unread: Option<u64>,
-    /// How many streams of both sides there may be.
-    pub(crate) max_streams: usize,
-    /// The number of the control channel, whose bytes count neither as unread bytes of a stream nor of the
-    /// connection. With one, the numbers of the peer's streams rise strictly; without, a number may come
-    /// late, but none may come twice.
-    pub(crate) control: Option<u32>,
-}
-
 /// A yamux connection: what its streams and its session share.
 ///
 /// Locks are taken in the order stream, table, output, and none is held while a task is woken.
 pub(crate) struct Core {
     pub(super) output: Output,
     pub(super) limits: Limits,
-    /// Unread bytes of all streams that are counted; only where they are limited.
-    unread: AtomicU64,
+    /// Unread bytes of all streams that are counted.
+    pub(super) unread: Unread,
     /// Whether the drop of a stream that has not ended tells the peer.
     pub(super) resets: bool,
     table: Mutex<Table>,
@@ -69,16 +53,12 @@ struct Entry {
     answered: bool,
 }
 
-/// Opens streams of a yamux connection.
-#[derive(Clone)]
-pub(crate) struct YamuxHandle(pub(super) Arc<Core>);
-
 impl Core {
     pub(super) fn new(output: Output, client: bool, limits: Limits, resets: bool) -> Arc<Self> {
         Arc::new(Self {
             output,
             limits,
-            unread: AtomicU64::new(0),
+            unread: Unread::new(limits.conn_unread),
             resets,
             table: Mutex::new(Table {
                 streams: HashMap::default(),
@@ -93,7 +73,7 @@ impl Core {
     }
 
     /// Takes in a stream of the peer. Returns `None` if there are too many.
-    pub(super) fn accept(self: &Arc<Self>, id: u32) -> Result<Option<YamuxStream>> {
+    pub(super) fn accept(&self, id: u32) -> Result<Option<Arc<Remote>>> {
         let mut table = self.table.lock();
         if table.streams.len() >= self.limits.max_streams {
             return Ok(None);
@@ -106,28 +86,29 @@ impl Core {
         };
         table.streams.insert(id, entry);
         drop(table);
-        Ok(Some(YamuxStream::new(remote, self.clone(), ACK)))
+        Ok(Some(remote))
     }
 
-    /// Counts bytes of a stream that are about to come. An error says that they are more than was granted.
-    pub(super) fn count_unread(&self, bytes: u32) -> Result<()> {
-        let Some(limit) = self.limits.conn_unread else {
-            return Ok(());
+    /// Gives a number to a stream of this side. Returns `None` while too many wait for the peer's answer.
+    pub(super) fn open(&self) -> Result<Option<Arc<Remote>>> {
+        let mut table = self.table.lock();
+        if table.unanswered >= MAX_UNANSWERED {
+            table.refused = true;
+            return Ok(None);
+        }
+        let Some(id) = table.next else {
+            let why = "the connection has used up the numbers of its streams";
+            return Err(Error::new(ErrorKind::LimitReached, why));
         };
-        let unread = self.unread.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes);
-        if unread > limit {
-            return Err(broken(&format!(
-                "flow control: {unread} unread bytes of all streams, where {limit} are granted"
-            )));
-        }
-        Ok(())
-    }
-
-    /// Takes bytes that were read, or will not be, out of the count.
-    pub(super) fn note_read(&self, bytes: usize) {
-        if self.limits.conn_unread.is_some() && bytes > 0 {
-            self.unread.fetch_sub(bytes as u64, Ordering::Relaxed);
-        }
+        table.next = id.checked_add(2);
+        let remote = Remote::new(id, &self.limits);
+        let entry = Entry {
+            remote: remote.clone(),
+            answered: false,
+        };
+        table.streams.insert(id, entry);
+        table.unanswered += 1;
+        Ok(Some(remote))
     }
 
     /// The stream of this number, if it is in use. `answer` tells that the peer has taken it.
@@ -191,41 +172,5 @@ impl Table {
             "stream {id} was opened after stream {}: numbers rise",
             self.highest
         )))
-    }
-}
-
-impl MuxerHandle for YamuxHandle {
-    type Stream = YamuxStream;
-
-    fn open(&self) -> Result<Option<YamuxStream>> {
-        let core = &self.0;
-        let mut table = core.table.lock();
-        if table.unanswered >= MAX_UNANSWERED {
-            table.refused = true;
-            return Ok(None);
-        }
-        let Some(id) = table.next else {
-            let why = "the connection has used up the numbers of its streams";
-            return Err(Error::new(ErrorKind::LimitReached, why));
-        };
-        table.next = id.checked_add(2);
-        let remote = Remote::new(id, &core.limits);
-        let entry = Entry {
-            remote: remote.clone(),
-            answered: false,
-        };
-        table.streams.insert(id, entry);
-        table.unanswered += 1;
-        drop(table);
-        Ok(Some(YamuxStream::new(remote, core.clone(), SYN)))
-    }
-
-    fn ping(&self, value: u32) {
-        self.0.output.push(Header {
-            kind: PING,
-            flags: SYN,
-            stream: 0,
-            length: value,
-        });
     }
 }

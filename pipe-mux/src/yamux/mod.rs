@@ -3,12 +3,17 @@
 
 mod core;
 mod frame;
+mod handle;
+mod limits;
 mod output;
 mod received;
+mod remote;
 mod session;
 mod stream;
+mod unread;
 
-pub(crate) use self::core::{Limits, YamuxHandle};
+pub(crate) use handle::YamuxHandle;
+pub(crate) use limits::Limits;
 pub(crate) use session::Yamux;
 pub(crate) use stream::YamuxStream;
 

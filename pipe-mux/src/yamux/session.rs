@@ -11,13 +11,16 @@ use tokio::io::AsyncRead;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::io::poll_read_buf;
 
-use super::core::{Core, Limits, YamuxHandle};
+use super::core::Core;
 use super::frame::{
     ACK, DATA, FIN, GO_AWAY, HEADER, Header, INTERNAL_ERROR, NORMAL, PING, PROTOCOL_ERROR, RST,
     SYN, WINDOW_UPDATE, broken,
 };
+use super::handle::YamuxHandle;
+use super::limits::Limits;
 use super::output::{Output, Writer};
-use super::stream::{Remote, YamuxStream};
+use super::remote::Remote;
+use super::stream::YamuxStream;
 use crate::muxer::{Muxer, MuxerEvent};
 use crate::turns::DriverWaker;
 
@@ -235,7 +238,10 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
                 )));
             }
             match self.core.accept(id)? {
-                Some(stream) => self.events.push_back(MuxerEvent::Stream(stream)),
+                Some(remote) => {
+                    let stream = YamuxStream::new(remote, self.core.clone(), ACK);
+                    self.events.push_back(MuxerEvent::Stream(stream));
+                }
                 None => {
                     self.go_away(INTERNAL_ERROR);
                     return Err(broken("too many streams at once"));
@@ -245,7 +251,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Yamux<R> {
         let stream = self.core.find(id, header.has(ACK));
         if header.kind == DATA {
             match &stream {
-                Some(stream) => stream.announce(header.length, &self.core)?,
+                Some(stream) => stream.announce(header.length, &self.core.unread)?,
                 None if header.length > MAX_STRAY => {
                     return Err(broken(&format!(
                         "a frame of {} bytes of stream {id}, which is not open",

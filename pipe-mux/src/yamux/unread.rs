@@ -1,0 +1,42 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pipe_core::Result;
+
+use super::frame::broken;
+
+/// The unread bytes of all streams of a connection, counted only where they are limited.
+pub(super) struct Unread {
+    bytes: AtomicU64,
+    limit: Option<u64>,
+}
+
+impl Unread {
+    /// Starts a count that may reach this limit.
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            limit,
+        }
+    }
+
+    /// Counts bytes of a stream that are about to come. An error says that they are more than was granted.
+    pub(super) fn add(&self, bytes: u32) -> Result<()> {
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
+        let unread = self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes);
+        if unread > limit {
+            return Err(broken(&format!(
+                "flow control: {unread} unread bytes of all streams, where {limit} are granted"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Takes bytes that were read, or will not be, out of the count.
+    pub(super) fn subtract(&self, bytes: usize) {
+        if self.limit.is_some() && bytes > 0 {
+            self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
+        }
+    }
+}
