@@ -286,7 +286,7 @@ impl ConnCore {
 
     fn after_cut(&self, stream: &Arc<StreamCore>, writer: Side, over: bool, freed: u32) {
         if let Some(window) = &self.conn_windows[writer] {
-            window.give(freed);
+            window.give(freed.into());
             window.nudge();
         }
         if over {
@@ -300,7 +300,7 @@ impl ConnCore {
         let (freed, waker) = pipe.credit(count, self.stream_windows[writer]);
         drop(pipe);
         if let Some(window) = &self.conn_windows[writer] {
-            window.give(freed);
+            window.give(freed.into());
         }
         wake(waker);
     }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipe_core::backend::wire::random_ping;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -9,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::handle::Handle;
 use crate::opening::Opening;
-use crate::pings::{self, random};
+use crate::pings;
 use crate::shared::Shared;
 use crate::stream::MuxStream;
 use crate::wire::Wire;
@@ -70,7 +71,7 @@ impl Conn for MuxConn {
     async fn ping(&self) -> Result<Duration> {
         let shared = self.shared();
         shared.status.check()?;
-        let mut bytes = random()?;
+        let mut bytes = random_ping()?;
         if shared.wire == Wire::Raw {
             // The ping of yamux carries less.
             let value = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);

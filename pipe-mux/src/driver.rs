@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Buf;
-use pipe_core::backend::wire::{ControlEvent, Hello};
+use pipe_core::backend::wire::{ControlEvent, Hello, random_ping};
 use pipe_core::backend::{Liveness, LivenessEvent};
 use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::sync::oneshot;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 use crate::linger::linger_waker;
 use crate::muxer::{Muxer, MuxerEvent, MuxerHandle, MuxerStream};
-use crate::pings::{self, random};
+use crate::pings;
 use crate::shared::{Chores, Shared};
 use crate::stream_core::{StreamCore, wake};
 use crate::turns::Turns;
@@ -560,7 +560,7 @@ impl<M: Muxer<Stream = YamuxStream>> Driver<M> {
         if self.shared.wire == Wire::Raw {
             return self.shared.mux.ping(0);
         }
-        if let (Ok(bytes), Some(control)) = (random(), &mut self.shared.inner.lock().control)
+        if let (Ok(bytes), Some(control)) = (random_ping(), &mut self.shared.inner.lock().control)
             && control.pings_under_way() < 128
         {
             control.ping(bytes);

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pipe_core::backend::wire::PING_LEN;
-use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -93,15 +92,6 @@ impl Pings {
         };
         drop(waiting);
     }
-}
-
-/// The bytes of a new ping.
-pub(crate) fn random() -> Result<PingBytes> {
-    let mut bytes = [0; PING_LEN];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
-    })?;
-    Ok(bytes)
 }
 
 /// The bytes of a ping that carries one number.

@@ -6,7 +6,7 @@ use std::task::Waker;
 
 use parking_lot::Mutex;
 use pipe_core::backend::wire::{Control, Hello};
-use pipe_core::backend::{Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlots};
+use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, RecvState, SendState, StreamSlots};
 use pipe_core::{
     Addr, CloseReason, Config, ConnStats, Error, ErrorKind, OnDisconnect, PeerIdentity, Result,
 };
@@ -15,7 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use crate::muxer::MuxerHandle;
 use crate::open_queue::Opens;
 use crate::pings::{PingBytes, Pings};
-use crate::stream_core::{PeerWindows, StreamCore, StreamState, wake};
+use crate::stream_core::{StreamCore, StreamState, wake};
 use crate::turns::DriverWaker;
 use crate::wire::Wire;
 use crate::yamux::{WINDOW, YamuxHandle};
@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     /// How many of those this side's application is not done with.
     pub(crate) theirs_in_use: usize,
     /// Room in the peer's connection window that is free once the peer is told of the resets.
-    freed: usize,
+    freed: u64,
     /// Streams that owe the peer a word; bounded by the streams.
     owing: Vec<Arc<StreamCore>>,
     carried: Carried,
@@ -113,17 +113,7 @@ impl Shared {
             mux,
             driver,
         } = new;
-        let control = (wire == Wire::Pipe).then(|| {
-            Control::new(Hello {
-                max_streams: config.max_streams,
-                stream_window: config.stream_window,
-                connection_window: if config.connection_window_is_ample() {
-                    0
-                } else {
-                    config.connection_window
-                },
-            })
-        });
+        let control = (wire == Wire::Pipe).then(|| Control::new(Hello::from(&config)));
         let worth_telling = if !config.connection_window_is_ample() {
             Some(1)
         } else {
@@ -224,10 +214,8 @@ impl Shared {
     pub(crate) fn greet(&self, hello: &Hello) {
         self.slots.shrink(hello.max_streams);
         let counts = hello.stream_window < WINDOW || hello.connection_window > 0;
-        let windows = counts.then(|| PeerWindows {
-            stream: hello.stream_window,
-            conn: (hello.connection_window > 0).then(|| ConnWindow::new(hello.connection_window)),
-        });
+        let windows =
+            counts.then(|| PeerWindows::new(hello.stream_window, hello.connection_window));
         // A second hello is refused before it comes here.
         let _ = self.peer_windows.set(windows);
     }
@@ -277,7 +265,7 @@ impl Shared {
     pub(crate) fn credit(&self, stream: &StreamCore, bytes: u32) {
         let (freed, writer) = stream.state.lock().credit(bytes);
         if let Some(windows) = self.peer_windows() {
-            windows.give_back(freed as usize);
+            windows.give_back(freed.into());
         }
         wake(writer);
     }
@@ -350,7 +338,7 @@ impl Shared {
         let slot = if over { state.slot.take() } else { None };
         let forget = over && state.is_closed() && state.is_sent();
         if forget && let Some(windows) = self.peer_windows() {
-            windows.give_back(state.credit(u32::MAX).0 as usize);
+            windows.give_back(state.credit(u32::MAX).0.into());
         }
         drop(state);
         drop(slot);
@@ -483,7 +471,7 @@ impl Shared {
                 control.reset(stream.id, code);
             }
             // What was written counts at the peer until it knows of the reset.
-            inner.freed += stream.state.lock().credit(u32::MAX).0 as usize;
+            inner.freed += u64::from(stream.state.lock().credit(u32::MAX).0);
         }
         self.wake_driver();
         self.settle(stream);

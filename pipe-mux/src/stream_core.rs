@@ -1,8 +1,8 @@
 use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
-use pipe_core::backend::{ConnWindow, RecvState, SendState, StreamSlot, WindowTicket};
-use pipe_core::{Error, ErrorKind, Result};
+use pipe_core::backend::{PeerWindows, RecvState, SendState, StreamSlot, WindowTicket, protocol};
+use pipe_core::{Error, Result};
 
 use crate::muxer::MuxerStream;
 use crate::wire::Wire;
@@ -68,38 +68,6 @@ pub(crate) struct StreamState {
     pub(crate) lingers: bool,
     /// Held as long as a stream that this side opened is in use at either side.
     pub(crate) slot: Option<StreamSlot>,
-}
-
-/// The windows that the peer counts over the control channel, where the multiplexer's are too wide.
-#[derive(Debug)]
-pub(crate) struct PeerWindows {
-    pub(crate) stream: u32,
-    pub(crate) conn: Option<ConnWindow>,
-}
-
-impl PeerWindows {
-    /// Takes room for up to `want` more bytes of a stream that uses `used`.
-    fn take(&self, used: u32, want: usize, ticket: &mut WindowTicket, cx: &Context<'_>) -> usize {
-        let room = (self.stream.saturating_sub(used) as usize).min(want);
-        match &self.conn {
-            Some(conn) if room > 0 => conn.take(room, ticket, cx),
-            _ => room,
-        }
-    }
-
-    /// Gives room back that was not used after all, or is free again.
-    pub(crate) fn give_back(&self, count: usize) {
-        if let Some(conn) = &self.conn {
-            conn.give(count as u32);
-        }
-    }
-
-    /// Lets a stream that waits for room look again, if there is some.
-    pub(crate) fn nudge(&self) {
-        if let Some(conn) = &self.conn {
-            conn.nudge();
-        }
-    }
 }
 
 /// What a read came to.
@@ -245,7 +213,7 @@ impl StreamState {
             } else {
                 0
             };
-            windows.give_back(room - count);
+            windows.give_back((room - count) as u64);
             self.used += count as u32;
         }
         match written {
@@ -444,11 +412,4 @@ pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
-}
-
-fn protocol(what: &'static str) -> Error {
-    Error::new(
-        ErrorKind::Protocol,
-        format!("the peer broke the protocol: {what}"),
-    )
 }

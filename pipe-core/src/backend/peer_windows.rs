@@ -49,7 +49,7 @@ impl PeerWindows {
     }
 
     /// Gives room back that was not used after all, or is free again.
-    pub fn give_back(&self, count: u32) {
+    pub fn give_back(&self, count: u64) {
         if let Some(conn) = &self.conn {
             conn.give(count);
         }

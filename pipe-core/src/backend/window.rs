@@ -67,16 +67,16 @@ impl ConnWindow {
     }
 
     /// Gives room back and wakes streams that wait for it.
-    pub fn give(&self, count: u32) {
+    pub fn give(&self, count: u64) {
         if count == 0 {
             return;
         }
         let mut state = self.state.lock();
-        state.free = state.free.saturating_add(u64::from(count)).min(self.size);
+        state.free = state.free.saturating_add(count).min(self.size);
         let most = if state.waiting.len() <= FEW || state.free >= self.size / 2 {
             state.waiting.len()
         } else {
-            1 + (u64::from(count) / SHARE) as usize
+            1 + (count / SHARE) as usize
         };
         let woken: Vec<Waker> = std::iter::from_fn(|| state.pop()).take(most).collect();
         drop(state);
@@ -169,7 +169,7 @@ mod tests {
     fn a_peer_cannot_give_more_than_the_window() {
         let cx = Context::from_waker(noop_waker_ref());
         let window = ConnWindow::new(10);
-        window.give(u32::MAX);
+        window.give(u64::MAX);
         assert_eq!(window.take(100, &mut WindowTicket::default(), &cx), 10);
     }
 
