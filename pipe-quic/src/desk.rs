@@ -15,9 +15,10 @@ use tokio::time::Instant;
 
 use crate::addr::{QuicAddr, Wire};
 use crate::conn::QuicConn;
+use crate::control_stream::Greeting;
 use crate::door::Door;
 use crate::error::handshake_error;
-use crate::handshake::{Greeting, Handshake};
+use crate::handshake::Handshake;
 
 /// Makes connections of what comes to a listener's socket.
 pub(crate) struct Desk {

@@ -19,11 +19,12 @@ use tokio::time::timeout;
 
 use crate::addr::{QuicAddr, SCHEME, Wire};
 use crate::conn::QuicConn;
+use crate::control_stream::{Greeting, certificates_of};
 use crate::desk::Desk;
 use crate::door::Door;
 use crate::error::{by_this_side, handshake_error};
 use crate::first_packet::OpensOnly;
-use crate::handshake::{Greeting, Handshake, certificates_of};
+use crate::handshake::Handshake;
 use crate::listener::QuicListener;
 use crate::profile::Profile;
 use crate::race::{any_like, nobody_there, race, resolve, unreached};
