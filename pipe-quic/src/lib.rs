@@ -117,6 +117,7 @@ mod listener;
 mod preamble;
 mod profile;
 mod race;
+mod reception;
 mod sessions;
 mod shared;
 mod socket;

@@ -5,8 +5,9 @@ use pipe_core::backend::HandshakeQueue;
 use pipe_core::{Addr, Listener, Result};
 
 use crate::conn::QuicConn;
-use crate::desk::{Desk, Reception};
+use crate::desk::Desk;
 use crate::door::Door;
+use crate::reception::Reception;
 use crate::transport::QuicTransport;
 
 /// Accepts connections over QUIC.
