@@ -21,12 +21,14 @@
 //!   had streams open at once, up to twice that, of about 14 KiB each.
 
 mod candidates;
+mod command;
 mod conn;
 mod driver;
 mod engine;
 mod error;
 mod establish;
 mod events;
+mod handle;
 mod listener;
 mod negotiation;
 mod outbound;

@@ -16,10 +16,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use crate::command::Command;
 use crate::engine::{CandidatePair, Channel, ChannelEvent, Peer, PeerEvent};
 use crate::error::lost;
 use crate::events::ConnEvent;
-use crate::negotiation::Command;
 use crate::outbound::{Fixed, Outbound, Pace};
 use crate::shared::Shared;
 use channels::{Early, Kind};
