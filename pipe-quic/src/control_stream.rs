@@ -24,7 +24,7 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
-    /// Whether the two sides speak the same protocol. rustls refuses two that differ, but not that one
+    /// Checks that the two sides speak the same protocol. rustls refuses two that differ, but not that one
     /// side has none.
     pub(crate) fn check_protocol(&self, conn: &quinn::Connection) -> Result<()> {
         let Some(name) = &self.alpn else {
@@ -92,7 +92,7 @@ impl Greeting {
     }
 }
 
-/// What a side says of itself.
+/// Returns what a side says of itself.
 fn hello(config: &Config) -> Hello {
     Hello {
         max_streams: config.max_streams,
@@ -105,7 +105,7 @@ fn hello(config: &Config) -> Hello {
     }
 }
 
-/// The certificates that the peer has shown, its own first.
+/// Returns the certificates that the peer has shown, its own first.
 pub(crate) fn certificates_of(conn: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
     let shown = conn.peer_identity()?.downcast::<Vec<_>>().ok()?;
     Some(*shown)

@@ -58,7 +58,7 @@ impl Dial<'_> {
         race(found, |socket| self.attempt(&how, socket)).await
     }
 
-    /// How to dial the listener: what is kept of it counts where early data is wanted.
+    /// Returns how to dial the listener: what is kept of it counts where early data is wanted.
     fn how(&self) -> Result<How> {
         let Self {
             settings, addr, to, ..
@@ -81,7 +81,7 @@ impl Dial<'_> {
         })
     }
 
-    /// The endpoint of a dial, and its socket if it is its own.
+    /// Returns the endpoint of a dial, and its socket if it is its own.
     fn endpoint(&self, to: SocketAddr) -> Result<(Endpoint, Option<Arc<Socket>>)> {
         if let Some(door) = self.door {
             let Some(door) = door.upgrade().filter(|door| door.is_attended()) else {
@@ -100,7 +100,7 @@ impl Dial<'_> {
         Ok((endpoint, Some(socket)))
     }
 
-    /// A connection to one of the addresses of the listener.
+    /// Connects to one of the addresses of the listener.
     async fn attempt(&self, how: &How, socket_addr: SocketAddr) -> Result<QuicConn> {
         let context = format!("could not connect to {}", self.addr);
         let (endpoint, socket) = self.endpoint(socket_addr)?;
@@ -131,8 +131,8 @@ impl Dial<'_> {
             .await
     }
 
-    /// A connection that can be used before the listener has said anything, if there is a session to be
-    /// resumed.
+    /// Begins a connection that can be used before the listener has said anything, if there is a session to
+    /// be resumed.
     fn attempt_early(
         &self,
         session: &Arc<Session>,
@@ -166,7 +166,7 @@ impl Dial<'_> {
         }
     }
 
-    /// What a connection is made with, whose listener has shown these certificates.
+    /// Returns what a connection is made with whose listener has shown these certificates.
     fn handshake(
         &self,
         context: String,

@@ -16,7 +16,7 @@ pub enum EarlyData {
     Accepted,
 }
 
-/// The error of everything on a connection whose early data was not taken.
+/// Returns the error of everything on a connection whose early data was not taken.
 pub(crate) fn refused() -> Error {
     let why = "the listener did not take the data that was sent before the handshake was over (0-RTT): it \
                has read nothing of it; dial again";

@@ -31,12 +31,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// Whether early data is wanted at this address.
+    /// Returns whether early data is wanted at this address.
     pub(crate) fn wants_early_data(&self, at: &QuicAddr) -> bool {
         at.zero_rtt.unwrap_or(self.zero_rtt) && at.wire == Wire::Pipe
     }
 
-    /// The configuration of a dial over this TLS.
+    /// Returns the configuration of a dial over this TLS.
     pub(crate) fn client_config(
         &self,
         tls: Arc<rustls::ClientConfig>,
@@ -48,7 +48,7 @@ impl Settings {
         Ok(client)
     }
 
-    /// The configuration of a listener.
+    /// Returns the configuration of a listener.
     pub(crate) fn server_config(&self, on: &QuicAddr, identity: &Identity) -> Result<ServerConfig> {
         let tls = if self.wants_early_data(on) {
             let (tls, protocols) = (&self.tls, on.protocols());

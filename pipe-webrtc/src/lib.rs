@@ -20,6 +20,7 @@
 //! - Each channel that has carried a stream is kept for the next one. A connection keeps as many as it
 //!   had streams open at once, up to twice that, of about 14 KiB each.
 
+mod addr;
 mod candidates;
 mod command;
 mod conn;
@@ -34,6 +35,7 @@ mod negotiation;
 mod outbound;
 mod outbox;
 mod settings;
+mod setup;
 mod shared;
 pub mod signaling;
 mod stream;

@@ -28,7 +28,7 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// The server at this URL, if it is spoken to over TCP or TLS.
+    /// Returns the server at this URL, if it is spoken to over TCP or TLS.
     fn of(url: &str) -> Option<Self> {
         let url = Url::parse_url(url).ok()?;
         let tls = match (url.scheme, url.proto) {
@@ -43,7 +43,7 @@ impl Server {
         })
     }
 
-    /// The name that stands for it, with its port.
+    /// Returns the name that stands for it, with its port.
     pub(super) fn name(&self) -> String {
         let end = if self.tls { TLS } else { TCP };
         // Letters and digits are a name whatever the host is.
@@ -51,7 +51,7 @@ impl Server {
         format!("x{host}{end}:{}", self.port)
     }
 
-    /// The server that a name stands for, if it is one of these.
+    /// Returns the server that a name stands for, if it is one of these.
     pub(super) fn named(name: &str) -> Option<Self> {
         let (name, port) = name.rsplit_once(':')?;
         let (host, tls) = match name.strip_suffix(TLS) {
@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// The URL that the engine is given for this one.
+/// Returns the URL that the engine is given for this one.
 pub(super) fn engine_url(url: &str) -> String {
     Server::of(url).map_or_else(
         || url.to_owned(),
