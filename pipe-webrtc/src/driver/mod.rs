@@ -2,8 +2,11 @@ mod channels;
 mod clock;
 mod closing;
 mod control;
+mod early;
 mod ice;
+mod kind;
 mod signs;
+mod watched;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,7 +25,8 @@ use crate::error::lost;
 use crate::events::ConnEvent;
 use crate::outbound::{Fixed, Outbound, Pace};
 use crate::shared::Shared;
-use channels::{Early, Kind};
+use early::Early;
+use kind::Kind;
 use signs::Signs;
 
 /// How long the peer may take to answer a close.
