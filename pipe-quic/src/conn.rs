@@ -8,24 +8,14 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
-use crate::early::EarlyData;
+use crate::early_data::EarlyData;
+use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::stream::QuicStream;
 
 /// A connection over QUIC.
 #[derive(Clone)]
 pub struct QuicConn(Arc<Handle>);
-
-/// What the handles and streams of a connection hold together: with the last of them it closes. It lies apart
-/// from its count, which each stream changes: 128 bytes are two lines of a cache.
-#[repr(align(128))]
-pub(crate) struct Handle(pub(crate) Arc<Shared>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close(0, "");
-    }
-}
 
 impl QuicConn {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use pipe_core::backend::{Accept, Progress};
+use pipe_core::backend::Progress;
 use pipe_core::{Addr, Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
 use quinn::{Endpoint, Incoming, ServerConfig};
-use tokio::task::consume_budget;
 use tokio::time::Instant;
 
 use crate::addr::{QuicAddr, Wire};
 use crate::conn::QuicConn;
-use crate::door::Door;
+use crate::control_stream::Greeting;
 use crate::error::handshake_error;
-use crate::handshake::{Greeting, Handshake};
+use crate::handshake::Handshake;
 
 /// Makes connections of what comes to a listener's socket.
 pub(crate) struct Desk {
@@ -31,12 +30,6 @@ pub(crate) struct Desk {
     under_way: AtomicUsize,
     /// When handshakes have failed, of late.
     failures: Mutex<VecDeque<Instant>>,
-}
-
-/// A desk at its socket.
-pub(crate) struct Reception {
-    pub(crate) desk: Arc<Desk>,
-    pub(crate) door: Arc<Door>,
 }
 
 impl Desk {
@@ -69,7 +62,7 @@ impl Desk {
 
     /// Whether so many handshakes are under way, or have failed of late, that the next client has to
     /// prove its address (RFC 9000, section 8.1.2).
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         let most = self.config.max_handshakes as usize;
         let under_way = self.under_way.load(Ordering::Relaxed) + 1;
         let mut failures = self.failures.lock();
@@ -89,80 +82,20 @@ impl Desk {
         }
         failures.push_back(Instant::now());
     }
-}
 
-impl Accept for Reception {
-    type Raw = Incoming;
-    type Conn = QuicConn;
-
-    async fn accept(&self) -> Result<Incoming> {
-        loop {
-            // Where much comes, others have their turns as well.
-            consume_budget().await;
-            let Some(incoming) = self.door.endpoint.accept().await else {
-                let why = "the endpoint of the listener has stopped";
-                return Err(Error::new(ErrorKind::Failed, why));
-            };
-            if self.desk.is_busy() && incoming.may_retry() && !incoming.remote_address_validated() {
-                // The client has to show that it is where it says; nothing is kept of it meanwhile.
-                // An error means that it has shown that.
-                let _ = incoming.retry();
-                continue;
-            }
-            return Ok(incoming);
-        }
-    }
-
-    fn incoming(&self, incoming: &Incoming) -> pipe_core::Incoming {
-        pipe_core::Incoming::from_socket(incoming.remote_address())
-    }
-
-    async fn handshake(
-        self: Arc<Self>,
+    /// Makes a connection of what has come to the desk's socket, and counts it meanwhile.
+    pub(crate) async fn receive(
+        self: &Arc<Self>,
         incoming: Incoming,
-        progress: Progress,
+        endpoint: Endpoint,
+        progress: &Progress,
     ) -> Result<QuicConn> {
-        // Its first packet has come.
-        progress.begin().await;
-        let mut under_way = UnderWay::new(self.desk.clone());
-        let endpoint = self.door.endpoint.clone();
-        let made = self.desk.connect(incoming, endpoint, &progress).await;
+        let mut under_way = UnderWay::new(self.clone());
+        let made = self.connect(incoming, endpoint, progress).await;
         under_way.failed = made.is_err();
         made
     }
 
-    fn refuse(&self, incoming: Incoming) {
-        incoming.refuse();
-    }
-
-    fn close(&self) {
-        self.door.leave(&self.desk);
-    }
-}
-
-/// Counts a handshake until it is over, as failed if it is given up.
-struct UnderWay {
-    desk: Arc<Desk>,
-    failed: bool,
-}
-
-impl UnderWay {
-    fn new(desk: Arc<Desk>) -> Self {
-        desk.under_way.fetch_add(1, Ordering::Relaxed);
-        Self { desk, failed: true }
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.desk.under_way.fetch_sub(1, Ordering::Relaxed);
-        if self.failed {
-            self.desk.note_failure();
-        }
-    }
-}
-
-impl Desk {
     fn connect(
         &self,
         incoming: Incoming,
@@ -210,6 +143,28 @@ impl Desk {
                 socket: None,
             };
             handshake.run(conn, under_way, None).await
+        }
+    }
+}
+
+/// Counts a handshake until it is over, as failed if it is given up.
+struct UnderWay {
+    desk: Arc<Desk>,
+    failed: bool,
+}
+
+impl UnderWay {
+    fn new(desk: Arc<Desk>) -> Self {
+        desk.under_way.fetch_add(1, Ordering::Relaxed);
+        Self { desk, failed: true }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.desk.under_way.fetch_sub(1, Ordering::Relaxed);
+        if self.failed {
+            self.desk.note_failure();
         }
     }
 }

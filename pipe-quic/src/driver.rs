@@ -14,9 +14,11 @@ use pipe_core::{CloseReason, Error, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::addr::Wire;
-use crate::early::{Early, EarlyData};
-use crate::error::Condition;
-use crate::shared::{Shared, protocol};
+use crate::control_stream::ControlInput;
+use crate::early::Early;
+use crate::early_data::EarlyData;
+use crate::error::{Condition, protocol};
+use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::stream_core::StreamCore;
 
@@ -52,13 +54,6 @@ impl Drop for End {
             socket.close();
         }
     }
-}
-
-/// The peer's control stream.
-pub(crate) struct ControlInput {
-    pub(crate) recv: quinn::RecvStream,
-    /// What has come and was not looked at.
-    pub(crate) input: BytesMut,
 }
 
 impl Driver {

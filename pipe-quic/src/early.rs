@@ -4,28 +4,12 @@ use std::sync::Arc;
 use pipe_core::{Error, ErrorKind, Result};
 use quinn::ZeroRttAccepted;
 
-use crate::driver::ControlInput;
-use crate::error::{Condition, by_this_side, handshake_error};
-use crate::handshake::{Greeting, certificates_of};
+use crate::control_stream::{ControlInput, Greeting, certificates_of};
+use crate::early_data::refused;
+use crate::error::{Condition, by_this_side, handshake_error, protocol};
 use crate::race::{nobody_there, unreached};
 use crate::sessions::{Met, Session};
-use crate::shared::{Shared, protocol};
-
-/// Whether a connection was used before its handshake was over, and whether it is over by now (0-RTT, RFC
-/// 9001, section 4.6). See [`QuicTransport::with_zero_rtt`](crate::QuicTransport::with_zero_rtt).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum EarlyData {
-    /// The handshake was over before the connection was used: always so where early data is off.
-    #[default]
-    None,
-    /// The handshake is under way. At the dialer, nobody knows yet whether the listener takes what was
-    /// sent. At the listener, what comes may be a copy that somebody recorded and sends once more.
-    Pending,
-    /// The handshake is over: the listener has taken what was sent early, and it came from the dialer
-    /// itself.
-    Accepted,
-}
+use crate::shared::Shared;
 
 /// A connection in use whose handshake is under way.
 pub(crate) enum Early {
@@ -137,11 +121,4 @@ impl Dialed {
         }
         Ok(control)
     }
-}
-
-/// The error of everything on a connection whose early data was not taken.
-pub(crate) fn refused() -> Error {
-    let why = "the listener did not take the data that was sent before the handshake was over (0-RTT): it \
-               has read nothing of it; dial again";
-    Error::new(ErrorKind::Refused, why)
 }

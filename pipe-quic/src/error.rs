@@ -36,6 +36,12 @@ pub(crate) fn code_of(code: VarInt) -> u32 {
     u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
 }
 
+/// The peer broke the rules.
+pub(crate) fn protocol(what: &str) -> Error {
+    let why = format!("the peer broke the protocol: {what}");
+    Error::new(ErrorKind::Protocol, why)
+}
+
 /// How the loss of a connection that was made is told.
 pub(crate) fn reason_of(error: &ConnectionError) -> CloseReason {
     match error {

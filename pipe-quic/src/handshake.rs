@@ -1,22 +1,22 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::BytesMut;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use pipe_core::backend::wire::{Hello, Message};
+use pipe_core::backend::wire::Hello;
 use pipe_core::{Config, Error, ErrorKind, Result};
 use pipe_tls::CertSha256;
-use pipe_tls::rustls::pki_types::CertificateDer;
 use quinn::ZeroRttAccepted;
 
 use crate::addr::{AddrForm, Wire};
 use crate::conn::QuicConn;
-use crate::driver::{ControlInput, Driver, End};
-use crate::early::{Dialed, Early, EarlyData};
-use crate::error::{Condition, handshake_error};
+use crate::control_stream::{ControlInput, Greeting, certificates_of};
+use crate::driver::{Driver, End};
+use crate::early::{Dialed, Early};
+use crate::early_data::EarlyData;
+use crate::error::Condition;
 use crate::sessions::{Met, Session};
-use crate::shared::{Ends, NewConn, Shared, hello};
+use crate::shared::{Ends, NewConn, Shared};
 use crate::socket::Socket;
 
 /// What a connection of quinn is made into one of pipewerks with.
@@ -32,15 +32,6 @@ pub(crate) struct Handshake {
     pub(crate) endpoint: quinn::Endpoint,
     /// The socket, if it is the connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
-}
-
-/// What is expected of the peer's first messages.
-#[derive(Clone)]
-pub(crate) struct Greeting {
-    /// What was tried, for errors.
-    pub(crate) context: String,
-    /// The protocol that both sides have to agree on.
-    pub(crate) alpn: Option<String>,
 }
 
 /// What the first messages have come to.
@@ -198,75 +189,4 @@ impl Handshake {
         tokio::spawn(driver.run());
         QuicConn::new(shared)
     }
-}
-
-impl Greeting {
-    /// Whether the two sides speak the same protocol. rustls refuses two that differ, but not that one
-    /// side has none.
-    pub(crate) fn check_protocol(&self, conn: &quinn::Connection) -> Result<()> {
-        let Some(name) = &self.alpn else {
-            return Ok(());
-        };
-        let data = conn
-            .handshake_data()
-            .and_then(|any| any.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
-        let spoken = data.and_then(|data| data.protocol);
-        if spoken.as_deref() == Some(name.as_bytes()) {
-            return Ok(());
-        }
-        let context = &self.context;
-        let why = format!("{context}: the peer does not say that it speaks {name} (ALPN)");
-        Err(Error::new(ErrorKind::Handshake, why))
-    }
-
-    /// Opens this side's control stream.
-    async fn say(&self, conn: &quinn::Connection, config: &Config) -> Result<quinn::SendStream> {
-        let lost = |error| handshake_error(&self.context, &error);
-        let mut send = conn.open_uni().await.map_err(lost)?;
-        // Before the streams of the application.
-        let _ = send.set_priority(i32::MAX);
-        let mut first = BytesMut::new();
-        Message::Hello(hello(config)).encode(&mut first);
-        send.write_all(&first).await.map_err(|error| match error {
-            quinn::WriteError::ConnectionLost(error) => lost(error),
-            other => self.speaks_else(&other.to_string()),
-        })?;
-        Ok(send)
-    }
-
-    /// Waits for the peer's control stream.
-    pub(crate) async fn hear(&self, conn: &quinn::Connection) -> Result<(Hello, ControlInput)> {
-        let lost = |error| handshake_error(&self.context, &error);
-        let mut recv = conn.accept_uni().await.map_err(lost)?;
-        let mut input = BytesMut::new();
-        let mut buf = [0; 256];
-        loop {
-            match Message::decode(&mut input) {
-                Ok(Some(Message::Hello(hello))) => {
-                    return Ok((hello, ControlInput { recv, input }));
-                }
-                Ok(Some(_)) => return Err(self.speaks_else("it did not say hello")),
-                Ok(None) => {}
-                Err(error) => return Err(self.speaks_else(&error.to_string())),
-            }
-            match recv.read(&mut buf).await {
-                Ok(Some(count)) => input.extend_from_slice(&buf[..count]),
-                Ok(None) => return Err(self.speaks_else("it ended the control stream")),
-                Err(quinn::ReadError::ConnectionLost(error)) => return Err(lost(error)),
-                Err(error) => return Err(self.speaks_else(&error.to_string())),
-            }
-        }
-    }
-
-    fn speaks_else(&self, why: &str) -> Error {
-        let context = &self.context;
-        let why = format!("{context}: the peer does not speak pipe/1: {why}");
-        Error::new(ErrorKind::Handshake, why)
-    }
-}
-
-/// The certificates that the peer has shown, its own first.
-pub(crate) fn certificates_of(conn: &quinn::Connection) -> Option<Vec<CertificateDer<'static>>> {
-    let shown = conn.peer_identity()?.downcast::<Vec<_>>().ok()?;
-    Some(*shown)
 }

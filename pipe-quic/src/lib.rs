@@ -103,17 +103,24 @@
 
 mod addr;
 mod conn;
+mod control_stream;
 mod desk;
+mod dial;
 mod door;
 mod driver;
 mod early;
+mod early_data;
 mod error;
 mod first_packet;
+mod handle;
 mod handshake;
 mod listener;
+mod preamble;
 mod profile;
 mod race;
+mod reception;
 mod sessions;
+mod settings;
 mod shared;
 mod socket;
 mod stream;
@@ -122,7 +129,7 @@ mod transport;
 
 pub use addr::Wire;
 pub use conn::QuicConn;
-pub use early::EarlyData;
+pub use early_data::EarlyData;
 pub use listener::QuicListener;
 pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
 pub use profile::Profile;

@@ -5,9 +5,10 @@ use pipe_core::backend::HandshakeQueue;
 use pipe_core::{Addr, Listener, Result};
 
 use crate::conn::QuicConn;
-use crate::desk::{Desk, Reception};
+use crate::desk::Desk;
 use crate::door::Door;
-use crate::transport::QuicTransport;
+use crate::reception::Reception;
+use crate::settings::Settings;
 
 /// Accepts connections over QUIC.
 ///
@@ -25,14 +26,15 @@ use crate::transport::QuicTransport;
 pub struct QuicListener {
     queue: HandshakeQueue<QuicConn>,
     door: Arc<Door>,
-    transport: QuicTransport,
+    /// Those of the transport that it is of.
+    settings: Settings,
     addr: Addr,
 }
 
 impl QuicListener {
-    pub(crate) fn new(desk: Arc<Desk>, door: Arc<Door>, transport: QuicTransport) -> Self {
+    pub(crate) fn new(desk: Arc<Desk>, door: Arc<Door>, settings: &Settings) -> Self {
         let addr = desk.local_addr(door.addr());
-        let (config, admission) = (transport.config(), transport.admission());
+        let (config, admission) = (&settings.config, settings.admission.clone());
         let reception = Reception {
             desk,
             door: door.clone(),
@@ -41,22 +43,21 @@ impl QuicListener {
             queue: HandshakeQueue::spawn(Arc::new(reception), addr.clone(), config, admission),
             addr,
             door,
-            transport,
+            settings: settings.clone(),
         }
-    }
-
-    /// A transport with the same settings whose dials go out through this listener's UDP socket: its
-    /// port is their source, as some firewalls and ways through address translation need it.
-    ///
-    /// They end with [`Closed`](pipe_core::ErrorKind::Closed) once the listener is closed. Only addresses of the
-    /// socket's family can be reached.
-    pub fn transport(&self) -> QuicTransport {
-        self.transport.clone().through(&self.door)
     }
 
     /// quinn's endpoint under the listener.
     pub fn endpoint(&self) -> &quinn::Endpoint {
         &self.door.endpoint
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
     }
 }
 

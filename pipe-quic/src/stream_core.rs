@@ -2,13 +2,12 @@ use std::mem;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
-use futures::FutureExt;
 use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use pipe_core::backend::WindowTicket;
 use quinn::WriteError;
 
-use crate::stream::ANNOUNCEMENT;
+use crate::preamble::poll_announce;
 
 /// What a connection knows of a stream. Its bytes go between its halves and quinn.
 #[derive(Debug)]
@@ -126,16 +125,6 @@ impl StreamCore {
         self.reader.wake();
         self.writer.wake();
     }
-}
-
-/// Sends the opener's first byte.
-pub(crate) fn poll_announce(
-    send: &mut quinn::SendStream,
-    cx: &mut Context<'_>,
-) -> Poll<Result<(), WriteError>> {
-    let bufs = &mut [ANNOUNCEMENT];
-    let mut write = std::pin::pin!(send.write_chunks(bufs));
-    write.poll_unpin(cx).map_ok(drop)
 }
 
 impl Room {

@@ -8,25 +8,17 @@ use pipe_core::{
 use tokio::sync::{oneshot, watch};
 use webrtc::peer_connection::PeerConnection;
 
+use crate::command::Command;
 use crate::engine::{CandidatePair, ChannelInfo, SctpStats};
 use crate::events::ConnEvents;
-use crate::negotiation::Command;
+use crate::handle::Handle;
 use crate::settings::IceServer;
-use crate::shared::{Open, Shared};
+use crate::shared::Shared;
 use crate::stream::WebRtcStream;
 
 /// A connection over WebRTC: one peer connection, whose data channels carry the streams.
 #[derive(Clone)]
 pub struct WebRtcConn(Arc<Handle>);
-
-/// What the handles and streams of a connection hold together: with the last of them it closes.
-pub(crate) struct Handle(pub(crate) Arc<Shared>);
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.0.close(0, "");
-    }
-}
 
 impl WebRtcConn {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
@@ -156,16 +148,9 @@ impl WebRtcConn {
         shared.check_open()?;
         let over = || Error::new(ErrorKind::Closed, "no more streams");
         let slot = slot.ok_or_else(over)?;
-        let (done, opened) = oneshot::channel();
-        shared.open(Open {
-            slot,
-            handle: self.0.clone(),
-            info,
-            done,
-        });
-        match opened.await {
-            Ok(stream) => Ok(stream),
-            Err(_) => Err(shared.check_open().err().unwrap_or_else(over)),
+        match shared.open(slot, info).opened().await {
+            Some(stream) => Ok(WebRtcStream::new(stream, self.0.clone())),
+            None => Err(shared.check_open().err().unwrap_or_else(over)),
         }
     }
 

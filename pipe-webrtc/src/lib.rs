@@ -20,18 +20,22 @@
 //! - Each channel that has carried a stream is kept for the next one. A connection keeps as many as it
 //!   had streams open at once, up to twice that, of about 14 KiB each.
 
+mod addr;
 mod candidates;
+mod command;
 mod conn;
 mod driver;
 mod engine;
 mod error;
 mod establish;
 mod events;
+mod handle;
 mod listener;
 mod negotiation;
 mod outbound;
 mod outbox;
 mod settings;
+mod setup;
 mod shared;
 pub mod signaling;
 mod stream;

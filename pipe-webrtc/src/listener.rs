@@ -3,14 +3,15 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::backend::{Accept, HandshakeQueue, Progress};
-use pipe_core::{Addr, BoxConn, BoxListener, Conn, Error, Incoming, Listener, Result, Transport};
+use pipe_core::backend::{Accept, Admission, HandshakeQueue, Progress};
+use pipe_core::{Addr, BoxConn, BoxListener, Conn, Error, Incoming, Listener, Result};
 use tokio::time::timeout;
 
+use crate::addr::{Target, is_local, outer};
 use crate::conn::WebRtcConn;
 use crate::error::{handshake, protocol};
+use crate::setup::Setup;
 use crate::signaling::{Refusal, Signal, Signaling, StreamSignaling};
-use crate::transport::{Target, WebRtcTransport, is_local, outer};
 
 /// How many signals may come before the offer, and how long a candidate among them may be, in bytes.
 const MAX_BEFORE_OFFER: usize = 64;
@@ -27,16 +28,17 @@ pub struct WebRtcListener {
 }
 
 impl WebRtcListener {
-    pub(crate) fn new<T: Transport>(
-        transport: WebRtcTransport<T>,
-        signaling: T::Listener,
+    pub(crate) fn new(
+        setup: Setup,
+        admission: Admission,
+        signaling: BoxListener,
         addr: Addr,
         target: Target,
     ) -> Self {
-        let (config, admission) = (transport.config().clone(), transport.admission());
+        let config = setup.config.clone();
         let source = Negotiations {
-            transport,
-            signaling: BoxListener::new(signaling),
+            setup,
+            signaling,
             target,
         };
         Self {
@@ -47,13 +49,13 @@ impl WebRtcListener {
 }
 
 /// Makes connections of those that come for the signalling.
-struct Negotiations<T> {
-    transport: WebRtcTransport<T>,
+struct Negotiations {
+    setup: Setup,
     signaling: BoxListener,
     target: Target,
 }
 
-impl<T: Transport> Accept for Negotiations<T> {
+impl Accept for Negotiations {
     type Raw = BoxConn;
     type Conn = WebRtcConn;
 
@@ -87,7 +89,7 @@ impl<T: Transport> Accept for Negotiations<T> {
         let (local, remote) = (signaling.local_addr(), signaling.remote_addr());
         target.local = is_local(&remote);
         let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
-        let mut plan = self.transport.plan(false, target, addrs)?;
+        let mut plan = self.setup.plan(false, target, addrs)?;
         plan.identity = signaling.peer_identity();
         let signaling = Begun {
             first,

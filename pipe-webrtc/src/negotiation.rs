@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::candidates::{CandidateLimit, first_mid};
+use crate::command::Command;
 use crate::engine::{Candidate, Peer};
 use crate::error::{handshake, protocol};
 use crate::events::ConnEvent;
@@ -17,19 +18,6 @@ const MAX_TOLD: usize = 256;
 
 /// How long the peer may take to hear why this side gives up.
 const LINGER: Duration = Duration::from_secs(1);
-
-/// What the negotiation of a connection is asked to do.
-#[derive(Debug)]
-pub(crate) enum Command {
-    /// This side can be reached so.
-    Candidate(Candidate),
-    /// This side has no more candidates.
-    EndOfCandidates,
-    /// Find a new path.
-    Restart(Option<oneshot::Sender<Result<()>>>),
-    /// The connection was not made; the peer is told why.
-    Refuse(Error),
-}
 
 /// Exchanges descriptions and candidates with the peer: the dialer offers and the listener answers.
 ///

@@ -13,9 +13,6 @@ use crate::shared::{Shared, wake};
 use crate::stream_core::{Output, StreamCore};
 use crate::wire::{ControlMessage, PROTOCOL};
 
-/// The largest message that is sent, in bytes, where the peer takes it.
-pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
-
 /// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
 /// [`TICK`], since no event tells.
 const RAW_OUTSTANDING: usize = 256 * 1024;

@@ -11,8 +11,8 @@ use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::conn::Handle;
 use crate::engine::ChannelInfo;
+use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::stream_core::{Read, StreamCore};
 

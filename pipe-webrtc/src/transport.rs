@@ -1,25 +1,22 @@
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use pipe_core::backend::Admission;
 use pipe_core::{
-    Addr, Admit, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
+    Addr, Admit, BoxListener, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
 };
 use tokio::time::{Instant, timeout_at};
-use url::Host;
 
+use crate::addr::{Target, opaque_addrs, outer, scheme_over, signaling_addr};
 use crate::conn::WebRtcConn;
-use crate::engine::{Certificate, Faults};
-use crate::establish::Plan;
+use crate::engine::Faults;
 use crate::listener::WebRtcListener;
-use crate::settings::{WebRtcSettings, default_config};
+use crate::settings::WebRtcSettings;
+use crate::setup::Setup;
 use crate::signaling::{
     Answered, ConnTask, Hand, Offered, Reply, Signaling, StreamSignaling, hand,
 };
 use crate::wire::Wire;
-
-/// What stands before the scheme of the signalling.
-const PREFIX: &str = "webrtc+";
 
 /// The transport of `webrtc+<signalling address>`: streams over WebRTC, which finds a direct path
 /// between peers behind NATs, and reaches browsers.
@@ -55,11 +52,7 @@ const PREFIX: &str = "webrtc+";
 pub struct WebRtcTransport<T> {
     signaling: Arc<T>,
     schemes: Vec<&'static str>,
-    config: Config,
-    settings: Arc<WebRtcSettings>,
-    /// The certificate of this transport, where the settings have none.
-    certificate: Arc<OnceLock<Certificate>>,
-    faults: Option<Faults>,
+    setup: Setup,
     wire: Wire,
     admission: Admission,
 }
@@ -71,10 +64,7 @@ impl<T: Transport> WebRtcTransport<T> {
         Self {
             schemes: schemes.collect(),
             signaling: Arc::new(signaling),
-            config: default_config(),
-            settings: Arc::default(),
-            certificate: Arc::default(),
-            faults: None,
+            setup: Setup::default(),
             wire: Wire::Pipe,
             admission: Admission::default(),
         }
@@ -92,9 +82,10 @@ impl<T: Transport> WebRtcTransport<T> {
     /// # Errors
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
-    pub fn with_config(self, config: Config) -> Result<Self> {
+    pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config, ..self })
+        self.setup.config = config;
+        Ok(self)
     }
 
     /// Uses these settings.
@@ -102,12 +93,10 @@ impl<T: Transport> WebRtcTransport<T> {
     /// # Errors
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
-    pub fn with_settings(self, settings: WebRtcSettings) -> Result<Self> {
+    pub fn with_settings(mut self, settings: WebRtcSettings) -> Result<Self> {
         settings.validate()?;
-        Ok(Self {
-            settings: Arc::new(settings),
-            ..self
-        })
+        self.setup.settings = Arc::new(settings);
+        Ok(self)
     }
 
     /// Asks this function for each peer that has come for the signalling of its listeners, before the
@@ -126,11 +115,9 @@ impl<T: Transport> WebRtcTransport<T> {
 
     /// Harms the packets of its connections, for tests.
     #[must_use]
-    pub fn with_faults(self, faults: Faults) -> Self {
-        Self {
-            faults: Some(faults),
-            ..self
-        }
+    pub fn with_faults(mut self, faults: Faults) -> Self {
+        self.setup.faults = Some(faults);
+        self
     }
 
     /// Makes a connection over a signalling channel of one's own, as the side that offers.
@@ -143,7 +130,7 @@ impl<T: Transport> WebRtcTransport<T> {
     ///
     /// Dropping the future ends the attempt and leaves nothing behind.
     pub async fn offer_over(&self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let plan = self.plan(true, self.unnamed(), opaque_addrs()?)?;
+        let plan = self.setup.plan(true, self.unnamed(), opaque_addrs()?)?;
         plan.establish(signaling).await
     }
 
@@ -157,7 +144,7 @@ impl<T: Transport> WebRtcTransport<T> {
     ///
     /// As in [`offer_over`](Self::offer_over).
     pub async fn answer_over(&self, signaling: impl Signaling) -> Result<WebRtcConn> {
-        let plan = self.plan(false, self.unnamed(), opaque_addrs()?)?;
+        let plan = self.setup.plan(false, self.unnamed(), opaque_addrs()?)?;
         plan.establish(signaling).await
     }
 
@@ -204,54 +191,12 @@ impl<T: Transport> WebRtcTransport<T> {
     }
 
     fn by_hand(&self, offerer: bool, signaling: Hand) -> Result<ConnTask> {
-        let mut plan = self.plan(offerer, self.unnamed(), opaque_addrs()?)?;
+        let mut plan = self.setup.plan(offerer, self.unnamed(), opaque_addrs()?)?;
         plan.limit = None;
         Ok(ConnTask(tokio::spawn(plan.establish(signaling))))
     }
 
-    pub(crate) fn plan(
-        &self,
-        offerer: bool,
-        Target { name, wire, local }: Target,
-        (local_addr, remote_addr): (Addr, Addr),
-    ) -> Result<Plan> {
-        let mut settings = self.settings.clone();
-        if settings.certificate.is_none() {
-            Arc::make_mut(&mut settings).certificate = Some(self.own_certificate()?);
-        }
-        Ok(Plan {
-            config: self.config.clone(),
-            settings,
-            faults: self.faults.clone(),
-            wire,
-            offerer,
-            name,
-            local,
-            limit: Some(self.config.handshake_timeout),
-            local_addr,
-            remote_addr,
-            identity: None,
-        })
-    }
-
-    fn own_certificate(&self) -> Result<Certificate> {
-        if let Some(certificate) = self.certificate.get() {
-            return Ok(certificate.clone());
-        }
-        let made = Certificate::generate()?;
-        // Two at once may have made one each; the first stays.
-        Ok(self.certificate.get_or_init(|| made).clone())
-    }
-
-    pub(crate) fn admission(&self) -> Admission {
-        self.admission.clone()
-    }
-
-    pub(crate) fn config(&self) -> &Config {
-        &self.config
-    }
-
-    /// The address of the signalling, and what an address says beside it.
+    /// Splits an address of this transport into that of the signalling and what it says beside it.
     fn signaling_addr(&self, addr: &Addr) -> Result<(Addr, Target)> {
         if !self.schemes.contains(&addr.scheme()) {
             let why = format!(
@@ -260,42 +205,7 @@ impl<T: Transport> WebRtcTransport<T> {
             );
             return Err(Error::new(ErrorKind::AddrUnsupported, why));
         }
-        let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
-        let mut url = Addr::parse(text)?.as_url().clone();
-        url.set_query(None);
-        let mut raw = self.wire.is_raw();
-        let mut ping = !matches!(self.wire, Wire::Raw { ping: false });
-        for (name, value) in addr.params() {
-            let own = matches!(name.as_str(), "wire" | "ping");
-            if own && addr.params().filter(|(other, _)| *other == name).count() > 1 {
-                return Err(addr.invalid(format!("the option {name:?} is given twice")));
-            }
-            match (name.as_str(), value.as_str()) {
-                ("wire", "raw") => raw = true,
-                ("wire", "pipe") => raw = false,
-                ("ping", "on") => ping = true,
-                ("ping", "off") => ping = false,
-                _ if own => return Err(addr.invalid(format!("{name}={value} is unknown"))),
-                // The rest is for the signalling.
-                _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
-            }
-        }
-        if !raw && addr.param("ping").as_deref() == Some("off") {
-            return Err(addr.invalid("ping=off needs wire=raw, since the other wire pings"));
-        }
-        let mut inner = Addr::parse(url.as_str())?;
-        let mut target = Target {
-            name: None,
-            wire: if raw { Wire::Raw { ping } } else { Wire::Pipe },
-            local: is_local(&inner),
-        };
-        // Only where a host and port say all can what follows be a name.
-        if inner.port().is_some() && inner.path().len() > 1 {
-            target.name = Some(inner.path()[1..].to_owned());
-            url.set_path("");
-            inner = Addr::parse(url.as_str())?;
-        }
-        Ok((inner, target))
+        signaling_addr(addr, self.wire)
     }
 }
 
@@ -309,7 +219,7 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
 
     async fn dial(&self, addr: &Addr) -> Result<WebRtcConn> {
         let (inner, target) = self.signaling_addr(addr)?;
-        let limit = self.config.handshake_timeout;
+        let limit = self.setup.config.handshake_timeout;
         let deadline = Instant::now() + limit;
         let signal = async {
             let conn = self.signaling.dial(&inner).await?;
@@ -317,7 +227,7 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
             let unnamed = target.unnamed();
             let local = outer(&conn.local_addr(), &unnamed)?;
             let remote = outer(&conn.remote_addr(), &target)?;
-            let mut plan = self.plan(true, target, (local, remote))?;
+            let mut plan = self.setup.plan(true, target, (local, remote))?;
             plan.identity = conn.peer_identity();
             plan.establish(StreamSignaling::new(stream)).await
         };
@@ -331,80 +241,14 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
         let (inner, target) = self.signaling_addr(addr)?;
         let signaling = self.signaling.listen(&inner).await?;
         let local = outer(&signaling.local_addr(), &target)?;
-        Ok(WebRtcListener::new(self.clone(), signaling, local, target))
+        Ok(WebRtcListener::new(
+            self.setup.clone(),
+            self.admission.clone(),
+            BoxListener::new(signaling),
+            local,
+            target,
+        ))
     }
-}
-
-/// What an address says beside that of the signalling.
-#[derive(Clone, Debug)]
-pub(crate) struct Target {
-    /// The name to dial, or to be dialed by.
-    pub(crate) name: Option<String>,
-    pub(crate) wire: Wire,
-    /// Whether the peer is on this machine.
-    pub(crate) local: bool,
-}
-
-impl Target {
-    pub(crate) fn unnamed(&self) -> Self {
-        Self {
-            name: None,
-            ..self.clone()
-        }
-    }
-}
-
-/// The address over WebRTC whose signalling is at `inner`.
-pub(crate) fn outer(inner: &Addr, target: &Target) -> Result<Addr> {
-    let mut url = inner.as_url().clone();
-    if let Some(name) = &target.name {
-        url.set_path(&format!("/{name}"));
-    }
-    let mut addr = Addr::parse(&format!("{PREFIX}{url}"))?;
-    if let Wire::Raw { ping } = target.wire {
-        addr = addr.with_param("wire", "raw");
-        if !ping {
-            addr = addr.with_param("ping", "off");
-        }
-    }
-    Ok(addr)
-}
-
-/// Whether the signalling at this address is on this machine.
-pub(crate) fn is_local(inner: &Addr) -> bool {
-    if inner.port().is_none() {
-        // A name in this process, or a path.
-        return true;
-    }
-    match inner.host().map(Host::parse) {
-        Some(Ok(Host::Ipv4(ip))) => ip.is_loopback() || ip.is_unspecified(),
-        Some(Ok(Host::Ipv6(ip))) => ip.is_loopback() || ip.is_unspecified(),
-        Some(Ok(Host::Domain(name))) => name == "localhost" || name.ends_with(".localhost"),
-        _ => false,
-    }
-}
-
-/// Schemes are few, and those of a transport live as long as the program names them.
-fn scheme_over(inner: &'static str) -> &'static str {
-    use parking_lot::Mutex;
-    static KNOWN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
-    let mut known = KNOWN.lock();
-    let is = |scheme: &&&'static str| scheme.strip_prefix(PREFIX) == Some(inner);
-    if let Some(scheme) = known.iter().find(is) {
-        return scheme;
-    }
-    let scheme: &'static str = format!("{PREFIX}{inner}").leak();
-    known.push(scheme);
-    scheme
-}
-
-/// The addresses of a connection whose signalling has none.
-fn opaque_addrs() -> Result<(Addr, Addr)> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let local = Addr::parse(&format!("webrtc://~{number}"))?;
-    Ok((local, Addr::parse(&format!("webrtc://~{number}-peer"))?))
 }
 
 /// Waits for what is to be carried by hand, as long as the connection can come of it.
@@ -426,10 +270,7 @@ impl<T> Clone for WebRtcTransport<T> {
         Self {
             signaling: self.signaling.clone(),
             schemes: self.schemes.clone(),
-            config: self.config.clone(),
-            settings: self.settings.clone(),
-            certificate: self.certificate.clone(),
-            faults: self.faults.clone(),
+            setup: self.setup.clone(),
             wire: self.wire,
             admission: self.admission.clone(),
         }
@@ -440,8 +281,8 @@ impl<T> fmt::Debug for WebRtcTransport<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebRtcTransport")
             .field("schemes", &self.schemes)
-            .field("config", &self.config)
-            .field("settings", &self.settings)
+            .field("config", &self.setup.config)
+            .field("settings", &self.setup.settings)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,9 @@ use crate::error::protocol;
 /// The protocol of every channel that carries streams, and the first word of the hello.
 pub(crate) const PROTOCOL: &str = "pipe/1";
 
+/// The largest message that is sent, in bytes, where the peer takes it.
+pub(crate) const MAX_MESSAGE: usize = 64 * 1024;
+
 /// What is spoken over the data channels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]

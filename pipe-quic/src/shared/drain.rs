@@ -10,8 +10,9 @@ use pipe_core::Result;
 use pipe_core::backend::wire::Message;
 use quinn::{StoppedError, VarInt};
 
-use super::{Inner, Shared, protocol};
+use super::state::{Inner, Shared};
 use crate::addr::Wire;
+use crate::error::protocol;
 
 impl Shared {
     /// Announces that this side drains the connection.

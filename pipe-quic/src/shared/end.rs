@@ -6,15 +6,10 @@ use pipe_core::backend::wire::Message;
 use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect};
 use quinn::{ConnectionError, VarInt};
 
-use super::Shared;
+use super::half::Half;
+use super::state::Shared;
 use crate::addr::Wire;
 use crate::error::{Condition, reason_of};
-
-/// A direction of a stream of quinn.
-pub(crate) enum Half {
-    Send(#[expect(dead_code, reason = "it is kept for its drop")] quinn::SendStream),
-    Recv(#[expect(dead_code, reason = "it is kept for its drop")] quinn::RecvStream),
-}
 
 impl Shared {
     /// Closes the connection from this side.

@@ -1,108 +1,12 @@
-//! Signs of life.
-
-use std::time::Duration;
-
-use pipe_core::backend::wire::{Message, PING_LEN};
-use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tokio::time::Instant;
-
-use super::{Shared, protocol};
-use crate::addr::Wire;
 
 /// How many pings may be under way. Further ones wait.
 pub(super) const MAX_PINGS: usize = 64;
 
-/// How many pings of its own the connection may have under way.
-const MAX_ASKED: usize = 128;
-
 /// A ping that somebody waits for.
 pub(super) struct Ping {
-    answer: oneshot::Sender<()>,
-    started: Instant,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Shared {
-    /// Measures a round trip.
-    pub(crate) async fn ping(&self) -> Result<Duration> {
-        self.status.check()?;
-        if self.wire == Wire::Raw {
-            let why = "a peer of plain QUIC streams cannot be pinged through this connection";
-            return Err(Error::new(ErrorKind::Unsupported, why));
-        }
-        let place = self.ping_places.clone().acquire_owned().await;
-        let place = place.map_err(|_| self.error())?;
-        let (answer, answered) = oneshot::channel();
-        let started = Instant::now();
-        let bytes = random()?;
-        {
-            let mut inner = self.inner.lock();
-            self.status.check()?;
-            let ping = Ping {
-                answer,
-                started,
-                _place: place,
-            };
-            inner.pings.insert(bytes, ping);
-            inner.say(&Message::Ping(bytes));
-            self.send(inner);
-        }
-        answered.await.map_err(|_| self.error())?;
-        Ok(started.elapsed().max(Duration::from_nanos(1)))
-    }
-
-    /// Asks the peer for a sign of life that nobody waits for.
-    pub(crate) fn ask(&self) {
-        let mut inner = self.inner.lock();
-        if let Ok(bytes) = random()
-            && inner.asked.len() < MAX_ASKED
-        {
-            inner.asked.insert(bytes);
-            inner.say(&Message::Ping(bytes));
-        }
-    }
-
-    /// The answer to a ping has come.
-    ///
-    /// # Errors
-    ///
-    /// [`Protocol`](ErrorKind::Protocol) if there was no such ping.
-    pub(crate) fn pong(&self, bytes: &[u8; PING_LEN]) -> Result<()> {
-        let mut inner = self.inner.lock();
-        if inner.asked.remove(bytes) {
-            return Ok(());
-        }
-        let Some(ping) = inner.pings.remove(bytes) else {
-            return Err(protocol("an answer to a ping that was not sent"));
-        };
-        inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
-        drop(inner);
-        // Whoever asked may have given up.
-        let _ = ping.answer.send(());
-        Ok(())
-    }
-
-    /// The peer asks for a sign of life.
-    ///
-    /// # Errors
-    ///
-    /// [`Protocol`](ErrorKind::Protocol) if it takes no answers.
-    pub(crate) fn answer(&self, bytes: [u8; PING_LEN]) -> Result<()> {
-        let mut inner = self.inner.lock();
-        if inner.output.is_flooded(self.config.max_streams) {
-            return Err(protocol("a flood of pings"));
-        }
-        inner.say(&Message::Pong(bytes));
-        Ok(())
-    }
-}
-
-/// The bytes of a ping.
-fn random() -> Result<[u8; PING_LEN]> {
-    let mut bytes = [0; PING_LEN];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
-    })?;
-    Ok(bytes)
+    pub(super) answer: oneshot::Sender<()>,
+    pub(super) started: Instant,
+    pub(super) _place: OwnedSemaphorePermit,
 }

@@ -2,7 +2,7 @@
 
 use std::task::Context;
 
-use super::Shared;
+use super::state::Shared;
 use crate::stream_core::StreamCore;
 
 impl Shared {

@@ -1,20 +1,3 @@
-//! Streams that were opened and that the peer has not seen yet.
-//!
-//! QUIC shows a stream with its first byte. Most streams are written to at once, and then that byte goes
-//! with what is written. The driver shows the others, a little later.
-
-use std::mem;
-use std::sync::Arc;
-use std::task::{Context, Poll};
-
-use quinn::WriteError;
-
-use super::{Inner, Shared};
-use crate::stream_core::StreamCore;
-
-/// How far apart the numbers of one side's streams are (RFC 9000, section 2.1).
-const STEP: usize = 4;
-
 /// Which streams the driver has to look at: those of this side from the first to the last.
 #[derive(Default)]
 pub(super) struct Unshown(Option<(u64, u64)>);
@@ -22,6 +5,11 @@ pub(super) struct Unshown(Option<(u64, u64)>);
 impl Unshown {
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Takes them all: the numbers of the first and the last.
+    pub(super) fn take(&mut self) -> Option<(u64, u64)> {
+        self.0.take()
     }
 
     /// Adds a stream. Returns whether it is the only one, so that the driver does not know of it.
@@ -37,35 +25,6 @@ impl Unshown {
                 true
             }
         }
-    }
-}
-
-impl Inner {
-    /// Adds the streams that nobody has shown meanwhile.
-    pub(super) fn take_unshown(&mut self, streams: &mut Vec<Arc<StreamCore>>) {
-        let Some((first, last)) = mem::take(&mut self.unshown).0 else {
-            return;
-        };
-        let ids = (first..=last).step_by(STEP);
-        let cores = ids.filter_map(|id| self.table.get(id));
-        streams.extend(cores.filter(|core| core.is_unshown()).cloned());
-    }
-}
-
-impl Shared {
-    /// Shows streams to the peer, and forgets those that are shown. Whoever finds no room is woken when
-    /// there is some.
-    pub(crate) fn show(&self, streams: &mut Vec<Arc<StreamCore>>, cx: &mut Context<'_>) {
-        streams.retain(|core| match core.poll_show(cx) {
-            Poll::Pending => true,
-            Poll::Ready(shown) => {
-                if let Err(WriteError::ZeroRttRejected) = shown {
-                    self.refuse_early();
-                }
-                // Any other error is told by whoever uses the stream.
-                false
-            }
-        });
     }
 }
 

@@ -1,3 +1,4 @@
+mod end;
 mod recv;
 mod send;
 
@@ -7,37 +8,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
-use futures::task::AtomicWaker;
-use pipe_core::{Error, RecvStream, SendStream, Stream};
-use quinn::ConnectionError;
+use pipe_core::{RecvStream, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use end::End;
 pub use recv::QuicRecvStream;
 pub use send::QuicSendStream;
 
-use crate::conn::Handle;
-use crate::shared::Shared;
+use crate::handle::Handle;
 use crate::stream_core::StreamCore;
-
-/// The first byte of each stream of the application, from its opener: it makes the stream visible.
-pub(crate) const PREAMBLE: u8 = 0x01;
-
-/// The same, for a stream that is shown without anything else. It takes no memory.
-pub(crate) const ANNOUNCEMENT: Bytes = Bytes::from_static(&[PREAMBLE]);
 
 /// A stream of a [`QuicConn`](crate::QuicConn).
 pub struct QuicStream {
     // Dropped in this order: the peer hears of the reset before the stop.
     send: QuicSendStream,
     recv: QuicRecvStream,
-}
-
-/// What both halves have.
-#[derive(Clone)]
-struct End {
-    core: Arc<StreamCore>,
-    handle: Arc<Handle>,
 }
 
 impl QuicStream {
@@ -65,36 +50,6 @@ impl QuicStream {
             send: QuicSendStream::new(Some(send), end.clone()),
             recv: QuicRecvStream::new(recv, end),
         }
-    }
-}
-
-impl End {
-    fn shared(&self) -> &Shared {
-        &self.handle.0
-    }
-
-    /// Whether a disconnect has ended the streams of the connection since this one came.
-    fn is_disconnected(&self) -> bool {
-        self.core.disconnects != self.shared().disconnects()
-    }
-
-    /// Wakes the task when the connection ends, or ends its streams. Returns whether that has happened.
-    fn watch(&self, half: &AtomicWaker, cx: &Context<'_>) -> bool {
-        half.register(cx.waker());
-        self.is_disconnected() || self.conn_ended()
-    }
-
-    fn conn_ended(&self) -> bool {
-        self.shared().status.reason().is_some()
-    }
-
-    fn conn_error(&self) -> Option<Error> {
-        self.shared().status.error()
-    }
-
-    /// The error of a half whose connection was lost.
-    fn lost(&self, error: &ConnectionError) -> Error {
-        self.shared().lost(error)
     }
 }
 

@@ -10,10 +10,11 @@ use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use super::{End, PREAMBLE};
+use super::end::End;
 use crate::addr::Wire;
-use crate::error::{Condition, code_of};
-use crate::shared::{Half, protocol};
+use crate::error::{Condition, code_of, protocol};
+use crate::preamble::PREAMBLE;
+use crate::shared::Half;
 use crate::stream_core::Direction;
 
 /// Reads of up to so many bytes ask quinn for one byte more. So the end of a stream is found together with its

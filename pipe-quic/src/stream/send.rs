@@ -11,11 +11,12 @@ use quinn::{StoppedError, VarInt, WriteError};
 use tokio::io::AsyncWrite;
 use tokio::task::coop::poll_proceed;
 
-use super::{End, PREAMBLE};
+use super::end::End;
 use crate::addr::Wire;
 use crate::error::code_of;
+use crate::preamble::{PREAMBLE, poll_announce};
 use crate::shared::Half;
-use crate::stream_core::{Direction, poll_announce};
+use crate::stream_core::Direction;
 
 /// The sending direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicSendStream {

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::ice::unreachable;
 use super::{Closing, Driver, HELLO_AGAIN, HOLD, LOOK_OUT};
+use crate::command::Command;
 use crate::error::{handshake, lost};
-use crate::negotiation::Command;
 
 impl Driver {
     /// A close counts when what was sent before it has come.

@@ -4,7 +4,8 @@ use futures::stream::StreamExt;
 use pipe_core::{CloseReason, ConnState};
 use tokio::time::{sleep, timeout};
 
-use super::{CLOSE_TIMEOUT, Driver, Kind, LINGER};
+use super::kind::Kind;
+use super::{CLOSE_TIMEOUT, Driver, LINGER};
 use crate::engine::{ChannelEvent, IceState, PeerEvent};
 use crate::outbound::{Outbound, say_got};
 use crate::outbox::Job;

@@ -4,8 +4,7 @@ use tokio::time::Instant;
 use super::{CLOSE_TIMEOUT, Closing, Driver};
 use crate::error::protocol;
 use crate::events::ConnEvent;
-use crate::outbound::MAX_MESSAGE;
-use crate::wire::{ControlMessage, Hello};
+use crate::wire::{ControlMessage, Hello, MAX_MESSAGE};
 
 impl Driver {
     pub(super) async fn on_control(&mut self, message: ControlMessage) -> Result<()> {

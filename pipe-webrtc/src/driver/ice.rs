@@ -2,9 +2,9 @@ use pipe_core::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 
 use super::Driver;
+use crate::command::Command;
 use crate::engine::IceState;
 use crate::events::ConnEvent;
-use crate::negotiation::Command;
 
 impl Driver {
     pub(super) fn on_ice(&mut self, state: IceState) -> Result<()> {

@@ -2,8 +2,11 @@ mod channels;
 mod clock;
 mod closing;
 mod control;
+mod early;
 mod ice;
+mod kind;
 mod signs;
+mod watched;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,13 +19,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
+use crate::command::Command;
 use crate::engine::{CandidatePair, Channel, ChannelEvent, Peer, PeerEvent};
 use crate::error::lost;
 use crate::events::ConnEvent;
-use crate::negotiation::Command;
 use crate::outbound::{Fixed, Outbound, Pace};
 use crate::shared::Shared;
-use channels::{Early, Kind};
+use early::Early;
+use kind::Kind;
 use signs::Signs;
 
 /// How long the peer may take to answer a close.

@@ -24,6 +24,7 @@ mod stats;
 mod task;
 mod tunnel;
 mod tunnels;
+mod turn_server;
 mod vitals;
 
 pub use certificate::Certificate;

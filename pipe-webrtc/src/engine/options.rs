@@ -14,7 +14,7 @@ use webrtc::peer_connection::{
 use super::Faults;
 use super::certificate::Certificate;
 use super::crypto;
-use super::tunnels::engine_url;
+use super::turn_server::engine_url;
 use super::vitals::Vitals;
 use crate::settings::IceServer;
 

@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsConnector;
 
-use super::tunnels::Server;
+use super::turn_server::Server;
 use super::vitals::Vitals;
 
 /// How many datagrams wait at most, each way. Those beyond are lost on their way out, as by a router, and

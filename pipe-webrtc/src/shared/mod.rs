@@ -17,16 +17,13 @@ use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result}
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
-use crate::conn::Handle;
+use crate::command::Command;
 use crate::engine::{Channel, ChannelInfo, Peer};
 use crate::error::protocol;
 use crate::events::{ConnEvent, EventLog};
-use crate::negotiation::Command;
-use crate::outbound::MAX_MESSAGE;
 use crate::outbox::Outbox;
-use crate::stream::WebRtcStream;
 use crate::stream_core::{PeerWindows, StreamCore, Unread};
-use crate::wire::{ControlMessage, Hello, Wire};
+use crate::wire::{ControlMessage, Hello, MAX_MESSAGE, Wire};
 
 /// How many pings may be under way, and how many questions for a sign of life beside them. Further
 /// pings wait.
@@ -132,11 +129,10 @@ struct Inner {
 
 /// An open that waits for a channel.
 pub(crate) struct Open {
-    pub(crate) slot: StreamSlot,
-    pub(crate) handle: Arc<Handle>,
+    slot: StreamSlot,
     /// How to open a plain channel.
     pub(crate) info: ChannelInfo,
-    pub(crate) done: oneshot::Sender<WebRtcStream>,
+    done: oneshot::Sender<Arc<StreamCore>>,
 }
 
 /// A ping whose echo has not come.
@@ -429,6 +425,15 @@ impl Shared {
         };
         self.settle(stream);
         wake(waker);
+    }
+
+    /// Resets a stream of this side that the application does not get.
+    fn abandon(&self, stream: &Arc<StreamCore>) {
+        // In this order: the peer hears of the reset before the stop.
+        self.cut_send(stream, SendState::Reset(0), 0);
+        self.release_send(stream);
+        self.cut_recv(stream, RecvState::Stopped(0), 0);
+        self.release_recv(stream);
     }
 
     pub(crate) fn stats(&self) -> ConnStats {

@@ -1,14 +1,48 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use pipe_core::backend::StreamSlot;
+use tokio::sync::oneshot;
+
 use super::{Open, Shared};
-use crate::engine::Channel;
-use crate::stream::WebRtcStream;
+use crate::engine::{Channel, ChannelInfo};
 use crate::stream_core::StreamCore;
+
+/// An open that is under way. If it is given up, its stream is reset.
+pub(crate) struct Opening<'a> {
+    shared: &'a Shared,
+    opened: oneshot::Receiver<Arc<StreamCore>>,
+}
+
+impl Opening<'_> {
+    /// Waits for the stream; `None` if there will be none.
+    pub(crate) async fn opened(mut self) -> Option<Arc<StreamCore>> {
+        (&mut self.opened).await.ok()
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.opened.close();
+        // It may have come and not been taken.
+        if let Ok(stream) = self.opened.try_recv() {
+            self.shared.abandon(&stream);
+        }
+    }
+}
 
 impl Shared {
     /// Opens a stream on a free channel, or asks for a channel.
-    pub(crate) fn open(&self, open: Open) {
+    pub(crate) fn open(&self, slot: StreamSlot, info: ChannelInfo) -> Opening<'_> {
+        let (done, opened) = oneshot::channel();
+        self.enqueue(Open { slot, info, done });
+        Opening {
+            shared: self,
+            opened,
+        }
+    }
+
+    fn enqueue(&self, open: Open) {
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() || inner.check_open().is_err() {
             // Its caller notices.
@@ -66,9 +100,7 @@ impl Shared {
             let Some(open) = inner.opens.pop_front() else {
                 return;
             };
-            let Open {
-                slot, handle, done, ..
-            } = open;
+            let Open { slot, done, .. } = open;
             let id = inner.next_id << 1 | u64::from(!self.offerer);
             inner.next_id += 1;
             let key = channel.key();
@@ -87,8 +119,7 @@ impl Shared {
             stream.state.lock().waits = true;
             self.outbox.push_stream(stream.clone());
             drop(inner);
-            // Whoever asked may have given up; then the stream is dropped here, which resets it.
-            let _ = done.send(WebRtcStream::new(stream, handle));
+            self.hand_over(stream, done);
         }
     }
 
@@ -105,16 +136,10 @@ impl Shared {
 
     /// A plain channel of this side was opened.
     pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
-        let Open {
-            slot,
-            handle,
-            info,
-            done,
-        } = open;
+        let Open { slot, info, done } = open;
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() {
-            drop(inner);
-            return drop(handle);
+            return;
         }
         let id = inner.next_id << 1 | u64::from(!self.offerer);
         inner.next_id += 1;
@@ -131,7 +156,13 @@ impl Shared {
         inner.current.insert(key, stream.clone());
         self.opened.fetch_add(1, Ordering::Relaxed);
         drop(inner);
-        // Whoever asked may have given up; then the stream is dropped here, which resets it.
-        let _ = done.send(WebRtcStream::new(stream, handle));
+        self.hand_over(stream, done);
+    }
+
+    /// Gives a stream to its opener, who may have given up.
+    fn hand_over(&self, stream: Arc<StreamCore>, opener: oneshot::Sender<Arc<StreamCore>>) {
+        if let Err(stream) = opener.send(stream) {
+            self.abandon(&stream);
+        }
     }
 }

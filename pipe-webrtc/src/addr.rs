@@ -1,0 +1,121 @@
+use pipe_core::{Addr, Result};
+use url::Host;
+
+use crate::wire::Wire;
+
+/// What stands before the scheme of the signalling.
+const PREFIX: &str = "webrtc+";
+
+/// What an address says beside that of the signalling.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    /// The name to dial, or to be dialed by.
+    pub(crate) name: Option<String>,
+    pub(crate) wire: Wire,
+    /// Whether the peer is on this machine.
+    pub(crate) local: bool,
+}
+
+impl Target {
+    /// Returns the same without a name.
+    pub(crate) fn unnamed(&self) -> Self {
+        Self {
+            name: None,
+            ..self.clone()
+        }
+    }
+}
+
+/// Splits an address into that of the signalling and what it says beside it. `wire` is the one that it means
+/// when it names none.
+pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> {
+    let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
+    let mut url = Addr::parse(text)?.as_url().clone();
+    url.set_query(None);
+    let mut raw = wire.is_raw();
+    let mut ping = !matches!(wire, Wire::Raw { ping: false });
+    for (name, value) in addr.params() {
+        let own = matches!(name.as_str(), "wire" | "ping");
+        if own && addr.params().filter(|(other, _)| *other == name).count() > 1 {
+            return Err(addr.invalid(format!("the option {name:?} is given twice")));
+        }
+        match (name.as_str(), value.as_str()) {
+            ("wire", "raw") => raw = true,
+            ("wire", "pipe") => raw = false,
+            ("ping", "on") => ping = true,
+            ("ping", "off") => ping = false,
+            _ if own => return Err(addr.invalid(format!("{name}={value} is unknown"))),
+            // The rest is for the signalling.
+            _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
+        }
+    }
+    if !raw && addr.param("ping").as_deref() == Some("off") {
+        return Err(addr.invalid("ping=off needs wire=raw, since the other wire pings"));
+    }
+    let mut inner = Addr::parse(url.as_str())?;
+    let mut target = Target {
+        name: None,
+        wire: if raw { Wire::Raw { ping } } else { Wire::Pipe },
+        local: is_local(&inner),
+    };
+    // Only where a host and port say all can what follows be a name.
+    if inner.port().is_some() && inner.path().len() > 1 {
+        target.name = Some(inner.path()[1..].to_owned());
+        url.set_path("");
+        inner = Addr::parse(url.as_str())?;
+    }
+    Ok((inner, target))
+}
+
+/// Returns the address over WebRTC whose signalling is at `inner`.
+pub(crate) fn outer(inner: &Addr, target: &Target) -> Result<Addr> {
+    let mut url = inner.as_url().clone();
+    if let Some(name) = &target.name {
+        url.set_path(&format!("/{name}"));
+    }
+    let mut addr = Addr::parse(&format!("{PREFIX}{url}"))?;
+    if let Wire::Raw { ping } = target.wire {
+        addr = addr.with_param("wire", "raw");
+        if !ping {
+            addr = addr.with_param("ping", "off");
+        }
+    }
+    Ok(addr)
+}
+
+/// Returns whether the signalling at this address is on this machine.
+pub(crate) fn is_local(inner: &Addr) -> bool {
+    if inner.port().is_none() {
+        // A name in this process, or a path.
+        return true;
+    }
+    match inner.host().map(Host::parse) {
+        Some(Ok(Host::Ipv4(ip))) => ip.is_loopback() || ip.is_unspecified(),
+        Some(Ok(Host::Ipv6(ip))) => ip.is_loopback() || ip.is_unspecified(),
+        Some(Ok(Host::Domain(name))) => name == "localhost" || name.ends_with(".localhost"),
+        _ => false,
+    }
+}
+
+/// Returns the scheme over WebRTC for one of the signalling. They are few, and those of a transport live as long as the program names them.
+pub(crate) fn scheme_over(inner: &'static str) -> &'static str {
+    use parking_lot::Mutex;
+    static KNOWN: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock();
+    let is = |scheme: &&&'static str| scheme.strip_prefix(PREFIX) == Some(inner);
+    if let Some(scheme) = known.iter().find(is) {
+        return scheme;
+    }
+    let scheme: &'static str = format!("{PREFIX}{inner}").leak();
+    known.push(scheme);
+    scheme
+}
+
+/// Returns the addresses of a connection whose signalling has none.
+pub(crate) fn opaque_addrs() -> Result<(Addr, Addr)> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let local = Addr::parse(&format!("webrtc://~{number}"))?;
+    Ok((local, Addr::parse(&format!("webrtc://~{number}-peer"))?))
+}

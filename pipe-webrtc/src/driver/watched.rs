@@ -1,0 +1,145 @@
+use std::sync::Arc;
+
+use crate::engine::{Channel, ChannelEvent, Vitals};
+use crate::shared::Shared;
+
+/// How many turns of the engine in which no more than [`FEW`] messages come say that nothing came before
+/// the close of a channel that was not passed on.
+const QUIET_TURNS: usize = 2;
+
+/// Fewer messages than fill the engine's queue for a channel, which would keep others back.
+const FEW: u64 = 256;
+
+/// A channel whose events are taken.
+pub(super) struct Watched {
+    pub(super) channel: Channel,
+    /// It carries streams.
+    pub(super) carries: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) control: Channel,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) order: Order,
+}
+
+/// Puts the close of a channel behind the messages that were sent before it: the engine tells of a close
+/// first, and of messages in its later turns.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    is_closed: bool,
+    /// How many turns of the engine in a row have said that nothing is left.
+    quiet: usize,
+}
+
+impl Order {
+    /// Takes an event of a channel that carries streams. Gives it back unless it is the close, which waits.
+    fn take(&mut self, event: ChannelEvent) -> Option<ChannelEvent> {
+        if matches!(event, ChannelEvent::Closed) {
+            self.is_closed = true;
+            return None;
+        }
+        self.quiet = 0;
+        Some(event)
+    }
+
+    /// The engine has had a turn without an event of this channel. Returns whether the close is next.
+    fn turned(&mut self, is_quiet: bool) -> bool {
+        self.quiet = if is_quiet { self.quiet + 1 } else { 0 };
+        self.is_closed && self.quiet >= QUIET_TURNS
+    }
+}
+
+impl Watched {
+    /// Waits for the next event. That of a close comes after all messages that were sent before it.
+    pub(super) async fn next(&mut self) -> ChannelEvent {
+        if self.carries && self.shared.wire.is_raw() {
+            // What a plain peer sends is held back in the engine only.
+            self.shared.until_room(self.channel.key()).await;
+        }
+        if !self.order.is_closed {
+            let event = self.channel.next().await;
+            if !self.carries {
+                return event;
+            }
+            if let Some(event) = self.order.take(event) {
+                return event;
+            }
+        }
+        loop {
+            let (turn, before) = (self.vitals.turns(), self.shared.messages_taken());
+            let turned = async {
+                // The engine turns when it is given something, even if that changes nothing.
+                self.control.set_quiet().await;
+                self.vitals.turn_after(turn).await;
+            };
+            tokio::select! {
+                biased;
+                event = self.channel.next() => match self.order.take(event) {
+                    None => continue,
+                    Some(event) => return event,
+                },
+                () = turned => {}
+            }
+            // A channel that is full keeps the engine from passing on what came on others.
+            let was_full = self.shared.until_flowing().await;
+            let few = self.shared.messages_taken() - before < FEW;
+            if self.order.turned(few && !was_full) {
+                return ChannelEvent::Closed;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+
+    /// What comes of a channel whose engine tells of these things, one a turn; nothing in some turns.
+    fn told(turns: impl IntoIterator<Item = Option<ChannelEvent>>) -> Vec<&'static str> {
+        let mut order = Order::default();
+        let mut told = Vec::new();
+        for event in turns {
+            let given = match event {
+                Some(event) => order.take(event),
+                None => order.turned(true).then_some(ChannelEvent::Closed),
+            };
+            match given {
+                Some(ChannelEvent::Closed) => {
+                    told.push("closed");
+                    break;
+                }
+                Some(_) => told.push("message"),
+                None => {}
+            }
+        }
+        told
+    }
+
+    fn message() -> Option<ChannelEvent> {
+        Some(ChannelEvent::Bytes(BytesMut::new()))
+    }
+
+    #[test]
+    fn a_close_comes_after_the_messages_that_the_engine_tells_of_later() {
+        let close = || Some(ChannelEvent::Closed);
+        assert_eq!(
+            told([close(), message(), None, message(), None, None]),
+            ["message", "message", "closed"]
+        );
+        assert_eq!(
+            told([message(), close(), None, message(), None, None, message()]),
+            ["message", "message", "closed"]
+        );
+        // Turns without a close say nothing.
+        assert_eq!(told([None, None, None, message()]), ["message"]);
+    }
+
+    #[test]
+    fn a_turn_in_which_others_are_held_up_is_not_quiet() {
+        let mut order = Order::default();
+        assert!(order.take(ChannelEvent::Closed).is_none());
+        assert!(!order.turned(true) && !order.turned(false) && !order.turned(true));
+        assert!(order.turned(true));
+    }
+}

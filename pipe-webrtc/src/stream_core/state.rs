@@ -1,0 +1,430 @@
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf, BytesMut};
+use parking_lot::Mutex;
+use pipe_core::backend::{RecvState, SendState, StreamSlot, WindowTicket};
+use pipe_core::{Error, Result};
+use tokio::sync::Notify;
+
+use super::output::{Owed, SEND_BUFFER};
+use super::raw::Raw;
+use super::unread::{Unread, flow_control};
+use super::windows::PeerWindows;
+use crate::engine::Channel;
+use crate::error::protocol;
+
+/// Smaller messages are put together while they wait to be read, so that many do not cost more memory
+/// than the window allows.
+const SMALL: usize = 4 * 1024;
+
+/// A stream: its channel for the time being, and how its two directions stand.
+pub(crate) struct StreamCore {
+    pub(crate) id: u64,
+    /// Whether this side opened it.
+    pub(crate) ours: bool,
+    pub(crate) channel: Channel,
+    pub(crate) state: Mutex<StreamState>,
+    /// Told when a plain channel that was full has been read.
+    pub(crate) room: Notify,
+}
+
+pub(crate) struct StreamState {
+    pub(crate) send: SendState,
+    pub(crate) recv: RecvState,
+    /// Bytes accepted from the application.
+    pub(crate) sent: u64,
+    /// Bytes handed to the application.
+    pub(crate) received: u64,
+    /// Bytes that wait to be sent.
+    pub(super) buffer: BytesMut,
+    /// Bytes that count against the peer's window.
+    pub(super) used: u32,
+    /// The stream's place in the queue for the connection window.
+    pub(super) ticket: WindowTicket,
+    /// Bytes that have come and were not read, and whether they were a message of text.
+    pub(super) queue: VecDeque<(BytesMut, bool)>,
+    pub(super) queued: usize,
+    /// The same of all streams, where they are limited.
+    pub(super) unread: Unread,
+    /// How many more bytes the peer may send.
+    pub(super) granted: u32,
+    /// Bytes that were read and that the peer was not told of.
+    pub(super) unreturned: u32,
+    /// How many bytes the peer has announced to be all.
+    pub(super) announced: Option<u64>,
+    pub(super) owed: Owed,
+    /// What is only there where the wire is raw.
+    pub(super) raw: Option<Box<Raw>>,
+    /// It is in the queue of streams that have something to send.
+    pub(crate) waits: bool,
+    pub(crate) reader: Option<Waker>,
+    pub(crate) writer: Option<Waker>,
+    /// This side's application has it.
+    pub(crate) accepted: bool,
+    /// The application has let go of the sending half, or has ended it by itself after the peer's stop.
+    pub(super) send_released: bool,
+    /// The application has let go of the receiving half, or has stopped it after the peer's reset.
+    pub(super) recv_released: bool,
+    /// The peer has read this side's direction to its end.
+    pub(crate) taken: bool,
+    /// The peer's application is done with it.
+    pub(crate) peer_done: bool,
+    /// This side's application was found to be done with it.
+    pub(crate) done: bool,
+    /// Held as long as a stream that this side opened is in use at either side.
+    pub(crate) slot: Option<StreamSlot>,
+}
+
+/// What a read came to.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    Bytes(usize),
+    End,
+}
+
+impl StreamCore {
+    /// A stream that this side opens.
+    pub(crate) fn opened(
+        id: u64,
+        channel: Channel,
+        window: u32,
+        unread: Unread,
+        slot: StreamSlot,
+    ) -> Self {
+        let mut state = StreamState::new(window, unread);
+        state.owed.open = true;
+        state.accepted = true;
+        state.slot = Some(slot);
+        Self {
+            id,
+            ours: true,
+            channel,
+            state: Mutex::new(state),
+            room: Notify::new(),
+        }
+    }
+
+    /// A stream that the peer has opened.
+    pub(crate) fn incoming(id: u64, channel: Channel, window: u32, unread: Unread) -> Self {
+        Self {
+            id,
+            ours: false,
+            channel,
+            state: Mutex::new(StreamState::new(window, unread)),
+            room: Notify::new(),
+        }
+    }
+}
+
+impl Drop for StreamState {
+    fn drop(&mut self) {
+        self.unread.remove(self.queued);
+    }
+}
+
+impl StreamState {
+    pub(super) fn new(window: u32, unread: Unread) -> Self {
+        Self {
+            send: SendState::Open,
+            recv: RecvState::Open,
+            sent: 0,
+            received: 0,
+            buffer: BytesMut::new(),
+            used: 0,
+            ticket: WindowTicket::default(),
+            queue: VecDeque::new(),
+            queued: 0,
+            unread,
+            granted: window,
+            unreturned: 0,
+            announced: None,
+            owed: Owed::default(),
+            raw: None,
+            waits: false,
+            reader: None,
+            writer: None,
+            accepted: false,
+            send_released: false,
+            recv_released: false,
+            taken: false,
+            peer_done: false,
+            done: false,
+            slot: None,
+        }
+    }
+
+    /// Reads for the application. `conn` gives the end of the connection.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<Read>> {
+        if self.recv == RecvState::Ended {
+            return Poll::Ready(Ok(Read::End));
+        }
+        if let Some(error) = self.recv.read_error(conn()) {
+            return Poll::Ready(Err(error));
+        }
+        let mut count = 0;
+        while count < buf.len() {
+            let Some((first, _)) = self.queue.front_mut() else {
+                break;
+            };
+            let part = first.len().min(buf.len() - count);
+            buf[count..count + part].copy_from_slice(&first[..part]);
+            count += part;
+            first.advance(part);
+            if first.is_empty() {
+                self.queue.pop_front();
+            }
+        }
+        if count > 0 {
+            self.queued -= count;
+            self.unread.remove(count);
+            self.received += count as u64;
+            // A plain peer is never told, so that it may come to any sum.
+            self.unreturned = self.unreturned.saturating_add(count as u32);
+            return Poll::Ready(Ok(Read::Bytes(count)));
+        }
+        if self.announced == Some(self.received) {
+            self.end_recv();
+            return Poll::Ready(Ok(Read::End));
+        }
+        self.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// The application has read to the end, or has no need to read it.
+    pub(super) fn end_recv(&mut self) {
+        self.recv = RecvState::Ended;
+        self.owed.taken = true;
+    }
+
+    /// Writes for the application, within the peer's windows.
+    pub(crate) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        windows: &PeerWindows,
+        conn: impl Fn() -> Option<Error>,
+    ) -> Poll<Result<usize>> {
+        if self.send != SendState::Open {
+            return Poll::Ready(Err(self.send.write_error(conn())));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        if let Some(raw) = &mut self.raw {
+            let Some(count) = raw.write(buf) else {
+                self.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            self.sent += count as u64;
+            return Poll::Ready(Ok(count));
+        }
+        let want = buf.len().min(SEND_BUFFER - self.buffer.len());
+        let room = match want {
+            0 => 0,
+            want => windows.take(self.used, want, &mut self.ticket, cx),
+        };
+        if room == 0 {
+            self.writer = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        self.buffer.extend_from_slice(&buf[..room]);
+        self.used += room as u32;
+        self.sent += room as u64;
+        Poll::Ready(Ok(room))
+    }
+
+    /// Ends the sending direction for the application. Returns whether that is news.
+    pub(crate) fn shutdown(&mut self, conn: impl Fn() -> Option<Error>) -> Result<bool> {
+        if let Some(error) = self.send.shutdown_error(conn()) {
+            return Err(error);
+        }
+        if self.send != SendState::Open {
+            return Ok(false);
+        }
+        self.send = SendState::Shut;
+        self.owed.end = true;
+        Ok(true)
+    }
+
+    /// Bytes of the peer have come. Returns who waits for them.
+    pub(crate) fn arrive(&mut self, bytes: BytesMut) -> Result<Option<Waker>> {
+        let Some(left) = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|count| self.granted.checked_sub(count))
+        else {
+            return Err(flow_control(
+                "more bytes of a stream than its window allows",
+            ));
+        };
+        self.granted = left;
+        if self.announced.is_some() {
+            return Err(protocol("bytes after the end of a stream"));
+        }
+        if self.recv != RecvState::Open || bytes.is_empty() {
+            return Ok(None);
+        }
+        self.queued += bytes.len();
+        self.unread.add(bytes.len())?;
+        match self.queue.back_mut() {
+            Some((last, _)) if last.len() + bytes.len() <= SMALL => last.extend_from_slice(&bytes),
+            _ if bytes.len() < SMALL => {
+                // A message of its own is kept in the packet's memory, which may be larger.
+                self.queue.push_back((BytesMut::from(&bytes[..]), false));
+            }
+            _ => self.queue.push_back((bytes, false)),
+        }
+        Ok(self.reader.take())
+    }
+
+    /// The peer has announced the end of its direction.
+    pub(crate) fn announce_end(&mut self, bytes: u64) -> Result<Option<Waker>> {
+        let second = self.announced.replace(bytes).is_some();
+        let open = self.recv == RecvState::Open;
+        if second || open && self.received + self.queued as u64 != bytes {
+            return Err(protocol("a second or false end of a stream"));
+        }
+        Ok(self.reader.take())
+    }
+
+    /// The peer has abandoned its direction.
+    pub(crate) fn reset_by_peer(&mut self, code: u32) -> Option<Waker> {
+        self.cut_recv(RecvState::Reset(code));
+        self.reader.take()
+    }
+
+    /// The peer wants no more. Returns how many bytes count no longer, and who waits for room.
+    pub(crate) fn stop_by_peer(&mut self, code: u32) -> (u32, Option<Waker>) {
+        if let Some(next) = self.send.stop(code) {
+            self.send = next;
+            self.buffer = BytesMut::new();
+            self.owed.end = false;
+        }
+        self.credit(u32::MAX)
+    }
+
+    /// The peer has read so many more bytes. Returns how many were counted, and who waits for room.
+    pub(crate) fn credit(&mut self, bytes: u32) -> (u32, Option<Waker>) {
+        let freed = bytes.min(self.used);
+        self.used -= freed;
+        (freed, self.writer.take())
+    }
+
+    /// Cuts the sending direction short, if it is open, and owes the peer the word. Returns whether
+    /// it did.
+    pub(crate) fn cut_send(&mut self, to: SendState, code: u32) -> bool {
+        let Some(next) = self.send.cut_open(to) else {
+            return false;
+        };
+        self.send = next;
+        self.buffer = BytesMut::new();
+        self.owed.reset = Some(code);
+        true
+    }
+
+    /// Gives the receiving direction up, unless it has ended, and owes the peer the word. Returns
+    /// whether that changed anything.
+    pub(crate) fn stop(&mut self, to: RecvState, code: u32) -> bool {
+        if self.recv != RecvState::Open {
+            return false;
+        }
+        if self.announced == Some(self.received) {
+            self.end_recv();
+        } else {
+            self.cut_recv(to);
+            self.owed.stop = Some(code);
+        }
+        true
+    }
+
+    fn cut_recv(&mut self, to: RecvState) {
+        if self.recv == RecvState::Open {
+            self.recv = to;
+            self.queue = VecDeque::new();
+            self.unread.remove(std::mem::take(&mut self.queued));
+            self.unreturned = 0;
+        }
+    }
+
+    /// The peer's application is done: it wants to hear of its own direction's fate only.
+    pub(crate) fn peer_is_done(&mut self) {
+        self.peer_done = true;
+        self.buffer = BytesMut::new();
+        self.owed.end = false;
+        self.owed.reset = None;
+    }
+
+    /// Ends both directions together with the connection. Returns who waits.
+    pub(crate) fn end(&mut self) -> [Option<Waker>; 2] {
+        if self.send == SendState::Open {
+            self.send = SendState::ConnEnded;
+        }
+        // What was read to its end stays ended.
+        if self.recv == RecvState::Open && self.announced == Some(self.received) {
+            self.recv = RecvState::Ended;
+        }
+        self.cut_recv(RecvState::ConnEnded);
+        [self.reader.take(), self.writer.take()]
+    }
+
+    /// Whether this side's application is done with both directions: it has ended them, or has let go of
+    /// those that the peer has cut. Until then it may work for the stream, so that it counts.
+    pub(crate) fn is_done(&self) -> bool {
+        let received = match self.recv {
+            RecvState::Open => self.announced == Some(self.received),
+            RecvState::Reset(_) | RecvState::Disconnected => self.recv_released,
+            RecvState::Ended | RecvState::Stopped(_) | RecvState::ConnEnded => true,
+        };
+        let sent = match self.send {
+            SendState::Open => false,
+            SendState::Stopped { shut: false, .. } | SendState::Disconnected => self.send_released,
+            SendState::Stopped { shut: true, .. }
+            | SendState::Shut
+            | SendState::Reset(_)
+            | SendState::ConnEnded => true,
+        };
+        received && sent && self.accepted
+    }
+
+    /// Notes that the application has let go of its sending half, or has ended it by itself. Returns
+    /// whether it is done with the stream by that.
+    pub(crate) fn release_send(&mut self) -> bool {
+        !std::mem::replace(&mut self.send_released, true) && !self.done && self.is_done()
+    }
+
+    /// The same of the receiving half.
+    pub(crate) fn release_recv(&mut self) -> bool {
+        !std::mem::replace(&mut self.recv_released, true) && !self.done && self.is_done()
+    }
+
+    /// Notes that the application is done. Returns whether that is news.
+    pub(crate) fn note_done(&mut self, ours: bool) -> bool {
+        let news = !self.done && self.is_done();
+        if news {
+            self.done = true;
+            self.owed.done = !ours;
+            if self.recv == RecvState::Open {
+                // Every byte was read; only the end was not asked for.
+                self.end_recv();
+            }
+        }
+        news
+    }
+
+    /// Whether nothing comes of the stream any more, at either side.
+    pub(crate) fn is_over(&self, ours: bool) -> bool {
+        let peer = if ours {
+            self.peer_done
+        } else {
+            // What was shut down may still be read by the peer.
+            self.taken || self.send != SendState::Shut
+        };
+        let closed = self.raw.as_ref().is_none_or(|raw| raw.closed);
+        self.done && peer && closed && !self.has_output(u32::MAX)
+    }
+}
