@@ -53,7 +53,7 @@ impl Greeting {
         // Before the streams of the application.
         let _ = send.set_priority(i32::MAX);
         let mut first = BytesMut::new();
-        Message::Hello(hello(config)).encode(&mut first);
+        Message::Hello(Hello::from(config)).encode(&mut first);
         send.write_all(&first).await.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => lost(error),
             other => self.speaks_else(&other.to_string()),
@@ -89,19 +89,6 @@ impl Greeting {
         let context = &self.context;
         let why = format!("{context}: the peer does not speak pipe/1: {why}");
         Error::new(ErrorKind::Handshake, why)
-    }
-}
-
-/// Returns what a side says of itself.
-fn hello(config: &Config) -> Hello {
-    Hello {
-        max_streams: config.max_streams,
-        stream_window: config.stream_window,
-        connection_window: if config.connection_window_is_ample() {
-            0
-        } else {
-            config.connection_window
-        },
     }
 }
 

@@ -222,7 +222,7 @@ async fn show(shared: &Shared, unshown: &mut Vec<Arc<StreamCore>>) -> Infallible
 }
 
 fn broken(error: &impl std::fmt::Display) -> Error {
-    protocol(&format!("the control stream is cut: {error}"))
+    protocol(format_args!("the control stream is cut: {error}"))
 }
 
 /// Takes in the messages that have come.

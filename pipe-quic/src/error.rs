@@ -1,3 +1,4 @@
+pub(crate) use pipe_core::backend::protocol;
 use pipe_core::{CloseReason, Error, ErrorKind};
 use pipe_tls::rustls::{AlertDescription, Error as TlsError};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
@@ -34,12 +35,6 @@ impl Condition {
 /// The application's code in one of the wire. One above its range is of a peer of another make.
 pub(crate) fn code_of(code: VarInt) -> u32 {
     u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
-}
-
-/// The peer broke the rules.
-pub(crate) fn protocol(what: &str) -> Error {
-    let why = format!("the peer broke the protocol: {what}");
-    Error::new(ErrorKind::Protocol, why)
 }
 
 /// How the loss of a connection that was made is told.

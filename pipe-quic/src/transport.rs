@@ -1,11 +1,10 @@
 use std::io;
 use std::sync::{Arc, Weak};
 
-use pipe_core::backend::Admission;
+use pipe_core::backend::{Admission, dial_within};
 use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
 use pipe_tls::TlsOptions;
 use tokio::net::lookup_host;
-use tokio::time::timeout;
 
 use crate::addr::{QuicAddr, SCHEME};
 use crate::conn::QuicConn;
@@ -177,10 +176,7 @@ impl Transport for QuicTransport {
             to: &to,
             name: &name,
         };
-        timeout(limit, dial.run()).await.unwrap_or_else(|_| {
-            let why = format!("{addr} made no connection within {limit:?}");
-            Err(Error::new(ErrorKind::TimedOut, why))
-        })
+        dial_within(addr, limit, dial.run()).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<QuicListener> {

@@ -1,15 +1,10 @@
 //! Errors that several modules make.
 
+pub(crate) use pipe_core::backend::protocol;
 use pipe_core::{Error, ErrorKind};
 
 pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::ConfigInvalid, message.into())
-}
-
-/// The peer said what it must not say.
-pub(crate) fn protocol(what: impl std::fmt::Display) -> Error {
-    let why = format!("the peer broke the protocol: {what}");
-    Error::new(ErrorKind::Protocol, why)
 }
 
 /// The peer speaks something else, or broke off while the connection was being made.

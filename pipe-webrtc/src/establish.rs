@@ -1,9 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipe_core::backend::dial_within;
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
 
 use crate::conn::WebRtcConn;
 use crate::driver::{Driver, NewDriver};
@@ -61,12 +61,7 @@ impl Plan {
         let Some(limit) = limit else {
             return self.connect(signaling).await;
         };
-        timeout(limit, self.connect(signaling))
-            .await
-            .unwrap_or_else(|_| {
-                let why = format!("{remote} made no connection within {limit:?}");
-                Err(Error::new(ErrorKind::TimedOut, why))
-            })
+        dial_within(&remote, limit, self.connect(signaling)).await
     }
 
     async fn connect(self, signaling: impl Signaling) -> Result<WebRtcConn> {

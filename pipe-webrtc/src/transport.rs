@@ -1,11 +1,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use pipe_core::backend::Admission;
+use pipe_core::backend::{Admission, dial_within};
 use pipe_core::{
     Addr, Admit, BoxListener, Config, Conn, Error, ErrorKind, Incoming, Listener, Result, Transport,
 };
-use tokio::time::{Instant, timeout_at};
 
 use crate::addr::{Target, opaque_addrs, outer, scheme_over, signaling_addr};
 use crate::conn::WebRtcConn;
@@ -220,7 +219,6 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
     async fn dial(&self, addr: &Addr) -> Result<WebRtcConn> {
         let (inner, target) = self.signaling_addr(addr)?;
         let limit = self.setup.config.handshake_timeout;
-        let deadline = Instant::now() + limit;
         let signal = async {
             let conn = self.signaling.dial(&inner).await?;
             let stream = conn.open_stream().await?;
@@ -231,10 +229,7 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
             plan.identity = conn.peer_identity();
             plan.establish(StreamSignaling::new(stream)).await
         };
-        timeout_at(deadline, signal).await.unwrap_or_else(|_| {
-            let why = format!("{addr} made no connection within {limit:?}");
-            Err(Error::new(ErrorKind::TimedOut, why))
-        })
+        dial_within(addr, limit, signal).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<WebRtcListener> {

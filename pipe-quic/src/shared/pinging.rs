@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipe_core::backend::wire::{Message, PING_LEN};
+use pipe_core::backend::wire::{Message, PING_LEN, random_ping};
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -27,7 +27,7 @@ impl Shared {
         let place = place.map_err(|_| self.error())?;
         let (answer, answered) = oneshot::channel();
         let started = Instant::now();
-        let bytes = random()?;
+        let bytes = random_ping()?;
         {
             let mut inner = self.inner.lock();
             self.status.check()?;
@@ -47,7 +47,7 @@ impl Shared {
     /// Asks the peer for a sign of life that nobody waits for.
     pub(crate) fn ask(&self) {
         let mut inner = self.inner.lock();
-        if let Ok(bytes) = random()
+        if let Ok(bytes) = random_ping()
             && inner.asked.len() < MAX_ASKED
         {
             inner.asked.insert(bytes);
@@ -88,13 +88,4 @@ impl Shared {
         inner.say(&Message::Pong(bytes));
         Ok(())
     }
-}
-
-/// The bytes of a ping.
-fn random() -> Result<[u8; PING_LEN]> {
-    let mut bytes = [0; PING_LEN];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
-    })?;
-    Ok(bytes)
 }

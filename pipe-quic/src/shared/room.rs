@@ -46,7 +46,7 @@ impl Shared {
             }
             room.used += written as u32;
             drop(room);
-            window.give((taken - written) as u32);
+            window.give((taken - written) as u64);
         }
     }
 
@@ -68,7 +68,7 @@ impl Shared {
 
     fn give(&self, bytes: u32) {
         if let Some(window) = &self.peer_window {
-            window.give(bytes);
+            window.give(bytes.into());
         }
     }
 

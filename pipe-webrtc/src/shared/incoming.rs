@@ -178,7 +178,7 @@ impl Shared {
             }
         };
         drop(state);
-        self.peer_windows().give_back(freed);
+        self.peer_windows().give_back(freed.into());
         self.settle(&stream);
         wake(waker);
         Ok(())
@@ -307,7 +307,7 @@ impl Shared {
             state.peer_is_done();
             (freed, [reader, writer])
         };
-        self.peer_windows().give_back(freed);
+        self.peer_windows().give_back(freed.into());
         self.settle(&stream);
         wakers.into_iter().for_each(wake);
     }

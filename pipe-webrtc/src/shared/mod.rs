@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use pipe_core::backend::{
-    Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlot, StreamSlots,
+    Backlog, ConnStatus, PeerWindows, RecvState, SendState, StreamSlot, StreamSlots,
 };
 use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
@@ -22,7 +22,7 @@ use crate::engine::{Channel, ChannelInfo, Peer};
 use crate::error::protocol;
 use crate::events::{ConnEvent, EventLog};
 use crate::outbox::Outbox;
-use crate::stream_core::{PeerWindows, StreamCore, Unread};
+use crate::stream_core::{StreamCore, Unread};
 use crate::wire::{ControlMessage, Hello, MAX_MESSAGE, Wire};
 
 /// How many pings may be under way, and how many questions for a sign of life beside them. Further
@@ -230,10 +230,7 @@ impl Shared {
             }
             return Ok(false);
         }
-        let windows = PeerWindows {
-            stream: hello.stream_window,
-            conn: (hello.connection_window > 0).then(|| ConnWindow::new(hello.connection_window)),
-        };
+        let windows = PeerWindows::new(hello.stream_window, hello.connection_window);
         // Only the driver sets them, one after the other.
         let _ = self.peer_windows.set(windows);
         let _ = self.peer_hello.set(*hello);
@@ -250,11 +247,8 @@ impl Shared {
 
     /// The windows of a connection that is made; those of one that is not allow nothing.
     pub(crate) fn peer_windows(&self) -> &PeerWindows {
-        const NONE: &PeerWindows = &PeerWindows {
-            stream: 0,
-            conn: None,
-        };
-        self.peer_windows.get().unwrap_or(NONE)
+        static NONE: PeerWindows = PeerWindows::none();
+        self.peer_windows.get().unwrap_or(&NONE)
     }
 
     pub(crate) fn label(&self) -> &str {
@@ -375,7 +369,7 @@ impl Shared {
         let idle = inner.streams.is_empty();
         drop(inner);
         drop(slot);
-        self.peer_windows().give_back(freed);
+        self.peer_windows().give_back(freed.into());
         if opens {
             self.match_opens();
         }
@@ -409,7 +403,7 @@ impl Shared {
             }
             state.credit(u32::MAX)
         };
-        self.peer_windows().give_back(freed);
+        self.peer_windows().give_back(freed.into());
         self.settle(stream);
         wake(waker);
     }
@@ -483,12 +477,4 @@ fn random_number() -> u64 {
     let mut bytes = [0; 8];
     let _ = getrandom::fill(&mut bytes);
     u64::from_ne_bytes(bytes)
-}
-
-fn random() -> Result<[u8; PING_LEN]> {
-    let mut bytes = [0; PING_LEN];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
-    })?;
-    Ok(bytes)
 }

@@ -1,11 +1,12 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use pipe_core::backend::wire::random_ping;
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{MAX_PINGS, PING_LEN, Ping, PingWaiter, Shared, random};
+use super::{MAX_PINGS, PING_LEN, Ping, PingWaiter, Shared};
 use crate::error::protocol;
 use crate::wire::Wire;
 
@@ -26,7 +27,7 @@ impl Shared {
         let place = place.map_err(|_| ended())?;
         let (answer, answered) = oneshot::channel();
         let started = Instant::now();
-        let bytes = random()?;
+        let bytes = random_ping()?;
         {
             let mut inner = self.inner.lock();
             self.status.check()?;
@@ -78,7 +79,7 @@ impl Shared {
         if !self.can_ask() {
             return;
         }
-        let Ok(bytes) = random() else { return };
+        let Ok(bytes) = random_ping() else { return };
         {
             let mut inner = self.inner.lock();
             if inner.asked >= MAX_PINGS || self.status.reason().is_some() {

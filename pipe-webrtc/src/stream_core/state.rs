@@ -3,14 +3,13 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::backend::{RecvState, SendState, StreamSlot, WindowTicket};
+use pipe_core::backend::{PeerWindows, RecvState, SendState, StreamSlot, WindowTicket};
 use pipe_core::{Error, Result};
 use tokio::sync::Notify;
 
 use super::output::{Owed, SEND_BUFFER};
 use super::raw::Raw;
 use super::unread::{Unread, flow_control};
-use super::windows::PeerWindows;
 use crate::engine::Channel;
 use crate::error::protocol;
 
