@@ -166,3 +166,49 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use pipe_core::{Conn, Error, ErrorKind};
+    use pipe_inproc::InprocTransport;
+    use tokio::io::AsyncReadExt;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::{MemorySignaling, WebRtcSettings, WebRtcTransport};
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_stream_that_its_opener_does_not_take_is_reset() {
+        let loopback = vec![std::net::Ipv4Addr::LOCALHOST.into()];
+        let transport = WebRtcTransport::new(InprocTransport::new())
+            .with_settings(WebRtcSettings::default().with_bind_addrs(loopback))
+            .unwrap();
+        let (here, there) = MemorySignaling::pair();
+        let (here, there) =
+            tokio::try_join!(transport.offer_over(here), transport.answer_over(there)).unwrap();
+        let shared = here.shared();
+        let slot = shared.slots.acquire().await.unwrap();
+        let opening = shared.open(slot, ChannelInfo::new("", "", true));
+        let seen = async {
+            let mut stream = there.accept_stream().await.unwrap();
+            drop(opening);
+            stream.read_u8().await.unwrap_err()
+        };
+        let error = Error::from(timeout(Duration::from_secs(60), seen).await.unwrap());
+        assert_eq!(error.kind(), ErrorKind::Reset, "{error}");
+        // Nothing of it is left.
+        timeout(Duration::from_secs(60), async {
+            loop {
+                let news = shared.idle.notified();
+                if here.stats().streams_open == 0 {
+                    return;
+                }
+                news.await;
+            }
+        })
+        .await
+        .unwrap();
+    }
+}
