@@ -76,7 +76,7 @@ impl<T: Transport> WebRtcTransport<T> {
         Self { wire, ..self }
     }
 
-    /// Uses this configuration instead of the [default one](default_config).
+    /// Uses this configuration instead of the [default one](crate::default_config).
     ///
     /// # Errors
     ///
