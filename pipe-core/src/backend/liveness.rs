@@ -20,7 +20,8 @@ use crate::{Config, Error, ErrorKind};
 /// is asked once more and has a keep-alive period, or half of what is left, to answer.
 ///
 /// ```
-/// use pipe_core::{Config, Liveness, LivenessEvent};
+/// use pipe_core::Config;
+/// use pipe_core::backend::{Liveness, LivenessEvent};
 /// use tokio::time::Instant;
 ///
 /// let config = Config::default();
