@@ -11,8 +11,8 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
+use pipe_core::backend::wire::{Hello, Message, PING_LEN};
 use pipewerks::Addr;
-use pipewerks::backend::wire::{Hello, Message, PING_LEN};
 use pipewerks::quic::{TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
@@ -225,7 +225,8 @@ impl Peer for QuicPeer {
             Move::Done(n) => self.say(&Message::Done { stream: 4 * n }),
             Move::Ping => self.say(&Message::Ping([5; PING_LEN])),
             Move::Control(bytes) => self.push(bytes.len(), Made::Control(bytes.to_vec())),
-            Move::Idle | Move::MuxPing => return Err(io::ErrorKind::Unsupported.into()),
+            // What this wire has no words for.
+            _ => return Err(io::ErrorKind::Unsupported.into()),
         }
         Ok(())
     }

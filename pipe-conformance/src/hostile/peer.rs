@@ -76,7 +76,6 @@ pub const NO_CANDIDATES: &str = "a listener sends nothing to addresses that its 
 
 /// Whether a peer reads what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Reading {
     /// It reads all that comes, and discards it.
     Discards,
