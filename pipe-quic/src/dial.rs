@@ -118,7 +118,7 @@ impl Dial<'_> {
                 _ => handshake_error(&context, &error),
             })?,
             error = nobody_there(socket_addr) => {
-                // Nobody is there to hear a farewell.
+                // There is no peer that could hear a close.
                 if let Some(socket) = socket {
                     socket.close();
                 }

@@ -8,8 +8,8 @@ pub enum EarlyData {
     /// The handshake was over before the connection was used: always so where early data is off.
     #[default]
     None,
-    /// The handshake is under way. At the dialer, nobody knows yet whether the listener takes what was
-    /// sent. At the listener, what comes may be a copy that somebody recorded and sends once more.
+    /// The handshake is under way. At the dialer, it is not known yet whether the listener takes what was
+    /// sent. At the listener, what comes may be a recorded copy that is sent once more.
     Pending,
     /// The handshake is over: the listener has taken what was sent early, and it came from the dialer
     /// itself.

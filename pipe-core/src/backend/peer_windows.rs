@@ -27,11 +27,6 @@ impl PeerWindows {
         }
     }
 
-    /// Returns the window of each stream, in bytes.
-    pub fn stream(&self) -> u32 {
-        self.stream
-    }
-
     /// Takes room for up to `want` more bytes of a stream that uses `used`, and returns for how many there is.
     /// Where there is none in the shared window, the task is woken when there may be.
     pub fn take(

@@ -23,7 +23,7 @@ impl Shared {
 
     async fn next_pair(&self) -> Result<StreamPair> {
         let mut arriving = pin!(self.quinn.accept_bi());
-        // Under load streams are there already, and nobody waits for news.
+        // Under load streams are there already, and no accept waits for news.
         let mut news = pin!(None::<Notified<'_>>);
         poll_fn(|cx| {
             loop {
@@ -62,7 +62,7 @@ impl Shared {
         Ok(pair)
     }
 
-    /// Looks for streams of the peer that nobody has accepted, and returns how many there are.
+    /// Looks for streams of the peer that were not accepted, and returns how many there are.
     pub(super) fn sweep(&self) -> usize {
         let mut waiting = self.arrivals.waiting.lock();
         let before = waiting.len();
@@ -77,7 +77,7 @@ impl Shared {
         count
     }
 
-    /// The connection has ended: nobody waits any more, and what has come is dropped.
+    /// Ends all accepts with the connection, and drops what has come.
     pub(super) fn end_arrivals(&self) {
         for (send, recv) in std::mem::take(&mut *self.arrivals.waiting.lock()) {
             self.drop_half(Half::Send(send));

@@ -44,7 +44,7 @@ impl Shared {
         Ok(started.elapsed().max(Duration::from_nanos(1)))
     }
 
-    /// Asks the peer for a sign of life that nobody waits for.
+    /// Sends a ping whose answer no caller waits for.
     pub(crate) fn ask(&self) {
         let mut inner = self.inner.lock();
         if let Ok(bytes) = random_ping()
@@ -70,7 +70,7 @@ impl Shared {
         };
         inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
         drop(inner);
-        // Whoever asked may have given up.
+        // The caller may have given up.
         let _ = ping.answer.send(());
         Ok(())
     }

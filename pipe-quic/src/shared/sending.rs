@@ -63,7 +63,7 @@ impl Shared {
         inner.output.gathers || !inner.unshown.is_empty()
     }
 
-    /// The time has passed: sends the words that have waited, and adds the streams that nobody has shown to
+    /// The time has passed: sends the words that have waited, and adds the streams that were not shown to
     /// the peer meanwhile.
     pub(crate) fn stop_gathering(&self, unshown: &mut Vec<Arc<StreamCore>>) {
         let mut inner = self.inner.lock();

@@ -15,7 +15,7 @@ use crate::stream_core::StreamCore;
 const STEP: usize = 4;
 
 impl Inner {
-    /// Adds the streams that nobody has shown meanwhile.
+    /// Adds the streams that were not shown meanwhile.
     pub(super) fn take_unshown(&mut self, streams: &mut Vec<Arc<StreamCore>>) {
         let Some((first, last)) = self.unshown.take() else {
             return;
@@ -27,7 +27,7 @@ impl Inner {
 }
 
 impl Shared {
-    /// Shows streams to the peer, and forgets those that are shown. Whoever finds no room is woken when
+    /// Shows streams to the peer, and forgets those that are shown. A task that finds no room is woken when
     /// there is some.
     pub(crate) fn show(&self, streams: &mut Vec<Arc<StreamCore>>, cx: &mut Context<'_>) {
         streams.retain(|core| match core.poll_show(cx) {
@@ -36,7 +36,7 @@ impl Shared {
                 if let Err(WriteError::ZeroRttRejected) = shown {
                     self.refuse_early();
                 }
-                // Any other error is told by whoever uses the stream.
+                // Any other error is told by the next use of the stream.
                 false
             }
         });

@@ -86,7 +86,7 @@ pub(crate) struct Inner {
     pub(super) table: Table,
     pub(super) unshown: Unshown,
     pub(super) pings: HashMap<[u8; PING_LEN], Ping>,
-    /// Pings that nobody waits for.
+    /// Pings whose answers no caller waits for.
     pub(super) asked: HashSet<[u8; PING_LEN]>,
     pub(super) last_round_trip: Option<Duration>,
     pub(super) drain_announced: bool,
