@@ -1,8 +1,8 @@
 use std::sync::Arc;
 
+use pipe_core::backend::dial_within;
 use pipe_core::{Addr, Config, Error, ErrorKind, Result, Transport};
 use tokio::runtime::Handle;
-use tokio::time::timeout;
 
 use crate::conn::InprocConn;
 use crate::desk::Desk;
@@ -147,12 +147,7 @@ impl Transport for InprocTransport {
             (None, None) => Link::default(),
         };
         let limit = self.config.handshake_timeout;
-        timeout(limit, self.connect(addr, &name, &link))
-            .await
-            .unwrap_or_else(|_| {
-                let why = format!("{addr} took no connection within {limit:?}");
-                Err(Error::new(ErrorKind::TimedOut, why))
-            })
+        dial_within(addr, limit, self.connect(addr, &name, &link)).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<InprocListener> {

@@ -340,7 +340,7 @@ async fn a_dial_over_a_cut_link_waits_for_its_heal_or_times_out() {
     assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert_eq!(
         error.to_string(),
-        "inproc://here took no connection within 10s"
+        "inproc://here made no connection within 10s"
     );
     assert!(error.may_recover());
     assert_eq!(start.elapsed(), 10_000 * MS);
