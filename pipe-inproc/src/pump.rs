@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{CloseReason, Error, ErrorKind};
 use tokio::time::{Instant, sleep_until};
 
@@ -29,7 +29,7 @@ async fn run(conn: Arc<ConnCore>) {
         let changed = conn.wire.changed();
         let now = Instant::now();
         while let Some((at, event)) = conn.wire.arrived(now) {
-            if clocks[at].heard(now) {
+            if clocks[at].heard(now.into_std()) {
                 conn.sides[at].status.set_connected(true);
             }
             conn.apply(at, event);
@@ -73,18 +73,18 @@ impl Drop for EndOnDrop {
 
 fn new_clocks(conn: &ConnCore) -> PerSide<Liveness> {
     let now = Instant::now();
-    PerSide::new(|side| Liveness::new(&conn.sides[side].config, now))
+    PerSide::new(|side| liveness(&conn.sides[side].config, now.into_std()))
 }
 
 /// Does what one side's clock says is due. Returns when to look again; never, once the side has ended.
 fn watch(conn: &ConnCore, side: Side, clock: &mut Liveness, now: Instant) -> Option<Instant> {
     while conn.sides[side].status.reason().is_none() {
-        match clock.poll(now) {
-            None => return Some(clock.deadline()),
+        match clock.poll(now.into_std()) {
+            None => return Some(clock.deadline().into()),
             Some(LivenessEvent::Ping) => conn.send(side, Event::Ping(Pings::KEEP_ALIVE)),
             Some(LivenessEvent::Disconnected) => conn.disconnect(side),
             Some(LivenessEvent::Failed) => {
-                conn.end(side, CloseReason::Failed(clock.error()));
+                conn.end(side, CloseReason::Failed(lost(&conn.sides[side].config)));
             }
         }
     }

@@ -9,12 +9,11 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::conn::MuxConn;
+use crate::conn_inner::{ConnInner, NewConn};
 use crate::driver::Driver;
-use crate::muxer::Muxer;
-use crate::shared::{NewConn, Shared};
 use crate::turns::DriverWaker;
 use crate::wire::Wire;
-use crate::yamux::{CONTROL, Limits, WINDOW, Yamux};
+use crate::yamux::{Limits, Output, WINDOW};
 
 /// Turns byte streams into connections.
 ///
@@ -218,43 +217,34 @@ impl MuxBuilder {
         };
         let limit = config.handshake_timeout;
         let waker = DriverWaker::new();
-        let limits = limits(&config, wire);
-        let writer = Box::new(writer);
-        let muxer = Yamux::new(
-            reader,
-            writer,
-            client,
-            limits,
-            // Between two of ours, the control channel says what became of a stream.
-            wire == Wire::Raw,
-            waker.clone(),
-        );
-        let shared = Shared::new(NewConn {
+        let conn = ConnInner::new(NewConn {
+            limits: limits(&config, wire),
             config,
             wire,
+            is_client: client,
             local_addr,
             remote_addr,
             identity,
             inner,
-            mux: muxer.handle(),
+            output: Output::new(Box::new(writer), waker.clone()),
             driver: waker,
         });
-        let conn = MuxConn::new(shared.clone());
+        let handle = MuxConn::new(conn.clone());
 
         let (ready, hello) = oneshot::channel();
-        let driver = Driver::new(muxer, shared.clone(), client, ready);
+        let driver = Driver::new(reader, conn.clone(), client, ready);
         tokio::spawn(driver.run());
 
         let greeted = match timeout(limit, hello).await {
-            Ok(Ok(Ok(_))) => Ok(conn),
+            Ok(Ok(Ok(()))) => Ok(handle),
             Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(shared.status.error().unwrap_or_else(|| {
+            Ok(Err(_)) => Err(conn.error().unwrap_or_else(|| {
                 Error::new(ErrorKind::Failed, "the connection ended in its handshake")
             })),
             Err(_) => {
                 let why = format!("the peer did not say hello within {limit:?}");
                 let error = Error::new(ErrorKind::TimedOut, why);
-                shared.end(&CloseReason::Failed(error.clone()));
+                conn.end(&CloseReason::Failed(error.clone()));
                 Err(error)
             }
         };
@@ -284,9 +274,6 @@ fn limits(config: &Config, wire: Wire) -> Limits {
                 .connection_window
                 .saturating_add(config.stream_window.into())
         }),
-        // Streams of both sides, the control stream, and those on their way out.
-        max_streams: 8 * config.max_streams as usize + 64,
-        control: (wire == Wire::Pipe).then_some(CONTROL),
     }
 }
 

@@ -3,7 +3,7 @@
 //! [`Mux::client`] and [`Mux::server`] take a socket, a TLS session, a pair of pipes, and give a
 //! [`Conn`](pipe_core::Conn) that keeps the whole contract. Streams run over the
 //! [yamux](https://github.com/hashicorp/yamux/blob/master/spec.md) multiplexer, and one of them carries
-//! the control protocol `pipe/1` ([`pipe_core::backend::wire`]), which says what yamux cannot. Payload bytes stay
+//! the control protocol `pipe/1` ([`pipe_core::backend::proto`]), which says what yamux cannot. Payload bytes stay
 //! as they are: nothing is added to them, and nothing is copied twice.
 //!
 //! With [`Wire::Raw`] it speaks plain yamux to a peer that is not pipewerks; see there for what that
@@ -11,18 +11,18 @@
 
 mod builder;
 mod conn;
+mod conn_inner;
+mod conn_ref;
+mod control;
+mod deferred;
 mod driver;
-mod handle;
-mod linger;
+mod incoming;
 mod listener;
-mod muxer;
-mod open_queue;
 mod opening;
-mod pings;
-mod shared;
+mod opens;
 mod shared_socket;
 mod stream;
-mod stream_core;
+mod stream_inner;
 mod turns;
 mod wire;
 mod yamux;

@@ -1,34 +1,28 @@
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
-
-use parking_lot::MutexGuard;
-use pipe_core::Result;
-use pipe_core::backend::StreamSlot;
+use pipe_core::backend::proto::Stream;
+use pipe_core::backend::{StreamSlot, open_error};
+use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-use crate::muxer::MuxerHandle;
-use crate::open_queue::Open;
-use crate::shared::{Inner, Shared};
-use crate::stream_core::{StreamCore, StreamState};
-use crate::yamux::YamuxStream;
+use crate::conn_inner::{ConnInner, ConnState};
+use crate::deferred::Deferred;
+use crate::opens::Open;
+use crate::stream_inner::StreamRef;
+use crate::wire::Wire;
 
-/// What comes of opening a stream.
-pub(crate) enum Opening<'a> {
-    Done(Arc<StreamCore>),
-    /// The driver does it.
-    UnderWay(OpenWait<'a>),
-}
+/// How many streams of this side may go without the peer's acknowledgement. Implementations that hold a queue of
+/// streams to be accepted reset what is beyond it; the first one held 256.
+const MAX_UNANSWERED: usize = 256;
 
-/// Waits for a stream that the driver opens. Dropped, it abandons what has come already.
+/// Waits for a stream that is opened later. Dropped, it abandons one that has come already.
 pub(crate) struct OpenWait<'a> {
-    shared: &'a Shared,
-    opened: oneshot::Receiver<Arc<StreamCore>>,
+    conn: &'a ConnInner,
+    opened: oneshot::Receiver<StreamRef>,
 }
 
 impl OpenWait<'_> {
     /// Returns the stream, or none when the connection has ended.
-    pub(crate) async fn stream(&mut self) -> Option<Arc<StreamCore>> {
+    pub(crate) async fn stream(&mut self) -> Option<StreamRef> {
         (&mut self.opened).await.ok()
     }
 }
@@ -37,166 +31,89 @@ impl Drop for OpenWait<'_> {
     fn drop(&mut self) {
         self.opened.close();
         if let Ok(stream) = self.opened.try_recv() {
-            self.shared.abandon(&stream);
+            self.conn.abandon(&stream);
         }
     }
 }
 
-impl Inner {
-    /// Shows to the peer what was opened, up to `last` where it is given. Streams are shown in the order
-    /// in which they were opened.
-    fn show_opened(&mut self, last: Option<u64>) {
-        while let Some(stream) = self.opens.unshown.front() {
-            if last.is_some_and(|last| stream.id > last) {
-                return;
-            }
-            let mut state = stream.state.lock();
-            state.show();
-            let has_work = state.needs_driver() && !std::mem::replace(&mut state.lingers, true);
-            drop(state);
-            if let Some(stream) = self.opens.unshown.pop_front()
-                && has_work
-            {
-                self.chores.lingering.push(stream);
-            }
-        }
-    }
+/// An open of a stream.
+pub(crate) enum Opening<'a> {
+    Done(StreamRef),
+    /// Too many streams wait for the peer's acknowledgement.
+    Waits(OpenWait<'a>),
 }
 
-impl Shared {
-    /// Opens a stream: at once, unless too many wait for the peer's answer. After the end of the
-    /// connection nothing comes of it.
-    pub(crate) fn open(&self, slot: StreamSlot) -> Opening<'_> {
-        let wait = |opened| {
-            Opening::UnderWay(OpenWait {
-                shared: self,
-                opened,
-            })
-        };
-        let mut inner = self.inner.lock();
-        if self.status.reason().is_some() {
-            drop(inner);
-            return wait(oneshot::channel().1);
+impl ConnInner {
+    /// Opens a stream: at once, unless too many wait for the peer's acknowledgement.
+    pub(crate) fn open(&self, slot: StreamSlot) -> Result<Opening<'_>> {
+        let mut conn = self.state.lock();
+        if let Err(error) = conn.session.check_open() {
+            return Err(open_error(error, self.error()));
         }
-        // What comes of an error is the driver's business.
-        let opened = if inner.opens.waiting.is_empty() {
-            self.mux.open().ok().flatten()
-        } else {
-            None
-        };
-        let opening = if let Some(io) = opened {
-            let stream = self.adopt(&mut inner, io, slot);
-            if std::mem::replace(&mut inner.opens.soon, true) {
-                return Opening::Done(stream);
-            }
-            Opening::Done(stream)
-        } else {
-            let (done, opened) = oneshot::channel();
-            inner.opens.waiting.push_back(Open { slot, done });
-            // The peer answers nothing that it does not see.
-            inner.show_opened(None);
-            wait(opened)
-        };
-        inner.chores.opens = true;
-        drop(inner);
-        self.call_driver();
-        opening
-    }
-
-    /// Opens the streams that wait, as far as they can be opened. Returns whether streams are to be shown
-    /// soon.
-    pub(crate) fn open_waiting(&self) -> Result<bool> {
-        loop {
-            let mut inner = self.inner.lock();
-            let Some(open) = inner.opens.waiting.pop_front() else {
-                // The next open calls the driver again, unless it comes by itself.
-                inner.opens.soon = !inner.opens.unshown.is_empty();
-                return Ok(inner.opens.soon);
-            };
-            // Given up while it waited.
-            if open.done.is_closed() {
-                drop(inner);
-                drop(open);
-                continue;
-            }
-            let Some(io) = self.mux.open()? else {
-                inner.opens.waiting.push_front(open);
-                inner.show_opened(None);
-                inner.opens.soon = false;
-                drop(inner);
-                self.call_driver();
-                return Ok(false);
-            };
-            let Open { slot, done } = open;
-            let stream = self.adopt(&mut inner, io, slot);
-            drop(inner);
-            // The open may have been given up meanwhile.
-            if let Err(stream) = done.send(stream) {
-                self.abandon(&stream);
-            }
+        if conn.opens.waiting.is_empty() && conn.opens.unanswered < MAX_UNANSWERED {
+            let stream = self.open_now(&mut conn, slot)?;
+            return Ok(Opening::Done(stream));
         }
+        let (done, opened) = oneshot::channel();
+        conn.opens.waiting.push_back(Open { slot, done });
+        // The peer acknowledges nothing that it does not see.
+        conn.opens.show(None, &self.limits, &self.output);
+        let conn = self;
+        Ok(Opening::Waits(OpenWait { conn, opened }))
     }
 
-    /// Makes a stream of the multiplexer one that this side has opened.
-    fn adopt(&self, inner: &mut Inner, io: YamuxStream, slot: StreamSlot) -> Arc<StreamCore> {
-        let stream = Arc::new(StreamCore::new(io, self.wire, Some(slot)));
-        self.insert_into(inner, &stream);
-        inner.opens.unshown.push_back(stream.clone());
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        stream
-    }
-
-    /// Shows all streams to the peer that were opened.
-    pub(crate) fn show_opened(&self) {
-        let mut inner = self.inner.lock();
-        inner.opens.soon = false;
-        inner.show_opened(None);
-        self.call_if_lingering(inner);
-    }
-
-    /// Calls the driver if there are streams for it to bring to their ends.
-    fn call_if_lingering(&self, inner: MutexGuard<'_, Inner>) {
-        let has_work = !inner.chores.lingering.is_empty();
-        drop(inner);
-        if has_work {
+    fn open_now(&self, conn: &mut ConnState, slot: StreamSlot) -> Result<StreamRef> {
+        let Some(id) = conn.opens.next_id else {
+            let why = "the connection has used up the numbers of its streams";
+            return Err(Error::new(ErrorKind::LimitReached, why));
+        };
+        conn.opens.next_id = id.checked_add(2);
+        conn.opens.unanswered += 1;
+        let proto = Stream::local(id.into(), false).with_credit_threshold(self.credit_threshold);
+        let proto = match self.wire {
+            Wire::Pipe => proto,
+            Wire::Raw => proto.into_plain(),
+        };
+        let stream = StreamRef::local(proto, &self.limits, slot);
+        conn.opens.hidden.push_back(stream.clone());
+        if conn.session.open(&stream, Instant::now().into_std()) {
             self.call_driver();
         }
+        Ok(stream)
     }
 
-    /// Shows a stream to the peer, and those opened before it.
-    pub(crate) fn show(&self, stream: &StreamCore) {
-        let mut inner = self.inner.lock();
-        inner.show_opened(Some(stream.id));
-        self.call_if_lingering(inner);
+    /// Notes that the peer has acknowledged a stream of this side.
+    pub(crate) fn on_ack(&self, stream: &StreamRef) {
+        let mut conn = self.state.lock();
+        let mut deferred = Deferred::default();
+        self.on_answered(&mut conn, stream, &mut deferred);
+        self.settle_with(conn, deferred);
     }
 
-    /// Does something with a stream that this side opened that may show it to the peer, after those
-    /// opened before it.
-    pub(crate) fn poll_first<R>(
+    /// Notes that the peer has acknowledged a stream, or that it is over: another may be opened.
+    pub(crate) fn on_answered(
         &self,
-        stream: &Arc<StreamCore>,
-        cx: &mut Context<'_>,
-        act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
-    ) -> Poll<R> {
-        let mut inner = self.inner.lock();
-        inner.show_opened(Some(stream.id - 1));
-        let mut state = stream.state.lock();
-        let done = act(&mut state, cx);
-        let is_first = |inner: &Inner| {
-            inner
-                .opens
-                .unshown
-                .front()
-                .is_some_and(|s| s.id == stream.id)
-        };
-        if state.shown && is_first(&inner) {
-            inner.opens.unshown.pop_front();
+        conn: &mut ConnState,
+        stream: &StreamRef,
+        deferred: &mut Deferred,
+    ) {
+        if std::mem::replace(&mut stream.lock().is_answered, true) {
+            return;
         }
-        if state.shown && state.needs_driver() && !std::mem::replace(&mut state.lingers, true) {
-            inner.chores.lingering.push(stream.clone());
+        conn.opens.unanswered = conn.opens.unanswered.saturating_sub(1);
+        while conn.opens.unanswered < MAX_UNANSWERED {
+            let Some(Open { slot, done }) = conn.opens.waiting.pop_front() else {
+                return;
+            };
+            if done.is_closed() {
+                // Given up while it waited.
+                deferred.slots.push(slot);
+                continue;
+            }
+            match self.open_now(conn, slot) {
+                Ok(stream) => deferred.opened.push((done, stream)),
+                Err(error) => tracing::debug!(%error, "no stream is opened"),
+            }
         }
-        drop(state);
-        self.call_if_lingering(inner);
-        done
     }
 }

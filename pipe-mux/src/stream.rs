@@ -5,14 +5,15 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pipe_core::backend::{RecvState, SendState};
-use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
+use pipe_core::backend::proto::SendHalf;
+use pipe_core::backend::send_error;
+use pipe_core::{RecvStream, Result, SendStream, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
-use crate::handle::Handle;
-use crate::shared::Shared;
-use crate::stream_core::{Read, StreamCore, StreamState};
+use crate::conn_inner::ConnInner;
+use crate::conn_ref::ConnRef;
+use crate::stream_inner::{StreamRef, StreamState, wake};
 use crate::wire::Wire;
 
 /// A stream of a [`MuxConn`](crate::MuxConn).
@@ -23,54 +24,62 @@ pub struct MuxStream {
 }
 
 /// The sending direction of a [`MuxStream`].
-pub struct MuxSendStream(End);
+pub struct MuxSendStream(Half);
 
 /// The receiving direction of a [`MuxStream`].
-pub struct MuxRecvStream(End);
+pub struct MuxRecvStream(Half);
 
-struct End {
-    stream: Arc<StreamCore>,
-    handle: Arc<Handle>,
+struct Half {
+    stream: StreamRef,
+    conn: Arc<ConnRef>,
 }
 
-impl End {
-    fn shared(&self) -> &Shared {
-        &self.handle.0
+impl Half {
+    fn conn(&self) -> &ConnInner {
+        &self.conn.0
     }
 
-    /// Does something that sends.
+    /// Does something that sends, after the streams before this one were shown to the peer.
     fn poll_send<R>(
         &self,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut StreamState, &mut Context<'_>) -> Poll<R>,
     ) -> Poll<R> {
-        let mut state = self.stream.state.lock();
-        if state.shown {
+        let mut state = self.stream.lock();
+        if !state.is_hidden() {
             return act(&mut state, cx);
         }
         drop(state);
-        self.shared().poll_first(&self.stream, cx, act)
+        let inner = self.conn();
+        let mut conn = inner.state.lock();
+        let before = self.stream.id - 1;
+        conn.opens.show(Some(before), &inner.limits, &inner.output);
+        let mut state = self.stream.lock();
+        let done = act(&mut state, cx);
+        if !state.is_hidden() {
+            drop(state);
+            conn.opens.on_shown(&self.stream);
+        }
+        done
     }
 
-    /// A peer that broke the rules within a stream has lost the connection.
-    fn fail_on_protocol(&self, error: Error) -> io::Error {
-        if error.kind() == pipe_core::ErrorKind::Protocol {
-            self.shared()
-                .end(&pipe_core::CloseReason::Failed(error.clone()));
+    /// Shows the stream to the peer, whose answer is waited for.
+    fn show(&self, is_hidden: bool) {
+        if is_hidden {
+            self.conn().show(&self.stream);
         }
-        error.into()
     }
 }
 
 impl MuxStream {
-    pub(crate) fn new(stream: Arc<StreamCore>, handle: Arc<Handle>) -> Self {
-        let end = End {
+    pub(crate) fn new(stream: StreamRef, conn: Arc<ConnRef>) -> Self {
+        let half = Half {
             stream: stream.clone(),
-            handle: handle.clone(),
+            conn: conn.clone(),
         };
         Self {
-            send: MuxSendStream(end),
-            recv: MuxRecvStream(End { stream, handle }),
+            send: MuxSendStream(half),
+            recv: MuxRecvStream(Half { stream, conn }),
         }
     }
 }
@@ -103,20 +112,14 @@ impl AsyncWrite for MuxSendStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
-        let end = &self.0;
-        let write = |state: &mut StreamState, cx: &mut Context<'_>| {
-            let windows = end.shared().peer_windows();
-            let written = state.poll_write(cx, buf, windows, || end.shared().status.error());
-            // A plain stream tells a writer that the peer has cut it.
-            let done = !state.done && state.is_done();
-            written.map(|written| (written, done))
-        };
-        let (written, done) = ready!(end.poll_send(cx, write));
-        if done {
-            end.shared().settle(&end.stream);
-        }
+        let conn = self.0.conn();
+        let written = ready!(self.0.poll_send(cx, |state, cx| {
+            let windows = conn.peer_windows();
+            let (limits, output) = (&conn.limits, &conn.output);
+            state.poll_write(cx, buf, windows, limits, output, || conn.error())
+        }));
         coop.made_progress();
-        Poll::Ready(written.map_err(|error| end.fail_on_protocol(error)))
+        Poll::Ready(written.map_err(Into::into))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -124,16 +127,26 @@ impl AsyncWrite for MuxSendStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let End { stream, .. } = &self.0;
-        let shared = self.0.shared();
-        let shut = ready!(self.0.poll_send(cx, |state, _| {
-            Poll::Ready(state.shut(|| shared.status.error()))
-        }));
-        if let Some(bytes) = shut? {
-            shared.tell(|control| control.end(stream.id, bytes));
-            shared.settle(stream);
-        } else {
-            shared.release_send(stream);
+        let Half { stream, .. } = &self.0;
+        let conn = self.0.conn();
+        let mut state = stream.lock();
+        let shut = state.proto.shutdown();
+        let is_settled = conn.is_settled(&state);
+        if let Err(error) = shut {
+            let Some(error) = send_error(error, conn.error()) else {
+                // The connection is about to name its error, and wakes the task then.
+                state.writer = Some(cx.waker().clone());
+                return Poll::Pending;
+            };
+            drop(state);
+            if !is_settled {
+                conn.update(stream);
+            }
+            return Poll::Ready(Err(error.into()));
+        }
+        drop(state);
+        if !is_settled {
+            conn.update(stream);
         }
         Poll::Ready(Ok(()))
     }
@@ -141,36 +154,45 @@ impl AsyncWrite for MuxSendStream {
 
 impl SendStream for MuxSendStream {
     fn id(&self) -> u64 {
-        self.0.stream.id
+        self.0.stream.id.into()
     }
 
     fn reset(&mut self, code: u32) {
-        let (shared, stream) = (self.0.shared(), &self.0.stream);
-        if shared.wire == Wire::Raw {
-            // A reset of yamux ends both directions.
-            shared.cut_recv(stream, RecvState::Reset(code), code);
+        let Half { stream, .. } = &self.0;
+        let conn = self.0.conn();
+        if conn.wire == Wire::Pipe {
+            return conn.reset_send(stream, code);
         }
-        shared.abandon_send(stream, code);
+        // A reset of yamux ends both directions.
+        let mut state = stream.lock();
+        state.proto.reset_both(code);
+        let reader = state.reader.take();
+        drop(state);
+        conn.update(stream);
+        wake(reader);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
         poll_fn(|cx| {
-            let mut state = self.0.stream.state.lock();
-            match state.send {
-                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
-                SendState::Shut if state.taken || state.peer_done => return Poll::Ready(Ok(None)),
+            let mut state = self.0.stream.lock();
+            match state.proto.send() {
+                SendHalf::Stopped { code, .. } | SendHalf::ShutThenStopped { code } => {
+                    return Poll::Ready(Ok(Some(code)));
+                }
+                SendHalf::Shut { confirmed: true } => return Poll::Ready(Ok(None)),
                 send => {
-                    let ended = self.0.shared().status.error();
-                    if let Some(error) = send.shutdown_error(ended.clone()).or(ended) {
+                    let ended = self.0.conn().error();
+                    let cut = send.check_shutdown().err();
+                    let cut = cut.and_then(|error| send_error(error, ended.clone()));
+                    if let Some(error) = cut.or(ended) {
                         return Poll::Ready(Err(error));
                     }
                 }
             }
             state.writer = Some(cx.waker().clone());
-            if !state.shown {
-                drop(state);
-                self.0.shared().show(&self.0.stream);
-            }
+            let is_hidden = state.is_hidden();
+            drop(state);
+            self.0.show(is_hidden);
             Poll::Pending
         })
         .await
@@ -179,7 +201,7 @@ impl SendStream for MuxSendStream {
 
 impl Drop for MuxSendStream {
     fn drop(&mut self) {
-        self.0.shared().abandon_send(&self.0.stream, 0);
+        self.0.conn().reset_send(&self.0.stream, 0);
     }
 }
 
@@ -193,29 +215,27 @@ impl AsyncRead for MuxRecvStream {
             return Poll::Ready(Ok(()));
         }
         let coop = ready!(poll_proceed(cx));
-        let end = &self.0;
-        let shared = end.shared();
-        let mut state = end.stream.state.lock();
-        let read = state.poll_read(cx, buf.initialize_unfilled(), || shared.status.error());
-        let done = !state.done && state.is_done();
-        let owes = shared.has_read(&mut state);
-        let waits_unshown = read.is_pending() && !state.shown;
+        let Half { stream, .. } = &self.0;
+        let conn = self.0.conn();
+        let mut state = stream.lock();
+        let read = state.poll_read(cx, buf, || conn.error());
+        let Poll::Ready(read) = read else {
+            let is_hidden = state.is_hidden();
+            drop(state);
+            self.0.show(is_hidden);
+            return Poll::Pending;
+        };
+        let update = state.window_update(&conn.limits);
+        let is_settled = !state.proto.needs_session();
         drop(state);
-        if waits_unshown {
-            shared.show(&end.stream);
-        }
-        if owes {
-            shared.owe(&end.stream);
-        }
-        let read = ready!(read);
         coop.made_progress();
-        match read {
-            Ok(Read::Bytes(count)) => buf.advance(count),
-            Ok(Read::End) => {}
-            Err(error) => return Poll::Ready(Err(end.fail_on_protocol(error))),
+        if let Some(update) = update {
+            conn.output.push(update);
         }
-        if done {
-            shared.settle(&end.stream);
+        let count = read?;
+        conn.unread.subtract(count);
+        if !is_settled {
+            conn.update(stream);
         }
         Poll::Ready(Ok(()))
     }
@@ -223,11 +243,11 @@ impl AsyncRead for MuxRecvStream {
 
 impl RecvStream for MuxRecvStream {
     fn id(&self) -> u64 {
-        self.0.stream.id
+        self.0.stream.id.into()
     }
 
     fn stop(&mut self, code: u32) {
-        self.0.shared().abandon_recv(&self.0.stream, code);
+        self.0.conn().stop_recv(&self.0.stream, code);
     }
 }
 

@@ -253,20 +253,25 @@ impl<S: StreamHandle, P> Session<S, P> {
         Ok(())
     }
 
-    /// Takes in a stream that this side opens. After the end of the connection the stream ends at once.
-    pub fn open(&mut self, stream: &S, now: Instant) {
+    /// Takes in a stream that this side opens. After the end of the connection the stream ends at once. Returns whether
+    /// the next [deadline](Self::poll_timeout) may have moved forward.
+    pub fn open(&mut self, stream: &S, now: Instant) -> bool {
         if self.ended.is_some() {
             stream.with(Stream::on_conn_end);
-            return;
+            return false;
         }
         self.counts.opened += 1;
         let id = stream.with(|stream| stream.id());
         self.streams.insert(id, stream.clone());
         if self.carrier.opens_by_frame {
             self.update(stream);
-        } else if !self.timers.is_set(Timer::Announce) {
+            return false;
+        }
+        let is_first = !self.timers.is_set(Timer::Announce);
+        if is_first {
             self.timers.set(Timer::Announce, now + ANNOUNCE_AFTER);
         }
+        is_first
     }
 
     /// Returns whether the peer may open another stream. Only a plain peer, which does not know the limit, is to be
@@ -608,11 +613,6 @@ impl<S: StreamHandle, P> Session<S, P> {
         self.timers.set(Timer::Liveness, self.liveness.deadline());
     }
 
-    /// Starts the time again after which streams that were opened have to become visible.
-    pub fn announce_later(&mut self, now: Instant) {
-        self.timers.set(Timer::Announce, now + ANNOUNCE_AFTER);
-    }
-
     fn disconnect(&mut self) {
         self.events.push_back(Event::Disconnected);
         if !self.config.fails_streams {
@@ -728,6 +728,15 @@ impl<S: StreamHandle, P> Session<S, P> {
             self.events.push_back(Event::PingsEnded(pings));
         }
         self.events.push_back(Event::Idle);
+    }
+
+    /// Returns how a violation in what came is to be told: before its hello the peer speaks another protocol.
+    #[must_use]
+    pub fn blame(&self, violation: Violation) -> Violation {
+        if self.peer.is_some() {
+            return violation;
+        }
+        Violation::handshake(format_args!("the peer does not speak pipe/1: {violation}"))
     }
 
     /// Returns whether the session ended, by either side or a failure.

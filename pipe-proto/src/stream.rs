@@ -224,6 +224,12 @@ impl Stream {
         was_open
     }
 
+    /// Cuts both directions, as the reset of a plain multiplexer does. Reads give the code from now on.
+    pub fn reset_both(&mut self, code: u32) {
+        self.send.reset(code);
+        self.recv.on_reset(code);
+    }
+
     /// Notes that the application read `count` bytes.
     pub fn read(&mut self, count: usize) {
         self.read += count as u64;
@@ -418,7 +424,7 @@ impl Stream {
     /// Returns whether a stream of this side counts against the peer's limit no more.
     pub(crate) fn frees_slot(&self) -> bool {
         let by_peer = match self.origin {
-            Origin::Local { peer_done } => peer_done || self.is_plain && !self.is_carried,
+            Origin::Local { peer_done } => (peer_done || self.is_plain) && !self.is_carried,
             Origin::Remote { .. } => false,
         };
         self.counted_done && by_peer && !self.slot_freed

@@ -9,7 +9,7 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::OptionFuture;
 use pipe_core::backend::wire::Message;
-use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{CloseReason, Error, Result};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -259,7 +259,7 @@ impl Clock {
     fn new(shared: &Shared) -> Self {
         let now = Instant::now();
         Self {
-            liveness: Liveness::new(&shared.config, now),
+            liveness: liveness(&shared.config, now.into_std()),
             seen: received(shared),
             looked: now,
             period: shared.config.keep_alive / 4,
@@ -269,7 +269,7 @@ impl Clock {
     /// When to strike next. While there is traffic, what comes is looked at now and then; else the
     /// answers to pings tell by themselves.
     fn next(&self, shared: &Shared) -> Instant {
-        let deadline = self.liveness.deadline();
+        let deadline = self.liveness.deadline().into();
         if shared.wire == Wire::Pipe && shared.in_use() == 0 {
             return deadline;
         }
@@ -277,7 +277,7 @@ impl Clock {
     }
 
     fn heard(&mut self, shared: &Shared) {
-        if self.liveness.heard(Instant::now()) {
+        if self.liveness.heard(Instant::now().into_std()) {
             shared.status.set_connected(true);
         }
     }
@@ -291,14 +291,14 @@ impl Clock {
         if std::mem::replace(&mut self.seen, received) != received {
             self.heard(shared);
         }
-        while let Some(event) = self.liveness.poll(now) {
+        while let Some(event) = self.liveness.poll(now.into_std()) {
             match event {
                 LivenessEvent::Ping if shared.wire == Wire::Pipe => shared.ask(),
                 // quinn sends its own.
                 LivenessEvent::Ping => {}
                 LivenessEvent::Disconnected => shared.disconnect(),
                 LivenessEvent::Failed => {
-                    shared.fail(Condition::Silent, self.liveness.error());
+                    shared.fail(Condition::Silent, lost(&shared.config));
                     return true;
                 }
             }

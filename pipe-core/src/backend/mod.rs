@@ -6,6 +6,8 @@
 //!   [`HandshakeQueue`] runs it: handshakes side by side and bounded, the newcomer before the old, finished
 //!   connections in a bounded queue. A transport whose connections need no handshake uses the
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
+//! - **The session**: [`proto`] has the rules of a connection without I/O. [`send_error`], [`recv_error`] and
+//!   [`open_error`] turn its errors into those of this crate.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
@@ -21,8 +23,8 @@ mod common;
 mod handshake_queue;
 mod handshakes;
 mod incoming;
-mod liveness;
 mod peer_windows;
+mod session;
 mod slots;
 mod status;
 mod stream_state;
@@ -37,8 +39,10 @@ pub use backlog::Backlog;
 pub use common::{dial_within, protocol};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
-pub use liveness::{Liveness, LivenessEvent};
 pub use peer_windows::PeerWindows;
+pub use pipe_proto as proto;
+pub use pipe_proto::{Liveness, LivenessEvent};
+pub use session::{liveness, lost, open_error, recv_error, send_error};
 pub use slots::{StreamSlot, StreamSlots};
 pub use status::ConnStatus;
 pub use stream_state::{RecvState, SendState};

@@ -1,44 +1,44 @@
 use pipe_core::{Error, ErrorKind, Result};
 
 /// The length of a header in bytes. Only data frames have a body behind it.
-pub(super) const HEADER: usize = 12;
+pub(crate) const HEADER: usize = 12;
 
 /// Bytes of a stream; the length counts them.
-pub(super) const DATA: u8 = 0;
+pub(crate) const DATA: u8 = 0;
 /// Room for as many more bytes of a stream as the length says.
-pub(super) const WINDOW_UPDATE: u8 = 1;
+pub(crate) const WINDOW_UPDATE: u8 = 1;
 /// A ping, with SYN, or its answer, with ACK; the length is any value, which the answer repeats.
-pub(super) const PING: u8 = 2;
+pub(crate) const PING: u8 = 2;
 /// The end of the connection; the length is a code.
-pub(super) const GO_AWAY: u8 = 3;
+pub(crate) const GO_AWAY: u8 = 3;
 
 /// Opens a stream, or asks for the answer to a ping.
-pub(super) const SYN: u16 = 1;
+pub(crate) const SYN: u16 = 1;
 /// Says that a stream has come, or answers a ping.
-pub(super) const ACK: u16 = 2;
+pub(crate) const ACK: u16 = 2;
 /// Ends the sender's direction of a stream.
-pub(super) const FIN: u16 = 4;
+pub(crate) const FIN: u16 = 4;
 /// Cuts a stream in both directions.
-pub(super) const RST: u16 = 8;
+pub(crate) const RST: u16 = 8;
 
 /// The codes of a GoAway: an end as it should be, a broken rule, and trouble of the sender's own.
-pub(super) const NORMAL: u32 = 0;
-pub(super) const PROTOCOL_ERROR: u32 = 1;
-pub(super) const INTERNAL_ERROR: u32 = 2;
+pub(crate) const NORMAL: u32 = 0;
+pub(crate) const PROTOCOL_ERROR: u32 = 1;
+pub(crate) const INTERNAL_ERROR: u32 = 2;
 
 /// The header of a frame, as in the
 /// [specification](https://github.com/hashicorp/yamux/blob/master/spec.md#framing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Header {
-    pub(super) kind: u8,
-    pub(super) flags: u16,
+pub(crate) struct Header {
+    pub(crate) kind: u8,
+    pub(crate) flags: u16,
     /// The number of the stream; 0 in frames about the connection.
-    pub(super) stream: u32,
-    pub(super) length: u32,
+    pub(crate) stream: u32,
+    pub(crate) length: u32,
 }
 
 impl Header {
-    pub(super) fn encode(self) -> [u8; HEADER] {
+    pub(crate) fn encode(self) -> [u8; HEADER] {
         let mut bytes = [0; HEADER];
         bytes[1] = self.kind;
         bytes[2..4].copy_from_slice(&self.flags.to_be_bytes());
@@ -48,7 +48,7 @@ impl Header {
     }
 
     /// Flags that nobody knows are left alone.
-    pub(super) fn decode(bytes: [u8; HEADER]) -> Result<Self> {
+    pub(crate) fn decode(bytes: [u8; HEADER]) -> Result<Self> {
         let [version, kind, f, g, s, t, u, v, a, b, c, d] = bytes;
         let header = Self {
             kind,
@@ -70,13 +70,13 @@ impl Header {
         }
     }
 
-    pub(super) fn has(self, flag: u16) -> bool {
+    pub(crate) fn has(self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 }
 
 /// The error of a peer that broke the rules.
-pub(super) fn broken(what: &str) -> Error {
+pub(crate) fn broken(what: &str) -> Error {
     Error::new(
         ErrorKind::Protocol,
         format!("the peer broke the yamux protocol: {what}"),

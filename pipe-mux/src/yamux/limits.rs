@@ -7,10 +7,4 @@ pub(crate) struct Limits {
     pub(crate) stream_unread: u32,
     /// How many bytes of all streams together may be unread.
     pub(crate) conn_unread: Option<u64>,
-    /// How many streams of both sides there may be.
-    pub(crate) max_streams: usize,
-    /// The number of the control channel, whose bytes count neither as unread bytes of a stream nor of the
-    /// connection. With one, the numbers of the peer's streams rise strictly; without, a number may come
-    /// late, but none may come twice.
-    pub(crate) control: Option<u32>,
 }

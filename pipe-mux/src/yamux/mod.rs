@@ -1,21 +1,22 @@
-//! yamux, the multiplexer of pipewerks: many streams over one byte stream, each with its own window, as the
-//! [specification](https://github.com/hashicorp/yamux/blob/master/spec.md) has it.
+//! The frames of yamux, the multiplexer of pipewerks, as its
+//! [specification](https://github.com/hashicorp/yamux/blob/master/spec.md) has them, and the buffers on both sides
+//! of the byte stream.
 
-mod core;
-mod frame;
-mod handle;
+pub(crate) mod frame;
+mod input;
 mod limits;
+mod numbers;
 mod output;
 mod received;
-mod remote;
-mod session;
-mod stream;
 mod unread;
 
-pub(crate) use handle::YamuxHandle;
+pub(crate) use frame::{Header, broken};
+pub(crate) use input::Input;
 pub(crate) use limits::Limits;
-pub(crate) use session::Yamux;
-pub(crate) use stream::YamuxStream;
+pub(crate) use numbers::LateNumbers;
+pub(crate) use output::Output;
+pub(crate) use received::Received;
+pub(crate) use unread::Unread;
 
 /// The window that every stream has from its start, in bytes.
 pub(crate) const WINDOW: u32 = 256 * 1024;
@@ -23,5 +24,5 @@ pub(crate) const WINDOW: u32 = 256 * 1024;
 /// The number of the stream that carries the control channel.
 pub(crate) const CONTROL: u32 = 1;
 
-/// How much one frame carries at most, in bytes: a longer one delays other streams.
-const FRAME: usize = 64 * 1024;
+/// The longest body of a data frame that this side sends, in bytes: a longer one delays other streams.
+pub(crate) const MAX_BODY: usize = 64 * 1024;

@@ -26,7 +26,7 @@ const SMALL: usize = 2 * 1024;
 ///
 /// Small ones gather and leave together when the driver's turn ends. A large one that finds nothing
 /// before it is written where it lies, by the task that wrote it.
-pub(super) struct Output {
+pub(crate) struct Output {
     queue: Mutex<Queue>,
     driver: Arc<DriverWaker>,
     /// Wakes the driver when the byte stream takes more.
@@ -57,10 +57,10 @@ struct Queue {
     over: bool,
 }
 
-pub(super) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
+pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 impl Output {
-    pub(super) fn new(writer: Writer, driver: Arc<DriverWaker>) -> Self {
+    pub(crate) fn new(writer: Writer, driver: Arc<DriverWaker>) -> Self {
         Self {
             waker: Waker::from(driver.clone()),
             driver,
@@ -80,12 +80,8 @@ impl Output {
         }
     }
 
-    pub(super) fn call_driver(&self) {
-        self.driver.notify();
-    }
-
     /// Puts in a frame without a body. It never waits.
-    pub(super) fn push(&self, header: Header) {
+    pub(crate) fn push(&self, header: Header) {
         let mut queue = self.queue.lock();
         if queue.over {
             return;
@@ -96,7 +92,7 @@ impl Output {
     }
 
     /// Puts in a frame with its body. Where much waits, it waits for room.
-    pub(super) fn poll_data(
+    pub(crate) fn poll_data(
         &self,
         header: Header,
         body: &[u8],
@@ -176,7 +172,7 @@ impl Output {
     }
 
     /// Sends what waits. For the driver.
-    pub(super) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut queue = self.queue.lock();
             if let Some(error) = queue.error.take() {
@@ -223,7 +219,7 @@ impl Output {
     }
 
     /// Sends what waits, and ends the sending direction. For the driver.
-    pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
         // Nobody writes where nothing may be put in any more, but one who began before.
         let Some(mut writer) = self.queue.lock().writer.take() else {
@@ -235,18 +231,18 @@ impl Output {
     }
 
     /// Whether so much waits that nothing more is to be taken in from the peer.
-    pub(super) fn is_too_much(&self) -> bool {
+    pub(crate) fn is_too_much(&self) -> bool {
         self.queue.lock().len() > TOO_MUCH
     }
 
     /// Whether large buffers are held.
-    pub(super) fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         let queue = self.queue.lock();
         queue.head.capacity() > SMALL || queue.tail.capacity() > SMALL
     }
 
     /// Frees large buffers, unless they were needed since this was last called.
-    pub(super) fn trim(&self) {
+    pub(crate) fn trim(&self) {
         let mut queue = self.queue.lock();
         if std::mem::take(&mut queue.busy) || queue.len() > 0 {
             return;
@@ -255,7 +251,7 @@ impl Output {
     }
 
     /// Lets go of the byte stream. Nothing leaves from now on.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut queue = self.queue.lock();
         queue.over = true;
         let writer = queue.writer.take();

@@ -5,7 +5,7 @@ use bytes::{Buf, Bytes, BytesMut};
 
 /// How small a piece may be that is kept where it was read, in bytes: half of a large read, so that what
 /// is kept is never less than half of what it holds. A smaller piece is copied.
-pub(super) const MIN_SLICE: usize = 32 * 1024;
+pub(crate) const MIN_SLICE: usize = 32 * 1024;
 
 /// The capacity of the first block of an empty queue, and the largest that it keeps, in bytes.
 const MIN_BLOCK: usize = 512;
@@ -17,7 +17,7 @@ const MAX_BLOCK: usize = 16 * 1024;
 ///
 /// Memory is at most twice the unread bytes, one block that was read in part, and the smallest block.
 #[derive(Default)]
-pub(super) struct Received {
+pub(crate) struct Received {
     pieces: VecDeque<Piece>,
     len: usize,
 }
@@ -31,12 +31,12 @@ enum Piece {
 
 impl Received {
     /// Returns how many bytes are there.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
     /// Takes `count` bytes from the front of `input`.
-    pub(super) fn take(&mut self, input: &mut BytesMut, count: usize) {
+    pub(crate) fn take(&mut self, input: &mut BytesMut, count: usize) {
         self.len += count;
         if count >= MIN_SLICE {
             if self.len == count {
@@ -72,22 +72,23 @@ impl Received {
         }
     }
 
-    /// Moves as much as there is into `buf`. Returns how much that was.
-    pub(super) fn read(&mut self, buf: &mut [u8]) -> usize {
+    /// Hands out up to `most` bytes in pieces. Returns how many that were.
+    pub(crate) fn read(&mut self, most: usize, mut put: impl FnMut(&[u8])) -> usize {
         let mut count = 0;
-        while count < buf.len()
+        while count < most
             && let Some(piece) = self.pieces.front_mut()
         {
-            let room = &mut buf[count..];
+            let room = most - count;
             let (some, over) = match piece {
                 Piece::Slice(slice) => {
-                    let some = slice.len().min(room.len());
-                    slice.copy_to_slice(&mut room[..some]);
+                    let some = slice.len().min(room);
+                    put(&slice[..some]);
+                    slice.advance(some);
                     (some, slice.is_empty())
                 }
                 Piece::Block { bytes, read } => {
-                    let some = (bytes.len() - *read).min(room.len());
-                    room[..some].copy_from_slice(&bytes[*read..*read + some]);
+                    let some = (bytes.len() - *read).min(room);
+                    put(&bytes[*read..*read + some]);
                     *read += some;
                     (some, *read == bytes.len())
                 }
@@ -122,7 +123,7 @@ impl Received {
     }
 
     /// Drops everything. Returns how many bytes that was.
-    pub(super) fn clear(&mut self) -> usize {
+    pub(crate) fn clear(&mut self) -> usize {
         self.pieces = VecDeque::new();
         mem::take(&mut self.len)
     }
@@ -135,6 +136,14 @@ mod tests {
     use super::*;
 
     impl Received {
+        fn read_into(&mut self, buf: &mut [u8]) -> usize {
+            let mut filled = 0;
+            self.read(buf.len(), |piece| {
+                buf[filled..filled + piece.len()].copy_from_slice(piece);
+                filled += piece.len();
+            })
+        }
+
         /// How much memory the pieces hold, counting a slice as the half of a large read that it may be.
         fn held(&self) -> usize {
             let pieces = self.pieces.iter().map(|piece| match piece {
@@ -153,7 +162,7 @@ mod tests {
             let mut frame = BytesMut::from(&[7; 8000][..]);
             received.take(&mut frame, 8000);
             if received.len() > 64 * 1024 {
-                assert_eq!(received.read(&mut buf), 8000);
+                assert_eq!(received.read_into(&mut buf), 8000);
                 assert!(
                     received.held() <= 2 * received.len() + MAX_BLOCK,
                     "{}",
@@ -161,7 +170,7 @@ mod tests {
                 );
             }
             if received.len() > 100 * 1024 {
-                received.read(&mut buf);
+                received.read_into(&mut buf);
             }
         }
     }
@@ -181,9 +190,9 @@ mod tests {
         let mut buf = vec![0; 100_000];
         for len in [1, 600, 20_000, 40_000, 90_000] {
             received.take(&mut BytesMut::from(&vec![1; len][..]), len);
-            assert_eq!(received.read(&mut buf), len);
+            assert_eq!(received.read_into(&mut buf), len);
             assert!(received.held() <= MIN_BLOCK);
-            assert_eq!(received.read(&mut buf), 0);
+            assert_eq!(received.read_into(&mut buf), 0);
         }
     }
 
@@ -203,13 +212,13 @@ mod tests {
                 prop_assert!(piece.is_empty());
                 prop_assert_eq!(received.len(), due.len());
                 let mut buf = vec![0; read];
-                let count = received.read(&mut buf);
+                let count = received.read_into(&mut buf);
                 prop_assert_eq!(count, read.min(due.len()));
                 prop_assert!(due.drain(..count).eq(buf[..count].iter().copied()));
                 prop_assert!(received.held() <= 2 * due.len() + 2 * 60_000 + MAX_BLOCK);
             }
             let mut rest = vec![0; due.len()];
-            prop_assert_eq!(received.read(&mut rest), due.len());
+            prop_assert_eq!(received.read_into(&mut rest), due.len());
             prop_assert!(due.into_iter().eq(rest));
         }
     }

@@ -5,14 +5,14 @@ use pipe_core::Result;
 use super::frame::broken;
 
 /// The unread bytes of all streams of a connection, counted only where they are limited.
-pub(super) struct Unread {
+pub(crate) struct Unread {
     bytes: AtomicU64,
     limit: Option<u64>,
 }
 
 impl Unread {
     /// Starts a count that may reach this limit.
-    pub(super) fn new(limit: Option<u64>) -> Self {
+    pub(crate) fn new(limit: Option<u64>) -> Self {
         Self {
             bytes: AtomicU64::new(0),
             limit,
@@ -20,7 +20,7 @@ impl Unread {
     }
 
     /// Counts bytes of a stream that are about to come. An error says that they are more than was granted.
-    pub(super) fn add(&self, bytes: u32) -> Result<()> {
+    pub(crate) fn add(&self, bytes: u32) -> Result<()> {
         let Some(limit) = self.limit else {
             return Ok(());
         };
@@ -34,7 +34,7 @@ impl Unread {
     }
 
     /// Takes bytes that were read, or will not be, out of the count.
-    pub(super) fn subtract(&self, bytes: usize) {
+    pub(crate) fn subtract(&self, bytes: usize) {
         if self.limit.is_some() && bytes > 0 {
             self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         }

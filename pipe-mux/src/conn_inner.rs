@@ -1,0 +1,535 @@
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::Waker;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+use pipe_core::backend::proto::{
+    Carrier, DrainMode, Event, Frame, Hello, PING_LEN, PingBytes, Session, SessionConfig,
+};
+use pipe_core::backend::wire::random_ping;
+use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error};
+use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, PeerIdentity, Result};
+use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::time::Instant;
+
+use crate::deferred::{Deferred, PingWaiter};
+use crate::opens::Opens;
+use crate::stream_inner::{StreamRef, StreamState};
+use crate::turns::DriverWaker;
+use crate::wire::Wire;
+use crate::yamux::frame::{ACK, DATA, PING, RST, SYN};
+use crate::yamux::{Header, Limits, Output, Unread, WINDOW};
+
+/// How many pings of the application may have no answer. Further ones wait.
+const MAX_PINGS: usize = 64;
+
+/// A connection: what its handles, its streams and its driver share.
+///
+/// Locks are taken in the order `state`, stream, output. No task is woken while one is held.
+pub(crate) struct ConnInner {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    pub(crate) limits: Limits,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+    pub(crate) identity: Option<PeerIdentity>,
+    pub(crate) inner_io: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) status: ConnStatus,
+    pub(crate) backlog: Backlog<StreamRef>,
+    pub(crate) slots: StreamSlots,
+    /// Told when the last stream is over, and of every step of a drain.
+    pub(crate) idle: Notify,
+    /// Closed once the driver has left: what was to be said has been said, or cannot be.
+    pub(crate) left: Semaphore,
+    pub(crate) state: Mutex<ConnState>,
+    pub(crate) output: Output,
+    /// Unread bytes of all streams.
+    pub(crate) unread: Unread,
+    pub(crate) driver: Arc<DriverWaker>,
+    /// The session has frames to send, or an earlier deadline.
+    has_work: AtomicBool,
+    /// What the peer said of its windows, where it counts them.
+    peer_windows: OnceLock<Option<PeerWindows>>,
+    ping_permits: Arc<Semaphore>,
+    /// From how many bytes read on the peer is told, where it counts by itself.
+    pub(crate) credit_threshold: Option<u32>,
+}
+
+pub(crate) struct ConnState {
+    pub(crate) session: Session<StreamRef, PingWaiter>,
+    pub(crate) opens: Opens,
+}
+
+/// What a connection is made with.
+pub(crate) struct NewConn {
+    pub(crate) config: Config,
+    pub(crate) wire: Wire,
+    pub(crate) is_client: bool,
+    pub(crate) limits: Limits,
+    pub(crate) local_addr: Addr,
+    pub(crate) remote_addr: Addr,
+    pub(crate) identity: Option<PeerIdentity>,
+    pub(crate) inner: Option<Arc<dyn Any + Send + Sync>>,
+    pub(crate) output: Output,
+    pub(crate) driver: Arc<DriverWaker>,
+}
+
+impl ConnInner {
+    pub(crate) fn new(new: NewConn) -> Arc<Self> {
+        let NewConn {
+            config,
+            wire,
+            is_client,
+            limits,
+            local_addr,
+            remote_addr,
+            identity,
+            inner,
+            output,
+            driver,
+        } = new;
+        let carrier = Carrier {
+            local_bit: u64::from(is_client),
+            opens_by_frame: false,
+            has_orphans: wire == Wire::Pipe,
+            ends_natively: false,
+            drain: DrainMode::AtOnce,
+            is_plain: wire == Wire::Raw,
+        };
+        let session_config = SessionConfig::from(&config);
+        let session = Session::new(carrier, session_config, Instant::now().into_std());
+        let credit_threshold = if !config.connection_window_is_ample() {
+            Some(1)
+        } else {
+            (config.stream_window < WINDOW).then_some(config.stream_window / 4)
+        };
+        Arc::new(Self {
+            credit_threshold: credit_threshold.filter(|_| wire == Wire::Pipe),
+            slots: StreamSlots::new(config.max_streams),
+            unread: Unread::new(limits.conn_unread),
+            config,
+            wire,
+            limits,
+            local_addr,
+            remote_addr,
+            identity,
+            inner_io: inner,
+            status: ConnStatus::new(),
+            backlog: Backlog::new(),
+            idle: Notify::new(),
+            left: Semaphore::new(0),
+            state: Mutex::new(ConnState {
+                session,
+                opens: Opens::new(is_client, wire),
+            }),
+            output,
+            driver,
+            has_work: AtomicBool::new(true),
+            peer_windows: OnceLock::new(),
+            ping_permits: Arc::new(Semaphore::new(MAX_PINGS)),
+        })
+    }
+
+    /// Has the driver send the session's frames and look at its deadline.
+    pub(crate) fn call_driver(&self) {
+        self.has_work.store(true, Ordering::Release);
+        self.driver.notify();
+    }
+
+    /// Returns whether the driver was called since it last asked.
+    pub(crate) fn take_work(&self) -> bool {
+        self.has_work.swap(false, Ordering::AcqRel)
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.has_work.load(Ordering::Acquire)
+    }
+
+    /// `None` where the peer does not count by itself.
+    pub(crate) fn peer_windows(&self) -> Option<&PeerWindows> {
+        self.peer_windows.get()?.as_ref()
+    }
+
+    fn on_hello(&self, hello: &Hello) {
+        self.slots.shrink(hello.max_streams);
+        let counts = hello.stream_window < WINDOW || hello.connection_window > 0;
+        let windows =
+            counts.then(|| PeerWindows::new(hello.stream_window, hello.connection_window));
+        // The session refuses a second hello.
+        let _ = self.peer_windows.set(windows);
+    }
+
+    // Streams.
+
+    /// `Ok` if this side may open streams.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        let check = self.state.lock().session.check_open();
+        check.map_err(|error| open_error(error, self.error()))
+    }
+
+    /// Ends the yamux stream as far as its state asks for it. Streams become visible in their order, so that one that
+    /// is hidden is shown first, with those before it.
+    fn finish(&self, conn: &mut ConnState, stream: &StreamRef) {
+        let mut state = stream.lock();
+        if !state.needs_finish(self.wire) {
+            return;
+        }
+        if state.is_hidden() && self.wire == Wire::Pipe {
+            drop(state);
+            conn.opens.show(Some(stream.id), &self.limits, &self.output);
+            state = stream.lock();
+        }
+        state.finish(self.wire, &self.limits, &self.output, &self.unread);
+    }
+
+    /// Looks at a stream after a change that [needs](Self::is_settled) it.
+    pub(crate) fn update(&self, stream: &StreamRef) {
+        let mut conn = self.state.lock();
+        self.finish(&mut conn, stream);
+        conn.session.update(stream);
+        self.settle(conn);
+    }
+
+    /// Returns whether a change of a stream concerns nothing but itself.
+    pub(crate) fn is_settled(&self, state: &StreamState) -> bool {
+        !state.proto.needs_session() && !state.needs_finish(self.wire)
+    }
+
+    /// Notes that the application took a stream of the peer.
+    pub(crate) fn on_accepted(&self, stream: &StreamRef) {
+        let mut conn = self.state.lock();
+        conn.session.on_accepted(stream);
+        self.settle(conn);
+    }
+
+    /// Shows a stream to the peer, and those opened before it.
+    pub(crate) fn show(&self, stream: &StreamRef) {
+        let mut conn = self.state.lock();
+        conn.opens.show(Some(stream.id), &self.limits, &self.output);
+    }
+
+    /// Abandons the sending direction of a stream if it is open, and lets go of it.
+    pub(crate) fn reset_send(&self, stream: &StreamRef, code: u32) {
+        let mut state = stream.lock();
+        state.proto.reset(code);
+        let is_settled = self.is_settled(&state);
+        drop(state);
+        if !is_settled {
+            self.update(stream);
+        }
+    }
+
+    /// Stops the receiving direction of a stream if it is open, and lets go of it.
+    pub(crate) fn stop_recv(&self, stream: &StreamRef, code: u32) {
+        let mut state = stream.lock();
+        state.proto.stop(code);
+        let is_settled = self.is_settled(&state);
+        drop(state);
+        if !is_settled {
+            self.update(stream);
+        }
+    }
+
+    /// Abandons a stream that the application does not get.
+    pub(crate) fn abandon(&self, stream: &StreamRef) {
+        self.reset_send(stream, 0);
+        self.stop_recv(stream, 0);
+    }
+
+    /// Refuses a stream that the peer opened, with a reset.
+    pub(crate) fn refuse(&self, id: u32) {
+        self.output.push(Header {
+            kind: DATA,
+            flags: ACK | RST,
+            stream: id,
+            length: 0,
+        });
+    }
+
+    // Events.
+
+    /// Acts on the events of the session, and unlocks it.
+    pub(crate) fn settle(&self, conn: MutexGuard<'_, ConnState>) {
+        self.settle_with(conn, Deferred::default());
+    }
+
+    /// As [`settle`](Self::settle), with what is deferred already.
+    pub(crate) fn settle_with(&self, mut conn: MutexGuard<'_, ConnState>, mut deferred: Deferred) {
+        while let Some(event) = conn.session.poll_event() {
+            self.on_event(&mut conn, event, &mut deferred);
+        }
+        let has_frames = conn.session.has_frames();
+        drop(conn);
+        if has_frames {
+            self.call_driver();
+        }
+        self.run(deferred);
+    }
+
+    /// Acts on the events of the session, for the driver, which knows of its frames.
+    pub(crate) fn settle_events(&self, mut conn: MutexGuard<'_, ConnState>) {
+        let mut deferred = Deferred::default();
+        while let Some(event) = conn.session.poll_event() {
+            self.on_event(&mut conn, event, &mut deferred);
+        }
+        drop(conn);
+        self.run(deferred);
+    }
+
+    fn on_event(
+        &self,
+        conn: &mut ConnState,
+        event: Event<StreamRef, PingWaiter>,
+        deferred: &mut Deferred,
+    ) {
+        match event {
+            Event::Hello(hello) => self.on_hello(&hello),
+            Event::Wake {
+                stream,
+                reader,
+                writer,
+            } => {
+                self.finish(conn, &stream);
+                let mut state = stream.lock();
+                deferred
+                    .wakers
+                    .extend(state.reader.take().filter(|_| reader));
+                deferred
+                    .wakers
+                    .extend(state.writer.take().filter(|_| writer));
+                let needs_session = state.proto.needs_session();
+                drop(state);
+                if needs_session {
+                    conn.session.update(&stream);
+                }
+            }
+            Event::Room(bytes) => deferred.room += bytes,
+            Event::SlotFreed(stream) => deferred.slots.extend(stream.lock().slot.take()),
+            Event::Retired(stream) => self.on_answered(conn, &stream, deferred),
+            Event::Idle => deferred.is_idle = true,
+            Event::Pong { waiter, round_trip } => deferred.pongs.push((waiter, round_trip)),
+            Event::PingsEnded(waiters) => deferred.lost_pings = waiters,
+            Event::KeepAlive => {
+                deferred.nudges = true;
+                self.keep_alive(conn);
+            }
+            Event::Announce => conn.opens.show(None, &self.limits, &self.output),
+            Event::Disconnected => {
+                self.status.set_connected(false);
+            }
+            Event::Reconnected => {
+                self.status.set_connected(true);
+            }
+            Event::Failed => deferred.is_lost = true,
+            Event::Draining => deferred.is_draining = true,
+            Event::Closed { code, reason, .. } => {
+                if self.status.end(CloseReason::remote(code, &reason)) {
+                    deferred.ended = Some(conn.opens.end());
+                }
+            }
+            // Yamux has no such frames, and the driver bounds the close.
+            Event::Received(_) | Event::CloseConfirmed | Event::CloseTimedOut => {}
+            _ => {}
+        }
+    }
+
+    fn run(&self, deferred: Deferred) {
+        if deferred.room > 0
+            && let Some(windows) = self.peer_windows()
+        {
+            windows.give_back(deferred.room);
+        }
+        if deferred.nudges
+            && let Some(windows) = self.peer_windows()
+        {
+            windows.nudge();
+        }
+        if deferred.is_draining {
+            self.slots.close();
+        }
+        for (waiter, round_trip) in deferred.pongs {
+            // The caller may have given up.
+            let _ = waiter.answer.send(round_trip);
+        }
+        drop(deferred.lost_pings);
+        drop(deferred.slots);
+        for (done, stream) in deferred.opened {
+            // The open may have been given up meanwhile.
+            if let Err(stream) = done.send(stream) {
+                self.abandon(&stream);
+            }
+        }
+        deferred.wakers.into_iter().for_each(Waker::wake);
+        if deferred.is_idle {
+            self.idle.notify_waiters();
+            self.driver.notify();
+        }
+        if let Some(opens) = deferred.ended {
+            self.on_end(opens);
+        }
+        if deferred.is_lost {
+            self.end(&CloseReason::Failed(lost(&self.config)));
+        }
+    }
+
+    // Pings.
+
+    /// Measures a round trip. `None` when the connection ends first.
+    pub(crate) async fn ping(&self) -> Result<Option<Duration>> {
+        let Ok(permit) = self.ping_permits.clone().acquire_owned().await else {
+            return Ok(None);
+        };
+        let mut bytes = random_ping()?;
+        if self.wire == Wire::Raw {
+            // The ping of yamux carries less.
+            bytes = ping_of(value_of(&bytes));
+        }
+        let (answer, answered) = oneshot::channel();
+        let waiter = PingWaiter {
+            answer,
+            _permit: permit,
+        };
+        self.start_ping(bytes, waiter);
+        Ok(answered.await.ok())
+    }
+
+    /// Sends a ping, unless the connection has ended.
+    fn start_ping(&self, bytes: PingBytes, waiter: PingWaiter) {
+        let mut conn = self.state.lock();
+        let now = Instant::now().into_std();
+        if conn.session.ping(bytes, waiter, now).is_ok() && self.wire == Wire::Raw {
+            self.push_ping(&bytes);
+        }
+        self.settle(conn);
+    }
+
+    /// Sends a ping that nothing waits for.
+    fn keep_alive(&self, conn: &mut ConnState) {
+        let Ok(mut bytes) = random_ping() else {
+            return tracing::debug!("the system gives no random bytes for a ping");
+        };
+        if self.wire == Wire::Raw {
+            bytes = ping_of(value_of(&bytes));
+        }
+        if conn.session.keep_alive(bytes, Instant::now().into_std()) {
+            self.push_ping(&bytes);
+        }
+    }
+
+    fn push_ping(&self, bytes: &PingBytes) {
+        self.output.push(Header {
+            kind: PING,
+            flags: SYN,
+            stream: 0,
+            length: value_of(bytes),
+        });
+    }
+
+    /// Takes the answer to a ping of yamux. One to a ping that was not sent means nothing there.
+    pub(crate) fn on_yamux_pong(&self, value: u32) {
+        let mut conn = self.state.lock();
+        let pong = Frame::Pong(ping_of(value));
+        if let Err(error) = conn.session.handle_frame(pong, Instant::now().into_std()) {
+            tracing::debug!(%error, "a pong is ignored");
+        }
+        self.settle(conn);
+    }
+
+    // The end.
+
+    /// Closes the connection from this side.
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        self.end(&CloseReason::local(code, reason));
+    }
+
+    /// Ends the connection, unless it has ended: all that waits wakes up. Returns whether this end
+    /// counts.
+    pub(crate) fn end(&self, reason: &CloseReason) -> bool {
+        let mut conn = self.state.lock();
+        if !self.status.end(reason.clone()) {
+            return false;
+        }
+        match reason {
+            CloseReason::Local { code, reason } => {
+                let now = Instant::now().into_std();
+                conn.session.close(*code, 0, reason, now);
+            }
+            _ => conn.session.fail(),
+        }
+        let opens = conn.opens.end();
+        self.settle(conn);
+        self.on_end(opens);
+        true
+    }
+
+    /// Wakes what waits for the connection itself.
+    fn on_end(&self, opens: Opens) {
+        self.slots.close();
+        self.ping_permits.close();
+        drop(self.backlog.close());
+        drop(opens);
+        self.idle.notify_waiters();
+        self.driver.notify();
+    }
+
+    /// Announces that this side drains the connection.
+    pub(crate) fn drain(&self) {
+        let mut conn = self.state.lock();
+        if conn.session.drain() {
+            self.slots.close();
+        }
+        self.settle(conn);
+    }
+
+    /// Notes that a plain peer takes no more streams.
+    pub(crate) fn on_go_away(&self) {
+        let mut conn = self.state.lock();
+        conn.session.on_plain_drain();
+        self.settle(conn);
+    }
+
+    pub(crate) fn is_drained(&self) -> bool {
+        let conn = self.state.lock();
+        conn.session.is_drained() && conn.opens.is_empty()
+    }
+
+    /// Returns whether no stream was cut short by the end of the connection.
+    pub(crate) fn ended_idle(&self) -> bool {
+        self.state.lock().session.ended_idle()
+    }
+
+    pub(crate) fn has_streams(&self) -> bool {
+        self.state.lock().session.streams().next().is_some()
+    }
+
+    pub(crate) fn stats(&self) -> ConnStats {
+        let totals = self.state.lock().session.totals();
+        let mut stats = ConnStats::default();
+        stats.bytes_sent = totals.bytes_sent;
+        stats.bytes_received = totals.bytes_read;
+        stats.streams_opened = totals.opened;
+        stats.streams_accepted = totals.accepted;
+        stats.streams_open = totals.open;
+        stats.last_round_trip = totals.last_round_trip;
+        stats
+    }
+
+    /// The error of the connection, if it has ended.
+    pub(crate) fn error(&self) -> Option<Error> {
+        self.status.error()
+    }
+}
+
+/// The value of a yamux ping that stands for these bytes.
+fn value_of(bytes: &PingBytes) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+/// The bytes that a yamux ping stands for.
+fn ping_of(value: u32) -> PingBytes {
+    let mut bytes = [0; PING_LEN];
+    bytes[..4].copy_from_slice(&value.to_be_bytes());
+    bytes
+}

@@ -1,0 +1,146 @@
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Violation};
+use pipe_core::{Error, ErrorKind, Result};
+
+use crate::yamux::frame::{ACK, DATA, SYN, WINDOW_UPDATE};
+use crate::yamux::{CONTROL, Header, Limits, MAX_BODY, Output, WINDOW, broken};
+
+/// How many bytes of frames are taken out of the session ahead of what the peer takes. What stays there is merged.
+const MAX_QUEUED: usize = 4 * 1024;
+
+/// The stream that carries the control channel. The driver alone uses it.
+pub(crate) struct ControlStream {
+    /// What the next frame has to say: SYN, ACK, or nothing.
+    flag: u16,
+    /// How many more bytes the peer takes.
+    credit: u32,
+    /// How many more bytes the peer may send.
+    window: u32,
+    /// Bytes that came and that no window update has returned.
+    unreturned: u32,
+    /// Frames that the peer sent, as far as they are not whole.
+    input: BytesMut,
+    /// Frames to send.
+    output: BytesMut,
+}
+
+impl ControlStream {
+    /// Creates the stream as the side that opens it, or that accepts it.
+    pub(crate) fn new(is_client: bool, limits: &Limits) -> Self {
+        Self {
+            flag: if is_client { SYN } else { ACK },
+            credit: WINDOW,
+            window: limits.window,
+            unreturned: 0,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+        }
+    }
+
+    /// Returns whether frames may be [pushed](Self::push).
+    pub(crate) fn has_room(&self) -> bool {
+        self.output.len() < MAX_QUEUED
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    /// Adds a frame to what is to be sent.
+    pub(crate) fn push(&mut self, frame: &Frame) {
+        binary::encode(frame, &mut self.output);
+    }
+
+    /// Sends what the peer takes. Pending while it takes nothing.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        limits: &Limits,
+        output: &Output,
+    ) -> Poll<Result<()>> {
+        while !self.output.is_empty() {
+            if self.credit == 0 {
+                return Poll::Pending;
+            }
+            if self.flag != 0 && limits.window > WINDOW {
+                let header = self.header(WINDOW_UPDATE, limits.window - WINDOW);
+                output.push(header);
+            }
+            let count = self.output.len().min(self.credit as usize).min(MAX_BODY);
+            let flags = self.flag;
+            let header = Header {
+                flags,
+                ..self.header(DATA, count as u32)
+            };
+            let sent = output.poll_data(header, &self.output[..count], cx);
+            if !sent.is_ready() {
+                self.flag = flags;
+            }
+            ready!(sent).map_err(|error| {
+                let why = format!("the control channel is lost: {error}");
+                Error::with_source(ErrorKind::Failed, why, error)
+            })?;
+            self.credit -= count as u32;
+            self.output.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn header(&mut self, kind: u8, length: u32) -> Header {
+        Header {
+            kind,
+            flags: std::mem::take(&mut self.flag),
+            stream: CONTROL,
+            length,
+        }
+    }
+
+    /// Adds to what the peer takes.
+    pub(crate) fn add_credit(&mut self, room: u32) -> Result<()> {
+        self.credit = self.credit.checked_add(room).ok_or_else(|| {
+            let most = u32::MAX;
+            broken(&format!(
+                "a window of more than {most} bytes of the control channel"
+            ))
+        })?;
+        Ok(())
+    }
+
+    /// Notes that a data frame of so many bytes begins.
+    pub(crate) fn begin_frame(&mut self, length: u32) -> Result<()> {
+        let room = self.window;
+        self.window = room.checked_sub(length).ok_or_else(|| {
+            broken(&format!(
+                "flow control: {length} bytes of the control channel, which has room for {room}"
+            ))
+        })?;
+        Ok(())
+    }
+
+    /// Takes `count` bytes from the input.
+    pub(crate) fn take_bytes(
+        &mut self,
+        input: &mut BytesMut,
+        count: usize,
+        limits: &Limits,
+        output: &Output,
+    ) {
+        self.input.extend_from_slice(&input[..count]);
+        input.advance(count);
+        self.unreturned += count as u32;
+        if self.unreturned >= limits.window / 2 {
+            let room = std::mem::take(&mut self.unreturned);
+            self.window += room;
+            let header = self.header(WINDOW_UPDATE, room);
+            output.push(header);
+        }
+    }
+
+    /// Takes out the next frame that the peer sent, once it is whole.
+    pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
+        binary::decode(&mut self.input)
+    }
+}
