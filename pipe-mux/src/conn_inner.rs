@@ -293,12 +293,12 @@ impl ConnInner {
             } => {
                 self.finish(conn, &stream);
                 let mut state = stream.lock();
-                deferred
-                    .wakers
-                    .extend(state.reader.take().filter(|_| reader));
-                deferred
-                    .wakers
-                    .extend(state.writer.take().filter(|_| writer));
+                if reader {
+                    deferred.wakers.extend(state.reader.take());
+                }
+                if writer {
+                    deferred.wakers.extend(state.writer.take());
+                }
                 let needs_session = state.proto.needs_session();
                 drop(state);
                 if needs_session {

@@ -292,15 +292,19 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         if self.poll_session(cx).is_err() {
             return Poll::Ready(());
         }
-        let is_sent = self.control.as_ref().is_none_or(ControlStream::is_empty);
-        if !is_sent || self.conn.has_work() {
+        while !self.is_sent() {
             // Credit for the control channel may come.
             while let Poll::Ready(more) = self.poll_input(cx) {
                 if !matches!(more, Ok(true)) {
                     return Poll::Ready(());
                 }
             }
-            return self.conn.output.poll_flush(cx).map(|_| ());
+            if ready!(self.conn.output.poll_flush(cx)).is_err() || self.poll_session(cx).is_err() {
+                return Poll::Ready(());
+            }
+            if !self.is_sent() {
+                return Poll::Pending;
+            }
         }
         self.go_away(NORMAL);
         if ready!(self.conn.output.poll_shutdown(cx)).is_err() {
@@ -316,6 +320,11 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
                 count == 0 || self.is_broken && self.late > MAX_LATE_BYTES_OF_A_BREAKER;
         }
         Poll::Ready(())
+    }
+
+    /// Returns whether every frame of the session has left for the output.
+    fn is_sent(&self) -> bool {
+        self.control.as_ref().is_none_or(ControlStream::is_empty) && !self.conn.has_work()
     }
 
     /// Tells the peer that it broke a rule.

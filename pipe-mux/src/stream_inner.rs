@@ -362,7 +362,10 @@ impl StreamState {
     pub(crate) fn on_fin(&mut self, wire: Wire) -> Result<Option<Waker>> {
         self.fin_received = true;
         let reaction = self.proto.on_fin(wire == Wire::Raw)?;
-        Ok(self.reader.take().filter(|_| reaction.wakes_reader))
+        if !reaction.wakes_reader {
+            return Ok(None);
+        }
+        Ok(self.reader.take())
     }
 
     /// Notes that the peer has reset the yamux stream. Returns the tasks that wait for news of it.
