@@ -40,8 +40,10 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
             return Err(addr.invalid(format!("the option {name:?} is given twice")));
         }
     }
-    let named = pipe_core::Wire::named_in(addr)?;
-    let raw = named.map_or(wire.is_raw(), |named| named == pipe_core::Wire::Raw);
+    let raw = match pipe_core::Wire::named_in(addr)? {
+        Some(named) => named == pipe_core::Wire::Raw,
+        None => wire.is_raw(),
+    };
     let named = addr.param("ping");
     let ping = match named.as_deref() {
         None => !matches!(wire, Wire::Raw { ping: false }),
