@@ -32,6 +32,8 @@ pub(crate) fn path_of(addr: &Addr) -> Result<PathBuf> {
 mod tests {
     use std::path::Path;
 
+    use pipe_core::ErrorKind;
+
     use super::*;
 
     #[test]
