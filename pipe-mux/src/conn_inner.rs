@@ -10,7 +10,7 @@ use pipe_core::backend::proto::{
 };
 use pipe_core::backend::wire::random_ping;
 use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error};
-use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, PeerIdentity, Result};
+use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, PeerIdentity, Result, Wire};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 
@@ -18,7 +18,6 @@ use crate::deferred::{Deferred, PingWaiter};
 use crate::opens::Opens;
 use crate::stream_inner::{StreamRef, StreamState};
 use crate::turns::DriverWaker;
-use crate::wire::Wire;
 use crate::yamux::frame::{ACK, DATA, PING, RST, SYN};
 use crate::yamux::{Header, Limits, Output, Unread, WINDOW};
 

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
-use pipe_core::{CloseReason, Error, ErrorKind, Result};
+use pipe_core::{CloseReason, Error, ErrorKind, Result, Wire};
 use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
@@ -15,7 +15,6 @@ use crate::conn_inner::ConnInner;
 use crate::control::ControlStream;
 use crate::stream_inner::StreamRef;
 use crate::turns::Turns;
-use crate::wire::Wire;
 use crate::yamux::frame::{GO_AWAY, INTERNAL_ERROR, NORMAL, PROTOCOL_ERROR};
 use crate::yamux::{Header, Input, LateNumbers};
 

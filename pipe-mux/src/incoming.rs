@@ -1,14 +1,13 @@
 //! What the driver does with the frames of the peer.
 
 use pipe_core::backend::proto::Stream;
-use pipe_core::{Error, ErrorKind, Result};
+use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use crate::control::ControlStream;
 use crate::driver::{Body, Driver, Receiver};
 use crate::stream_inner::{StreamRef, wake};
-use crate::wire::Wire;
 use crate::yamux::frame::{
     ACK, DATA, FIN, INTERNAL_ERROR, NORMAL, PING, PROTOCOL_ERROR, RST, SYN, WINDOW_UPDATE,
 };

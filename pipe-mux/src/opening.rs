@@ -1,6 +1,6 @@
 use pipe_core::backend::proto::Stream;
 use pipe_core::backend::{StreamSlot, open_error};
-use pipe_core::{Error, ErrorKind, Result};
+use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -8,7 +8,6 @@ use crate::conn_inner::{ConnInner, ConnState};
 use crate::deferred::Deferred;
 use crate::opens::Open;
 use crate::stream_inner::StreamRef;
-use crate::wire::Wire;
 
 /// How many streams of this side may go without the peer's acknowledgement. Implementations that hold a queue of
 /// streams to be accepted reset what is beyond it; the first one held 256.

@@ -1,10 +1,10 @@
 use std::collections::VecDeque;
 
+use pipe_core::Wire;
 use pipe_core::backend::StreamSlot;
 use tokio::sync::oneshot;
 
 use crate::stream_inner::StreamRef;
-use crate::wire::Wire;
 use crate::yamux::{Limits, Output};
 
 /// The streams of this side that are being opened.

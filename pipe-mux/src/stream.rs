@@ -7,14 +7,13 @@ use std::task::{Context, Poll, ready};
 
 use pipe_core::backend::proto::SendHalf;
 use pipe_core::backend::send_error;
-use pipe_core::{RecvStream, Result, SendStream, Stream};
+use pipe_core::{RecvStream, Result, SendStream, Stream, Wire};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use crate::conn_inner::ConnInner;
 use crate::conn_ref::ConnRef;
 use crate::stream_inner::{StreamRef, StreamState, wake};
-use crate::wire::Wire;
 
 /// A stream of a [`MuxConn`](crate::MuxConn).
 pub struct MuxStream {

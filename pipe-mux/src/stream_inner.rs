@@ -6,10 +6,9 @@ use bytes::{Buf, BytesMut};
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::{RecvHalf, SendHalf, Stream, StreamHandle};
 use pipe_core::backend::{PeerWindows, StreamSlot, WindowTicket, recv_error, send_error};
-use pipe_core::{Error, Result};
+use pipe_core::{Error, Result, Wire};
 use tokio::io::ReadBuf;
 
-use crate::wire::Wire;
 use crate::yamux::frame::{ACK, DATA, FIN, RST, SYN, WINDOW_UPDATE};
 use crate::yamux::{Header, Limits, MAX_BODY, Output, Received, Unread, WINDOW, broken};
 
