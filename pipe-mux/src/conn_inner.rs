@@ -137,6 +137,11 @@ impl ConnInner {
         self.driver.notify();
     }
 
+    /// Has the driver look for frames in its present turn.
+    pub(crate) fn expect_frames(&self) {
+        self.has_work.store(true, Ordering::Release);
+    }
+
     /// Returns whether the driver was called since it last asked.
     pub(crate) fn take_work(&self) -> bool {
         self.has_work.swap(false, Ordering::AcqRel)

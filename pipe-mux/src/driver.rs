@@ -288,6 +288,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
     /// Sends what is due, ends the sending direction, and takes in what still comes until the peer's end, up to a limit.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.input.begin_turn();
+        // The end shows before its frame is there, but not before the lock is free.
+        self.conn.expect_frames();
         if self.poll_session(cx).is_err() {
             return Poll::Ready(());
         }
