@@ -90,10 +90,12 @@ pub mod hostile;
 mod interrupt;
 mod matrix;
 mod measure;
+mod mode;
 mod panics;
 mod payload;
 mod run;
 mod service;
+mod start;
 mod subject;
 mod suite;
 mod threads;
@@ -102,7 +104,8 @@ mod waits;
 mod window;
 
 pub use fixture::{Capability, Clock, Faults, Fixture, Setup, Stalled};
-pub use run::{Mode, Outcome, case_names, run_case};
+pub use mode::Mode;
+pub use run::{Outcome, case_names, run_case};
 pub use suite::Suite;
 
 /// The `main` of a test target with `harness = false`: every case for each of these

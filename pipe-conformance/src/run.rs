@@ -1,4 +1,3 @@
-use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -9,8 +8,9 @@ use crate::case::Case;
 use crate::cases;
 use crate::env::Role;
 use crate::fixture::{Clock, DEFAULT_LIMIT, Fixture};
+use crate::mode::Mode;
 use crate::panics::Panics;
-use crate::subject::Subject;
+use crate::start::Start;
 use crate::time::within;
 use crate::waits::Waits;
 
@@ -22,25 +22,6 @@ const WATCHDOG: u32 = 12;
 
 /// How long a runtime may take to end its tasks after a run, which then count for nothing.
 const SHUTDOWN: Duration = Duration::from_secs(2);
-
-/// The types through which a case runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Through the transport's own types: a few cases of each kind of call.
-    Static,
-    /// Through the erased types, over a [`BoxTransport`](pipe_core::BoxTransport): every case.
-    Erased,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Static => "static",
-            Self::Erased => "erased",
-        })
-    }
-}
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +54,12 @@ pub fn run_case<F: Fixture>(fixture: &Arc<F>, name: &str, mode: Mode) -> Outcome
     let Some(case) = cases::of(mode).into_iter().find(|case| case.name == name) else {
         panic!("there is no case {name} in the {mode} mode");
     };
-    let subject: Arc<dyn Subject> = fixture.clone();
+    let subject: Arc<dyn Start> = fixture.clone();
     run(&subject, case, mode)
 }
 
 /// Runs a case in all its roles. It must be one of this mode.
-pub(crate) fn run(subject: &Arc<dyn Subject>, case: Case, mode: Mode) -> Outcome {
+pub(crate) fn run(subject: &Arc<dyn Start>, case: Case, mode: Mode) -> Outcome {
     for (capability, why) in subject.lacks() {
         if case.needs.contains(&capability) {
             return Outcome::Skipped(format!("lacks {capability}: {why}"));
@@ -112,7 +93,7 @@ fn seed() -> u64 {
 
 /// One role of one case.
 struct Run {
-    subject: Arc<dyn Subject>,
+    subject: Arc<dyn Start>,
     case: Case,
     mode: Mode,
     role: Role,

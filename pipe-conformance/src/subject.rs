@@ -1,15 +1,10 @@
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use pipe_core::{Addr, BoxTransport, Config, Result};
 
-use crate::case::Case;
-use crate::cases;
-use crate::env::{Context, Env, Role};
-use crate::fixture::{Capability, Clock, Fixture, Setup, Stalled};
-use crate::run::Mode;
+use crate::fixture::{Capability, Clock, Fixture, Stalled};
 
 /// A [`Fixture`] without the type of its transport.
 pub(crate) trait Subject: Send + Sync {
@@ -25,15 +20,6 @@ pub(crate) trait Subject: Send + Sync {
 
     /// Makes a transport that nothing harms.
     fn erased(&self, config: Config) -> Result<BoxTransport>;
-
-    /// Makes a transport, and returns a run of the case over it. A message says why there is none.
-    fn start(
-        self: Arc<Self>,
-        case: &Case,
-        mode: Mode,
-        role: Role,
-        seed: u64,
-    ) -> Result<BoxFuture<'static, ()>, String>;
 }
 
 impl<F: Fixture> Subject for F {
@@ -75,36 +61,5 @@ impl<F: Fixture> Subject for F {
 
     fn erased(&self, config: Config) -> Result<BoxTransport> {
         Ok(BoxTransport::new(self.setup(config)?.transport))
-    }
-
-    fn start(
-        self: Arc<Self>,
-        case: &Case,
-        mode: Mode,
-        role: Role,
-        seed: u64,
-    ) -> Result<BoxFuture<'static, ()>, String> {
-        let config = (case.config)(Fixture::config(&*self));
-        let setup = if case.needs.contains(&Capability::Faults) {
-            self.setup_with_faults(config.clone())
-        } else {
-            self.setup(config.clone())
-        };
-        let Setup { transport, faults } =
-            setup.map_err(|e| format!("the fixture's setup failed: {e:?}"))?;
-        let context = Context {
-            subject: self,
-            faults,
-            config,
-            role,
-            seed,
-        };
-        match mode {
-            Mode::Erased => Ok((case.run)(Env::new(BoxTransport::new(transport), context))),
-            Mode::Static => match cases::static_run::<F::Transport>(case.name) {
-                Some(run) => Ok(run(Env::new(transport, context))),
-                None => Err("it runs through the erased types only".to_owned()),
-            },
-        }
     }
 }

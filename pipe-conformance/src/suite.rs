@@ -11,8 +11,9 @@ use crate::case::Case;
 use crate::cases;
 use crate::fixture::Fixture;
 use crate::matrix::Matrix;
-use crate::run::{Mode, Outcome, run};
-use crate::subject::Subject;
+use crate::mode::Mode;
+use crate::run::{Outcome, run};
+use crate::start::Start;
 
 /// The environment variable that makes the process run one trial alone: its name.
 const ISOLATED: &str = "PIPE_CONFORMANCE_ISOLATED";
@@ -53,7 +54,7 @@ const MODES: [Mode; 2] = [Mode::Static, Mode::Erased];
 /// ```
 #[derive(Default)]
 pub struct Suite {
-    subjects: Vec<Arc<dyn Subject>>,
+    subjects: Vec<Arc<dyn Start>>,
 }
 
 impl Suite {
@@ -147,7 +148,7 @@ impl Suite {
         Matrix::new(columns.collect(), rows)
     }
 
-    fn columns(&self) -> impl Iterator<Item = (&Arc<dyn Subject>, Mode)> {
+    fn columns(&self) -> impl Iterator<Item = (&Arc<dyn Start>, Mode)> {
         self.subjects
             .iter()
             .flat_map(|subject| MODES.map(|mode| (subject, mode)))
@@ -167,7 +168,7 @@ struct ConformanceTrial {
     column: usize,
     row: usize,
     case: Case,
-    subject: Arc<dyn Subject>,
+    subject: Arc<dyn Start>,
     mode: Mode,
 }
 

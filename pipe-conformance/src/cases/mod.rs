@@ -23,7 +23,7 @@ mod waiting;
 use pipe_core::{BoxTransport, Transport};
 
 use crate::case::{Case, CaseFn};
-use crate::run::Mode;
+use crate::mode::Mode;
 
 /// Returns the cases that run in this mode, in the order of the matrix.
 pub(crate) fn of(mode: Mode) -> Vec<Case> {
