@@ -33,7 +33,7 @@ const files = new Map([
   ['/negotiator.mjs', script('negotiator.mjs')],
   ['/channels.mjs', script('channels.mjs')],
   ['/streams.mjs', script('streams.mjs')],
-  ['/pipe.js', script('../../../../examples/browser/pipe.js')]
+  ['/pipe.js', script('../../../../../examples/browser/pipe.js')]
 ])
 const server = http.createServer((request, response) => {
   const [type, body] = files.get(request.url) ?? []
