@@ -6,7 +6,7 @@ pub use pipe_core::{
     Addr, Admit, BoxConn, BoxListener, BoxRecvStream, BoxSendStream, BoxStream, BoxTransport,
     CloseReason, Config, Conn, ConnState, ConnStats, Error, ErrorKind, Incoming, Listener,
     MAX_REASON_LEN, OnDisconnect, PeerIdentity, RecvStream, Registry, Result, SendStream, Stream,
-    Transport, UnixCredentials,
+    Transport, UnixCredentials, Wire,
 };
 #[cfg(feature = "inproc")]
 pub use pipe_inproc as inproc;

@@ -29,6 +29,7 @@ chapters! {
 // The examples in the READMEs of the crates. Those of pipewerks and pipe-conformance are tested there.
 chapters! {
     readme_core: "../../pipe-core/README.md";
+    readme_net: "../../pipe-net/README.md";
     readme_inproc: "../../pipe-inproc/README.md";
     readme_mux: "../../pipe-mux/README.md";
     readme_tcp: "../../pipe-tcp/README.md";

@@ -1,5 +1,6 @@
 use std::fmt;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use url::Url;
 
@@ -64,6 +65,18 @@ impl Addr {
         Ok(Self(url))
     }
 
+    /// Returns an address of this scheme that no other call in this process returns, `scheme://~1`: for
+    /// what has no name of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrInvalid`](ErrorKind::AddrInvalid) for a scheme that no address can have.
+    pub fn opaque(scheme: &str) -> Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self::parse(&format!("{scheme}://~{number}"))
+    }
+
     /// The scheme, in lower case: what chooses the transport.
     pub fn scheme(&self) -> &str {
         self.0.scheme()
@@ -96,6 +109,24 @@ impl Addr {
         self.0
             .query_pairs()
             .map(|(key, value)| (key.into_owned(), value.into_owned()))
+    }
+
+    /// Refuses an address of another scheme.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrUnsupported`](ErrorKind::AddrUnsupported), which quotes the address and names the scheme.
+    pub fn check_scheme(&self, scheme: &str) -> Result<()> {
+        if self.scheme() == scheme {
+            return Ok(());
+        }
+        let why = format!("{self} is no {scheme}:// address");
+        Err(Error::new(ErrorKind::AddrUnsupported, why))
+    }
+
+    /// Returns whether the address names a user, or has a password.
+    pub fn has_user(&self) -> bool {
+        !self.0.username().is_empty() || self.0.password().is_some()
     }
 
     /// Refuses an option in the query that is none of `known`, or that is given twice.
@@ -339,6 +370,36 @@ mod tests {
             let why = format!("invalid address tcp://host:1{query}: {why}");
             assert_eq!(check(query, known), Err((ErrorKind::AddrInvalid, why)));
         }
+    }
+
+    #[test]
+    fn an_address_of_another_scheme_is_unsupported() {
+        let addr = Addr::parse("tcp://host:1").unwrap();
+        addr.check_scheme("tcp").unwrap();
+        let error = addr.check_scheme("quic").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AddrUnsupported);
+        assert_eq!(error.to_string(), "tcp://host:1 is no quic:// address");
+    }
+
+    #[test]
+    fn a_user_and_a_password_are_seen() {
+        for (text, has) in [
+            ("tcp://host:1", false),
+            ("tcp://me@host:1", true),
+            ("tcp://:secret@host:1", true),
+        ] {
+            assert_eq!(Addr::parse(text).unwrap().has_user(), has, "{text}");
+        }
+    }
+
+    #[test]
+    fn an_opaque_address_is_given_once() {
+        let addrs: HashSet<_> = ["unix", "mux", "unix"]
+            .map(|scheme| Addr::opaque(scheme).unwrap())
+            .into();
+        assert_eq!(addrs.len(), 3);
+        assert!(addrs.iter().all(|addr| addr.as_str().contains("://~")));
+        assert!(Addr::opaque("no scheme").is_err());
     }
 
     #[test]

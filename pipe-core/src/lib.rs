@@ -43,6 +43,7 @@ mod registry;
 mod state;
 mod stream;
 mod transport;
+mod wire;
 
 pub use addr::Addr;
 pub use backend::{Admit, Incoming};
@@ -55,3 +56,4 @@ pub use registry::Registry;
 pub use state::{ConnState, ConnStats};
 pub use stream::{RecvStream, SendStream, Stream};
 pub use transport::{Listener, Transport};
+pub use wire::Wire;

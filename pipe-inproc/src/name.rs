@@ -1,13 +1,8 @@
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use pipe_core::{Addr, Error, ErrorKind, Result};
+use pipe_core::{Addr, Result};
 
 use crate::LinkProfile;
 
 pub(crate) const SCHEME: &str = "inproc";
-
-/// What the names that the transport gives begin with.
-const GIVEN: char = '~';
 
 /// What an `inproc://` address says.
 #[derive(Debug, PartialEq)]
@@ -19,16 +14,12 @@ pub(crate) struct Name {
 
 impl Name {
     pub(crate) fn of(addr: &Addr) -> Result<Self> {
-        if addr.scheme() != SCHEME {
-            let why = format!("{addr} is no {SCHEME}:// address");
-            return Err(Error::new(ErrorKind::AddrUnsupported, why));
-        }
+        addr.check_scheme(SCHEME)?;
         let invalid = |why: &str| Err(addr.invalid(why));
-        let url = addr.as_url();
         if addr.port().is_some() {
             return invalid("a name in this process has no port");
         }
-        if !url.username().is_empty() || url.password().is_some() {
+        if addr.has_user() {
             return invalid("a name in this process has no user");
         }
         addr.check_params(&["link"])?;
@@ -47,17 +38,10 @@ impl Name {
     }
 }
 
-/// A name that was not given before in this process.
-pub(crate) fn fresh() -> Result<Addr> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    Addr::parse(&format!(
-        "{SCHEME}://{GIVEN}{}",
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    ))
-}
-
 #[cfg(test)]
 mod tests {
+    use pipe_core::ErrorKind;
+
     use super::*;
 
     fn name(text: &str) -> Result<Name> {
@@ -74,7 +58,6 @@ mod tests {
             name("inproc://a?link=wifi").unwrap().link,
             Some(LinkProfile::wifi())
         );
-        assert_ne!(fresh().unwrap(), fresh().unwrap());
     }
 
     #[test]

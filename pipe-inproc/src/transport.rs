@@ -8,7 +8,7 @@ use crate::conn::InprocConn;
 use crate::desk::Desk;
 use crate::link::Link;
 use crate::listener::InprocListener;
-use crate::name::{self, Name, SCHEME};
+use crate::name::{Name, SCHEME};
 use crate::namespace::Namespace;
 use crate::side::{PerSide, Side};
 
@@ -106,7 +106,7 @@ impl InprocTransport {
     }
 
     fn pair(&self, desk: &Arc<Desk>, link: &Link) -> Result<(InprocConn, InprocConn)> {
-        let dialer = name::fresh()?;
+        let dialer = Addr::opaque(SCHEME)?;
         let addrs = PerSide::new(|side| match side {
             Side::Dialer => dialer.clone(),
             Side::Listener => desk.addr.clone(),
@@ -163,7 +163,7 @@ impl Transport for InprocTransport {
             return bind(addr.clone(), name);
         }
         loop {
-            let fresh = name::fresh()?;
+            let fresh = Addr::opaque(SCHEME)?;
             let name = Name::of(&fresh)?;
             match bind(fresh, name) {
                 // Somebody has taken a name that was not given yet.

@@ -1,7 +1,6 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::io::{AsyncRead, AsyncWrite, split};
@@ -15,6 +14,9 @@ use crate::shared::{NewConn, Shared};
 use crate::turns::DriverWaker;
 use crate::wire::Wire;
 use crate::yamux::{CONTROL, Limits, WINDOW, Yamux};
+
+/// The scheme of the addresses of a connection that has none.
+const SCHEME: &str = "mux";
 
 /// Turns byte streams into connections.
 ///
@@ -169,13 +171,11 @@ impl MuxBuilder {
     }
 
     /// As [`client`](Self::client), over two directions that come apart: a pair of pipes, or a socket of
-    /// which both can be used at once, such as the halves of [`SharedSocket::into_split`].
+    /// which both can be used at once, such as those of `pipe_net::SharedSocket::into_split`.
     ///
     /// # Errors
     ///
     /// As in [`Mux::client`].
-    ///
-    /// [`SharedSocket::into_split`]: crate::SharedSocket::into_split
     pub async fn client_split<R, W>(self, reader: R, writer: W) -> Result<MuxConn>
     where
         R: AsyncRead + Unpin + Send + 'static,
@@ -214,7 +214,7 @@ impl MuxBuilder {
         let peer = addrs.as_ref().map(|(_, remote)| remote.clone());
         let (local_addr, remote_addr) = match addrs {
             Some(addrs) => addrs,
-            None => (opaque_addr()?, opaque_addr()?),
+            None => (Addr::opaque(SCHEME)?, Addr::opaque(SCHEME)?),
         };
         let limit = config.handshake_timeout;
         let waker = DriverWaker::new();
@@ -288,12 +288,6 @@ fn limits(config: &Config, wire: Wire) -> Limits {
         max_streams: 8 * config.max_streams as usize + 64,
         control: (wire == Wire::Pipe).then_some(CONTROL),
     }
-}
-
-/// The address of a connection that has none.
-fn opaque_addr() -> Result<Addr> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    Addr::parse(&format!("mux://~{}", NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
 impl fmt::Debug for MuxBuilder {

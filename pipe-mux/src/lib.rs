@@ -6,8 +6,20 @@
 //! the control protocol `pipe/1` ([`pipe_core::backend::wire`]), which says what yamux cannot. Payload bytes stay
 //! as they are: nothing is added to them, and nothing is copied twice.
 //!
-//! With [`Wire::Raw`] it speaks plain yamux to a peer that is not pipewerks; see there for what that
-//! peer cannot do.
+//! # Plain yamux
+//!
+//! With [`Wire::Raw`] it speaks plain yamux to a peer of another make. What that protocol has no message for
+//! does not arrive:
+//!
+//! - a reset or stop carries no code (0 is reported), and ends both directions of the stream, once
+//!   this side is done with both;
+//! - after this side's own shutdown, a stop is not told: what still comes is thrown away;
+//! - a close carries no code and no reason: the peer's streams are reset by this side's, and the
+//!   peer's own is told with code 0, or as a failure if it ends the byte stream without a GoAway;
+//! - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams.
+//!
+//! After a GoAway of the peer no more streams can be opened; those that are open go on, and the connection
+//! closes with the last one.
 
 mod builder;
 mod conn;
@@ -20,7 +32,6 @@ mod open_queue;
 mod opening;
 mod pings;
 mod shared;
-mod shared_socket;
 mod stream;
 mod stream_core;
 mod turns;
@@ -30,6 +41,5 @@ mod yamux;
 pub use builder::{Mux, MuxBuilder};
 pub use conn::MuxConn;
 pub use listener::{Acceptor, MuxListener};
-pub use shared_socket::{FirstByte, SharedSocket, Socket};
 pub use stream::{MuxRecvStream, MuxSendStream, MuxStream};
 pub use wire::Wire;

@@ -3,6 +3,7 @@
 use bytes::BytesMut;
 use pipe_core::backend::wire::{Hello, Message};
 use pipe_core::{Config, Error, ErrorKind, Result};
+use pipe_tls::PeerParams;
 use pipe_tls::rustls::pki_types::CertificateDer;
 
 use crate::error::handshake_error;
@@ -19,27 +20,18 @@ pub(crate) struct ControlInput {
 pub(crate) struct Greeting {
     /// What was tried, for errors.
     pub(crate) context: String,
-    /// The protocol that both sides have to agree on.
-    pub(crate) alpn: Option<String>,
+    /// What both sides have to agree on.
+    pub(crate) params: PeerParams,
 }
 
 impl Greeting {
-    /// Checks that the two sides speak the same protocol. rustls refuses two that differ, but not that one
-    /// side has none.
+    /// Checks that the two sides speak the same protocol.
     pub(crate) fn check_protocol(&self, conn: &quinn::Connection) -> Result<()> {
-        let Some(name) = &self.alpn else {
-            return Ok(());
-        };
         let data = conn
             .handshake_data()
             .and_then(|any| any.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
-        let spoken = data.and_then(|data| data.protocol);
-        if spoken.as_deref() == Some(name.as_bytes()) {
-            return Ok(());
-        }
-        let context = &self.context;
-        let why = format!("{context}: the peer does not say that it speaks {name} (ALPN)");
-        Err(Error::new(ErrorKind::Handshake, why))
+        let agreed = data.and_then(|data| data.protocol);
+        self.params.check_protocol(&self.context, agreed.as_deref())
     }
 
     /// Opens this side's control stream.

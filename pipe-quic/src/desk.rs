@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use pipe_core::backend::Progress;
-use pipe_core::{Addr, Config, Error, ErrorKind, Result};
+use pipe_core::{Addr, Config, Error, ErrorKind, Result, Wire};
 use pipe_tls::CertSha256;
 use quinn::{Endpoint, Incoming, ServerConfig};
 use tokio::time::Instant;
 
-use crate::addr::{QuicAddr, Wire};
+use crate::addr::QuicAddr;
 use crate::conn::QuicConn;
 use crate::control_stream::Greeting;
 use crate::error::handshake_error;
@@ -114,7 +114,7 @@ impl Desk {
             // Where nothing is asked of a client, this side says hello together with its part of the
             // handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the client's own
             // hello comes after the handshake in any case). The dial is over with it.
-            let plain = self.asks_clients || self.on.wire == Wire::Raw;
+            let plain = self.asks_clients || self.on.params.wire == Wire::Raw;
             let (conn, under_way) = if plain || !progress.promise() {
                 let conn = connecting.await.map_err(lost)?;
                 progress.heard();
@@ -131,10 +131,10 @@ impl Desk {
             let handshake = Handshake {
                 greeting: Greeting {
                     context: context.clone(),
-                    alpn: self.on.alpn.clone(),
+                    params: self.on.params.clone(),
                 },
                 config: self.config.clone(),
-                wire: self.on.wire,
+                wire: self.on.params.wire,
                 form: self.on.form(),
                 pin: Some(self.pin),
                 listens: true,

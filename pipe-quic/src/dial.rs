@@ -1,11 +1,11 @@
-use std::collections::VecDeque;
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use pipe_core::{Addr, Error, ErrorKind, Result};
-use pipe_tls::rustls::pki_types::CertificateDer;
+use pipe_net::{connect_error, race, resolve};
+use pipe_tls::rustls::pki_types::{CertificateDer, ServerName};
 use pipe_tls::{CertSha256, Verdict};
 use quinn::{ClientConfig, ConnectError, Connecting, ConnectionError, Endpoint, TokioRuntime};
 use tokio::runtime::Handle;
@@ -17,7 +17,7 @@ use crate::control_stream::{Greeting, certificates_of};
 use crate::door::Door;
 use crate::error::{by_this_side, handshake_error};
 use crate::handshake::Handshake;
-use crate::race::{any_like, nobody_there, race, resolve, unreached};
+use crate::probe::{any_like, nobody_there};
 use crate::sessions::Session;
 use crate::settings::Settings;
 use crate::socket::Socket;
@@ -33,7 +33,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) addr: &'a Addr,
     pub(crate) to: &'a QuicAddr,
     /// The name that the listener's certificate has to be for.
-    pub(crate) name: &'a str,
+    pub(crate) name: &'a ServerName<'a>,
 }
 
 /// How a listener is dialed.
@@ -49,13 +49,13 @@ impl Dial<'_> {
     /// Makes a connection, for as long as it takes.
     pub(crate) async fn run(&self) -> Result<QuicConn> {
         let how = self.how()?;
-        let found = resolve(self.addr, &self.to.host, self.to.port).await?;
+        let found = resolve(self.addr, &self.to.at).await?;
         if let Some(session) = &how.session
             && let Some(conn) = self.attempt_early(session, &found)?
         {
             return Ok(conn);
         }
-        race(found, |socket| self.attempt(&how, socket)).await
+        race(&found, |socket| self.attempt(&how, socket)).await
     }
 
     /// Returns how to dial the listener: what is kept of it counts where early data is wanted.
@@ -65,17 +65,18 @@ impl Dial<'_> {
         } = self;
         let tls = &settings.tls;
         if settings.wants_early_data(to) {
-            let new = || tls.client_sessions(to.pin, &to.protocols());
+            let new = || tls.client_sessions(to.params.pin, &to.params.protocols());
             let session = settings.sessions.of(addr, new)?;
             return Ok(How {
-                client: settings.client_config(session.tls.full(), to.wire)?,
+                client: settings.client_config(session.tls.full(), to.params.wire)?,
                 verdict: session.tls.verdict().clone(),
                 session: Some(session),
             });
         }
-        let (tls, verdict) = tls.client_config_with_verdict(to.pin, &to.protocols())?;
+        let (tls, verdict) =
+            tls.client_config_with_verdict(to.params.pin, &to.params.protocols())?;
         Ok(How {
-            client: settings.client_config(tls, to.wire)?,
+            client: settings.client_config(tls, to.params.wire)?,
             verdict,
             session: None,
         })
@@ -105,7 +106,7 @@ impl Dial<'_> {
         let context = format!("could not connect to {}", self.addr);
         let (endpoint, socket) = self.endpoint(socket_addr)?;
         let connecting = endpoint
-            .connect_with(how.client.clone(), socket_addr, self.name)
+            .connect_with(how.client.clone(), socket_addr, &self.name.to_str())
             .map_err(|error| not_started(&context, error))?;
         let mut attempt = Attempt {
             connecting: Some(connecting),
@@ -122,7 +123,7 @@ impl Dial<'_> {
                 if let Some(socket) = socket {
                     socket.close();
                 }
-                return Err(unreached(&context, error));
+                return Err(connect_error(context, error));
             }
         };
         let shown = certificates_of(&conn).unwrap_or_default();
@@ -136,7 +137,7 @@ impl Dial<'_> {
     fn attempt_early(
         &self,
         session: &Arc<Session>,
-        found: &VecDeque<SocketAddr>,
+        found: &[SocketAddr],
     ) -> Result<Option<QuicConn>> {
         let Some((tls, met)) = session.resume(found, self.name) else {
             return Ok(None);
@@ -145,9 +146,9 @@ impl Dial<'_> {
         let (endpoint, socket) = self.endpoint(met.at)?;
         let connecting = endpoint
             .connect_with(
-                self.settings.client_config(tls, self.to.wire)?,
+                self.settings.client_config(tls, self.to.params.wire)?,
                 met.at,
-                self.name,
+                &self.name.to_str(),
             )
             .map_err(|error| not_started(&context, error))?;
         match connecting.into_0rtt() {
@@ -177,10 +178,10 @@ impl Dial<'_> {
         Ok(Handshake {
             greeting: Greeting {
                 context,
-                alpn: self.to.alpn.clone(),
+                params: self.to.params.clone(),
             },
             config: self.settings.config.clone(),
-            wire: self.to.wire,
+            wire: self.to.params.wire,
             form: self.to.form(),
             pin: shown.first().map(|own| CertSha256::of(own)),
             listens: false,

@@ -10,10 +10,9 @@ use futures::FutureExt;
 use futures::future::OptionFuture;
 use pipe_core::backend::wire::Message;
 use pipe_core::backend::{Liveness, LivenessEvent};
-use pipe_core::{CloseReason, Error, Result};
+use pipe_core::{CloseReason, Error, Result, Wire};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::addr::Wire;
 use crate::control_stream::ControlInput;
 use crate::early::Early;
 use crate::early_data::EarlyData;

@@ -2,12 +2,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pipe_core::{Error, ErrorKind, Result};
+use pipe_net::connect_error;
 use quinn::ZeroRttAccepted;
 
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
 use crate::early_data::refused;
 use crate::error::{Condition, by_this_side, handshake_error, protocol};
-use crate::race::{nobody_there, unreached};
+use crate::probe::nobody_there;
 use crate::sessions::{Met, Session};
 use crate::shared::Shared;
 
@@ -81,7 +82,7 @@ impl Dialed {
             biased;
             accepted = handshake => accepted,
             error = nobody_there(at) => {
-                return Err((Condition::Refused, unreached(&context, error)));
+                return Err((Condition::Refused, connect_error(context, error)));
             }
         };
         let quinn = &shared.quinn;

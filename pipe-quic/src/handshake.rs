@@ -4,11 +4,11 @@ use std::sync::Arc;
 use futures::FutureExt;
 use parking_lot::Mutex;
 use pipe_core::backend::wire::Hello;
-use pipe_core::{Config, Error, ErrorKind, Result};
+use pipe_core::{Config, Error, ErrorKind, Result, Wire};
 use pipe_tls::CertSha256;
 use quinn::ZeroRttAccepted;
 
-use crate::addr::{AddrForm, Wire};
+use crate::addr::AddrForm;
 use crate::conn::QuicConn;
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
 use crate::driver::{Driver, End};

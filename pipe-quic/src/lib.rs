@@ -1,7 +1,7 @@
 //! The QUIC transport of pipewerks: `quic://host:port`, on [quinn].
 //!
 //! [`QuicTransport`] keeps the whole [contract](pipe_core#the-contract) between two ends of
-//! pipewerks, and speaks plain QUIC streams to others ([`Wire::Raw`]). A listener without a certificate
+//! pipewerks, and speaks [plain QUIC streams](#plain-quic) to others. A listener without a certificate
 //! makes one, and its address can be dialed as it is:
 //!
 //! ```
@@ -73,6 +73,26 @@
 //! [`QuicTransport::with_zero_rtt`] says when, and what to do. [`QuicConn::early_data`] and
 //! [`QuicConn::confirmed`] tell whether the handshake is over.
 //!
+//! # Plain QUIC
+//!
+//! With `?wire=raw&alpn=…` ([`Wire::Raw`]) it speaks plain bidirectional streams to a peer of another make.
+//! What QUIC has no message for does not arrive:
+//!
+//! - a stream is visible to the peer with its first byte, not when it is opened;
+//! - a stream holds its slot until it is over at this side; beyond that, the peer's own limit
+//!   counts;
+//! - a dial is over before the listener has judged this side's certificate: a refusal ends the
+//!   connection a little later;
+//! - [`ping`](pipe_core::Conn::ping) is [`Unsupported`](pipe_core::ErrorKind::Unsupported). The peer's QUIC
+//!   is asked for signs of life, which says nothing of its program;
+//! - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams. It waits for
+//!   those that are open here and, for what this side has sent, until the peer's QUIC has it;
+//! - a [`close`](pipe_core::Conn::close) while much data is under way may not reach the peer, which
+//!   then finds out by QUIC's idle timeout: quinn (0.11) does not send it while data waits for the
+//!   congestion window. Between two ends of pipewerks it goes another way first;
+//! - codes of the peer above `u32::MAX` are reported as `u32::MAX`;
+//! - streams in one direction, which the peer may want to open, are not allowed.
+//!
 //! # On the wire
 //!
 //! The protocol (ALPN) is `pipe/1`, over version 1 of QUIC (RFC 9000). Messages are those of
@@ -116,8 +136,8 @@ mod handle;
 mod handshake;
 mod listener;
 mod preamble;
+mod probe;
 mod profile;
-mod race;
 mod reception;
 mod sessions;
 mod settings;
@@ -127,10 +147,10 @@ mod stream;
 mod stream_core;
 mod transport;
 
-pub use addr::Wire;
 pub use conn::QuicConn;
 pub use early_data::EarlyData;
 pub use listener::QuicListener;
+pub use pipe_core::Wire;
 pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
 pub use profile::Profile;
 pub use quinn;

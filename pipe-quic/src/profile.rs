@@ -1,11 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::Config;
+use pipe_core::{Config, Wire};
 use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
-
-use crate::addr::Wire;
 
 /// What the paths of a transport are like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

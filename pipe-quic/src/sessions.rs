@@ -5,7 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use pipe_core::backend::wire::Hello;
 use pipe_core::{Addr, Result};
-use pipe_tls::rustls::pki_types::CertificateDer;
+use pipe_tls::rustls::pki_types::{CertificateDer, ServerName};
 use pipe_tls::{ClientSessions, rustls};
 
 /// Of how many addresses a transport keeps sessions. Beyond it, the one that was dialed longest ago is
@@ -63,16 +63,15 @@ impl Session {
     /// certificates that would be trusted anew for this name.
     pub(crate) fn resume(
         &self,
-        found: &VecDeque<SocketAddr>,
-        name: &str,
+        found: &[SocketAddr],
+        name: &ServerName<'_>,
     ) -> Option<(Arc<rustls::ClientConfig>, Met)> {
         let resuming = self.tls.resuming()?;
         let met = self.met.lock().clone()?;
         if !found.contains(&met.at) {
             return None;
         }
-        let name = pipe_tls::server_name(name).ok()?;
-        if let Err(error) = self.tls.judge(&met.certificates, &name) {
+        if let Err(error) = self.tls.judge(&met.certificates, name) {
             tracing::debug!(%error, "a session is not resumed");
             self.forget();
             return None;

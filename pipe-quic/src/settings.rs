@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use pipe_core::backend::Admission;
-use pipe_core::{Config, Error, ErrorKind, Result};
+use pipe_core::{Config, Error, ErrorKind, Result, Wire};
 use pipe_tls::{Identity, TlsOptions, rustls};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ServerConfig};
 
-use crate::addr::{QuicAddr, Wire};
+use crate::addr::QuicAddr;
 use crate::first_packet::OpensOnly;
 use crate::profile::Profile;
 use crate::sessions::Sessions;
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Returns whether early data is wanted at this address.
     pub(crate) fn wants_early_data(&self, at: &QuicAddr) -> bool {
-        at.zero_rtt.unwrap_or(self.zero_rtt) && at.wire == Wire::Pipe
+        at.zero_rtt.unwrap_or(self.zero_rtt) && at.params.wire == Wire::Pipe
     }
 
     /// Returns the configuration of a dial over this TLS.
@@ -51,16 +51,16 @@ impl Settings {
     /// Returns the configuration of a listener.
     pub(crate) fn server_config(&self, on: &QuicAddr, identity: &Identity) -> Result<ServerConfig> {
         let tls = if self.wants_early_data(on) {
-            let (tls, protocols) = (&self.tls, on.protocols());
+            let (tls, protocols) = (&self.tls, on.params.protocols());
             tls.server_config_with_early_data(identity, &protocols, SESSIONS)?
         } else {
-            self.tls.server_config(identity, &on.protocols())?
+            self.tls.server_config(identity, &on.params.protocols())?
         };
         let tls = QuicServerConfig::try_from(tls).map_err(unusable)?;
         let mut server = ServerConfig::with_crypto(Arc::new(OpensOnly(Arc::new(tls))));
         let waiting = self.config.accept_backlog + 4 * self.config.max_handshakes;
         server
-            .transport_config(self.profile.transport(&self.config, on.wire))
+            .transport_config(self.profile.transport(&self.config, on.params.wire))
             .max_incoming(waiting as usize)
             .incoming_buffer_size(INCOMING_BUFFER)
             .incoming_buffer_size_total(INCOMING_BUFFERS);

@@ -1,10 +1,10 @@
-use std::io;
+use std::future::ready;
 use std::sync::{Arc, Weak};
 
 use pipe_core::backend::{Admission, dial_within};
-use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::{Addr, Admit, Config, Incoming, Result, Transport};
+use pipe_net::bind;
 use pipe_tls::TlsOptions;
-use tokio::net::lookup_host;
 
 use crate::addr::{QuicAddr, SCHEME};
 use crate::conn::QuicConn;
@@ -30,7 +30,7 @@ use crate::settings::Settings;
 /// dialed as it is. A listener without an identity makes one on the spot.
 ///
 /// With `?wire=raw&alpn=…` it speaks plain QUIC streams to peers of other makes, see
-/// [`Wire::Raw`](crate::Wire::Raw).
+/// [the crate](crate#plain-quic).
 ///
 /// With `?zero-rtt=true` it sends and takes data before the handshake is over, see
 /// [`with_zero_rtt`](Self::with_zero_rtt) for what that risks.
@@ -69,7 +69,7 @@ impl QuicTransport {
     ///
     /// # Errors
     ///
-    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
+    /// [`ConfigInvalid`](pipe_core::ErrorKind::ConfigInvalid) when a setting is out of its range.
     pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
         self.settings.config = config;
@@ -126,13 +126,13 @@ impl QuicTransport {
     ///
     /// It need not: it may have been started again, or have forgotten the session. Then it has read
     /// nothing of what was sent, and the dialer's connection fails as a whole with
-    /// [`Refused`](ErrorKind::Refused), since parts of what was sent may be forgotten by whoever wrote them;
+    /// [`Refused`](pipe_core::ErrorKind::Refused), since parts of what was sent may be forgotten by whoever wrote them;
     /// the session is forgotten, and the next dial is an ordinary one. Nothing is sent again behind the
     /// back of the application.
     ///
     /// A dial that resumes a session does not wait to see whether anybody is there. Where nobody
     /// is, the connection fails with `Refused` if the network says so, or else as one that was lost:
-    /// [`Disconnected`](ErrorKind::Disconnected), then [`Failed`](ErrorKind::Failed).
+    /// [`Disconnected`](pipe_core::ErrorKind::Disconnected), then [`Failed`](pipe_core::ErrorKind::Failed).
     ///
     /// # The risk
     ///
@@ -167,7 +167,7 @@ impl Transport for QuicTransport {
 
     async fn dial(&self, addr: &Addr) -> Result<QuicConn> {
         let to = QuicAddr::of(addr)?;
-        let name = to.server_name(addr)?;
+        let name = to.params.server_name(addr, &to.at.host)?;
         let limit = self.settings.config.handshake_timeout;
         let dial = Dial {
             settings: &self.settings,
@@ -182,18 +182,11 @@ impl Transport for QuicTransport {
     async fn listen(&self, addr: &Addr) -> Result<QuicListener> {
         let on = QuicAddr::of(addr)?;
         let settings = &self.settings;
-        let identity =
-            settings
-                .tls
-                .listener_identity(&on.host, on.pin)
-                .map_err(|error| match error.kind() {
-                    ErrorKind::AddrInvalid => addr.invalid(error),
-                    _ => error,
-                })?;
+        let identity = on
+            .params
+            .listener_identity(addr, &on.at.host, &settings.tls)?;
         let server = settings.server_config(&on, &identity)?;
-        let failed = |error| cannot_listen(addr, error);
-        let found = lookup_host((on.host.as_str(), on.port));
-        let found: Vec<_> = found.await.map_err(failed)?.collect();
+        let at = on.at.clone();
         let desk = Desk::new(
             &settings.config,
             on,
@@ -201,14 +194,9 @@ impl Transport for QuicTransport {
             server,
             settings.tls.asks_clients(),
         );
-        let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
-        for socket in found {
-            match Door::open(socket, settings.profile, &desk) {
-                Ok(door) => return Ok(QuicListener::new(desk, door, settings)),
-                Err(error) => last = error,
-            }
-        }
-        Err(failed(last))
+        let open = |socket| ready(Door::open(socket, settings.profile, &desk));
+        let door = bind(addr, &at, open).await?;
+        Ok(QuicListener::new(desk, door, settings))
     }
 }
 
@@ -224,18 +212,6 @@ impl QuicListener {
             door: Some(Arc::downgrade(self.door())),
         }
     }
-}
-
-fn cannot_listen(addr: &Addr, error: io::Error) -> Error {
-    let (kind, what) = match error.kind() {
-        io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there".into()),
-        io::ErrorKind::AddrNotAvailable => (
-            ErrorKind::Unreachable,
-            "it is no address of this host".into(),
-        ),
-        _ => (ErrorKind::Io, error.to_string()),
-    };
-    Error::with_source(kind, format!("cannot listen on {addr}: {what}"), error)
 }
 
 impl std::fmt::Debug for QuicTransport {

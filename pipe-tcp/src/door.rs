@@ -55,8 +55,3 @@ impl<U: Upgrade> Acceptor for Door<U> {
         upgrade.upgrade(socket, peer, progress).await
     }
 }
-
-/// Waits until the peer has sent something, or has ended.
-pub(crate) async fn first_byte(socket: &TcpStream) -> io::Result<()> {
-    socket.peek(&mut [0]).await.map(drop)
-}

@@ -1,11 +1,10 @@
 //! The TCP transports of pipewerks: `tcp://host:port` in the clear, and `tls://host:port`.
 
 mod door;
-mod host_port;
-mod race;
 mod setup;
 mod socket;
 mod tcp;
+mod tcp_addr;
 #[cfg(feature = "tls")]
 pub mod tls;
 #[cfg(feature = "tls")]

@@ -1,15 +1,13 @@
 use std::future::Future;
-use std::io;
 use std::sync::Arc;
 
 use pipe_core::backend::{Admission, dial_within};
-use pipe_core::{Addr, Config, Error, ErrorKind, Result};
-use pipe_mux::{Mux, MuxBuilder, MuxListener, SharedSocket, Wire};
+use pipe_core::{Addr, Config, Result, Wire};
+use pipe_mux::{Mux, MuxBuilder, MuxListener};
+use pipe_net::{HostPort, SharedSocket, connect_error, race, resolve};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::door::{Door, Upgrade};
-use crate::host_port::HostPort;
-use crate::race;
 use crate::socket::SocketOptions;
 
 /// How connections are made: what `tcp://` and `tls://` have in common.
@@ -23,7 +21,13 @@ pub(crate) struct Setup {
 impl Setup {
     /// Connects to the first of the host's addresses that answers.
     pub(crate) async fn connect(&self, addr: &Addr, to: &HostPort) -> Result<TcpStream> {
-        race::connect(addr, &to.host, to.port).await
+        let found = resolve(addr, to).await?;
+        let attempt = async |socket| {
+            let connected = TcpStream::connect(socket).await;
+            let context = format_args!("could not connect to {addr}");
+            connected.map_err(|error| connect_error(context, error))
+        };
+        race(&found, attempt).await
     }
 
     /// Sets a socket up, for the multiplexer and for the application to look at.
@@ -64,16 +68,5 @@ impl Setup {
 
 /// Binds the first of the host's addresses that can be.
 pub(crate) async fn bind(addr: &Addr, on: &HostPort) -> Result<TcpListener> {
-    let bound = TcpListener::bind((on.host.as_str(), on.port)).await;
-    bound.map_err(|error| {
-        let (kind, what) = match error.kind() {
-            io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there".into()),
-            io::ErrorKind::AddrNotAvailable => (
-                ErrorKind::Unreachable,
-                "it is no address of this host".into(),
-            ),
-            _ => (ErrorKind::Io, error.to_string()),
-        };
-        Error::with_source(kind, format!("cannot listen on {addr}: {what}"), error)
-    })
+    pipe_net::bind(addr, on, TcpListener::bind).await
 }

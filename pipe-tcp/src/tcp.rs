@@ -1,22 +1,21 @@
 use std::net::SocketAddr;
 
 use pipe_core::backend::{Admission, Progress};
-use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
-use pipe_mux::{FirstByte, MuxConn, MuxListener, Wire};
+use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport, Wire};
+use pipe_mux::{MuxConn, MuxListener};
+use pipe_net::{FirstByte, first_byte};
 use tokio::net::TcpStream;
 
-use crate::door::{Upgrade, first_byte};
-use crate::host_port::{HostPort, to_addr};
+use crate::door::Upgrade;
 use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
-
-const SCHEME: &str = "tcp";
+use crate::tcp_addr::{SCHEME, TcpAddr};
 
 /// The transport of `tcp://host:port`: yamux over TCP, in the clear.
 ///
 /// Names are resolved when dialing, and the addresses of a name are raced (RFC 8305). Port 0 listens
 /// on a free port. With `?wire=raw` it speaks plain yamux to peers of other makes, see
-/// [`Wire::Raw`].
+/// [`pipe_mux`](pipe_mux#plain-yamux).
 ///
 /// During an outage TCP itself tries again ever more seldom, and the peer is heard of again with its next
 /// try only: after a silent outage of 26 s that may be at 52 s, so that a connection whose
@@ -74,11 +73,11 @@ impl Transport for TcpTransport {
     }
 
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
-        let to = HostPort::of(addr, SCHEME, &["wire"])?;
+        let to = TcpAddr::of(addr)?;
         let connect = async {
-            let socket = self.setup.connect(addr, &to).await?;
-            let local = to_addr(SCHEME, socket.local_addr()?, to.wire)?;
-            let remote = to_addr(SCHEME, socket.peer_addr()?, to.wire)?;
+            let socket = self.setup.connect(addr, &to.at).await?;
+            let local = TcpAddr::end(socket.local_addr()?, to.wire)?;
+            let remote = TcpAddr::end(socket.peer_addr()?, to.wire)?;
             let (io, mux) = self.setup.share(socket, to.wire)?;
             let first = io.first_byte();
             let (reader, writer) = io.into_split();
@@ -89,9 +88,9 @@ impl Transport for TcpTransport {
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
-        let on = HostPort::of(addr, SCHEME, &["wire"])?;
-        let socket = bind(addr, &on).await?;
-        let local = to_addr(SCHEME, socket.local_addr()?, on.wire)?;
+        let on = TcpAddr::of(addr)?;
+        let socket = bind(addr, &on.at).await?;
+        let local = TcpAddr::end(socket.local_addr()?, on.wire)?;
         let upgrade = TcpUpgrade {
             setup: self.setup.clone(),
             wire: on.wire,
@@ -117,7 +116,7 @@ impl Upgrade for TcpUpgrade {
         if self.wire == Wire::Pipe {
             progress.first_byte(first_byte(&socket)).await?;
         }
-        let remote = to_addr(SCHEME, peer, self.wire)?;
+        let remote = TcpAddr::end(peer, self.wire)?;
         let (io, mux) = self.setup.share(socket, self.wire)?;
         let first = io.first_byte();
         let (reader, writer) = io.into_split();

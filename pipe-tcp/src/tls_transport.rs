@@ -3,16 +3,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipe_core::backend::{Admission, Progress};
-use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport};
+use pipe_core::{Addr, Admit, Config, Incoming, Result, Transport};
 use pipe_mux::{MuxConn, MuxListener};
-use pipe_tls::rustls::{CommonState, ServerConfig};
+use pipe_net::first_byte;
+use pipe_tls::rustls::ServerConfig;
 use pipe_tls::{CertSha256, TlsOptions, explain, explain_io, find, peer_identity};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::door::{Upgrade, first_byte};
+use crate::door::Upgrade;
 use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
 use crate::tls_addr::{SCHEME, TlsAddr};
@@ -70,7 +71,7 @@ impl TlsTransport {
     ///
     /// # Errors
     ///
-    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
+    /// [`ConfigInvalid`](pipe_core::ErrorKind::ConfigInvalid) when a setting is out of its range.
     pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
         self.setup.config = config;
@@ -113,19 +114,22 @@ impl Transport for TlsTransport {
 
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
         let to = TlsAddr::of(addr)?;
-        let name = to.server_name(addr)?;
+        let name = to.params.server_name(addr, &to.at.host)?;
         let context = format!("could not connect to {addr}");
         let connect = async {
             let socket = self.setup.connect(addr, &to.at).await?;
             let (local, remote) = (socket.local_addr()?, socket.peer_addr()?);
-            let (io, mux) = self.setup.share(socket, to.at.wire)?;
-            let config = self.tls.client_config(to.pin, &to.protocols())?;
+            let (io, mux) = self.setup.share(socket, to.params.wire)?;
+            let config = self
+                .tls
+                .client_config(to.params.pin, &to.params.protocols())?;
             let tls = TlsConnector::from(config)
                 .connect(name, io)
                 .await
                 .map_err(|error| explain_io(&context, error))?;
             let session = tls.get_ref().1;
-            check_protocol(&context, &to, session)?;
+            to.params
+                .check_protocol(&context, session.alpn_protocol())?;
             let shown = session.peer_certificates();
             let pin = shown
                 .and_then(|list| list.first())
@@ -145,14 +149,8 @@ impl Transport for TlsTransport {
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
         let on = TlsAddr::of(addr)?;
-        let identity =
-            self.tls
-                .listener_identity(&on.at.host, on.pin)
-                .map_err(|error| match error.kind() {
-                    ErrorKind::AddrInvalid => addr.invalid(error),
-                    _ => error,
-                })?;
-        let config = self.tls.server_config(&identity, &on.protocols())?;
+        let identity = on.params.listener_identity(addr, &on.at.host, &self.tls)?;
+        let config = self.tls.server_config(&identity, &on.params.protocols())?;
         let socket = bind(addr, &on.at).await?;
         let local = on.end(socket.local_addr()?, Some(identity.sha256()))?;
         let upgrade = TlsUpgrade {
@@ -181,7 +179,7 @@ impl Upgrade for TlsUpgrade {
     ) -> Result<MuxConn> {
         progress.first_byte(first_byte(&socket)).await?;
         let context = format!("refused {peer}");
-        let (io, mux) = self.setup.share(socket, self.on.at.wire)?;
+        let (io, mux) = self.setup.share(socket, self.on.params.wire)?;
         let accept = TlsAcceptor::from(self.config.clone()).accept(io);
         let mut tls = match accept.into_fallible().await {
             Ok(tls) => tls,
@@ -191,7 +189,8 @@ impl Upgrade for TlsUpgrade {
                 return Err(error);
             }
         };
-        if let Err(error) = check_protocol(&context, &self.on, tls.get_ref().1) {
+        let agreed = tls.get_ref().1.alpn_protocol();
+        if let Err(error) = self.on.params.check_protocol(&context, agreed) {
             farewell(&mut tls).await;
             return Err(error);
         }
@@ -201,18 +200,6 @@ impl Upgrade for TlsUpgrade {
             .identity(identity)
             .server(tls)
             .await
-    }
-}
-
-/// Whether the two sides speak the same protocol. rustls refuses two that differ, but not that one
-/// side has none.
-fn check_protocol(context: &str, addr: &TlsAddr, session: &CommonState) -> Result<()> {
-    match &addr.alpn {
-        Some(name) if session.alpn_protocol() != Some(name.as_bytes()) => {
-            let why = format!("{context}: the peer does not say that it speaks {name} (ALPN)");
-            Err(Error::new(ErrorKind::Handshake, why))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -6,6 +6,8 @@
 //! ([`CertSha256`]). It makes the configurations of [`rustls`], always with the cryptography of
 //! `ring`, whatever the process has for a default. What rustls reports, [`explain`] puts into words.
 //!
+//! [`PeerParams`] reads what the options of an address say of all this.
+//!
 //! Sessions are not resumed: every connection proves anew who its ends are, so a certificate that has
 //! expired meanwhile is refused. The exception is early data over QUIC, where both ends ask for it: see
 //! [`ClientSessions`].
@@ -15,6 +17,7 @@ mod explain;
 mod identity;
 mod made;
 mod options;
+mod peer_params;
 mod pem;
 mod pinned;
 mod resumption;
@@ -36,6 +39,7 @@ pub use cert_sha256::CertSha256;
 pub use explain::{explain, explain_io, find};
 pub use identity::Identity;
 pub use options::TlsOptions;
+pub use peer_params::PeerParams;
 pub use resumption::ClientSessions;
 pub use roots::Roots;
 pub use rustls;

@@ -4,6 +4,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pipe_core::{Addr, Error, ErrorKind, Result};
+use pipe_net::listen_error;
 use rustix::io::Errno;
 use socket2::{SockAddr, Socket};
 use tokio::net::UnixListener;
@@ -86,10 +87,7 @@ fn make_file(
 /// Removes the socket file at the path if nobody listens behind it.
 fn clear(addr: &Addr, path: &Path) -> Result<()> {
     let shown = path.display();
-    let in_use = |what: &str| {
-        let why = format!("cannot listen on {addr}: {what}");
-        Error::new(ErrorKind::AddrInUse, why)
-    };
+    let in_use = |what: &str| listen_error(addr, ErrorKind::AddrInUse, what, None);
     let found = match fs::symlink_metadata(path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -116,10 +114,11 @@ fn clear(addr: &Addr, path: &Path) -> Result<()> {
             }
             _ => {
                 let why = format!(
-                    "cannot listen on {addr}: a socket is in the way at {shown}, and whether \
-                     somebody listens there cannot be told: {error}"
+                    "a socket is in the way at {shown}, and whether somebody listens there cannot \
+                     be told: {error}"
                 );
-                return Err(Error::with_source(ErrorKind::AddrInUse, why, error));
+                let kind = ErrorKind::AddrInUse;
+                return Err(listen_error(addr, kind, why, Some(error)));
             }
         },
     }
@@ -142,28 +141,24 @@ fn probe(path: &Path) -> io::Result<()> {
 fn no_lock(addr: &Addr, path: &Path, error: NoLock) -> Error {
     let lock = PathLock::path_for(path);
     let shown = lock.display();
-    match error {
-        NoLock::Held => {
-            let why = format!("cannot listen on {addr}: somebody listens there and holds {shown}");
-            Error::new(ErrorKind::AddrInUse, why)
+    let why = match error {
+        NoLock::Held => format!("somebody listens there and holds {shown}"),
+        NoLock::Foreign => format!("{shown} is in the way, which is no lock file"),
+        NoLock::Io(error) => {
+            let what = format!("the lock {shown} cannot be made");
+            return failure(addr, &what, "", error);
         }
-        NoLock::Foreign => {
-            let why =
-                format!("cannot listen on {addr}: {shown} is in the way, which is no lock file");
-            Error::new(ErrorKind::AddrInUse, why)
-        }
-        NoLock::Io(error) => failure(addr, &format!("the lock {shown} cannot be made"), "", error),
-    }
+    };
+    listen_error(addr, ErrorKind::AddrInUse, why, None)
 }
 
 /// The error of a system call: `what` failed, or, where the name is taken, `in_use`.
 fn failure(addr: &Addr, what: &str, in_use: &str, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AddrInUse {
-        let why = format!("cannot listen on {addr}: {in_use}");
-        return Error::with_source(ErrorKind::AddrInUse, why, error);
+        return listen_error(addr, ErrorKind::AddrInUse, in_use, Some(error));
     }
-    let why = format!("cannot listen on {addr}: {what}: {error}");
-    Error::with_source(ErrorKind::Io, why, error)
+    let why = format!("{what}: {error}");
+    listen_error(addr, ErrorKind::Io, why, Some(error))
 }
 
 impl Drop for SocketFile {

@@ -1,11 +1,9 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, percent_encode};
-use pipe_core::{Addr, Error, ErrorKind, Result};
-use pipe_mux::Wire;
+use pipe_core::{Addr, Error, ErrorKind, Result, Wire};
 use socket2::SockAddr;
 use tokio::net::unix::SocketAddr;
 
@@ -56,11 +54,7 @@ pub(crate) enum Name {
 impl Place {
     /// Reads an address.
     pub(crate) fn of(addr: &Addr) -> Result<Self> {
-        if addr.scheme() != SCHEME {
-            let why = format!("{addr} is no {SCHEME}:// address");
-            return Err(Error::new(ErrorKind::AddrUnsupported, why));
-        }
-        let url = addr.as_url();
+        addr.check_scheme(SCHEME)?;
         if let Some(host) = addr.host() {
             let why = format!(
                 "there is no host, but {host:?} stands for one; an absolute path makes three \
@@ -68,7 +62,7 @@ impl Place {
             );
             return Err(addr.invalid(why));
         }
-        if addr.port().is_some() || !url.username().is_empty() || url.password().is_some() {
+        if addr.port().is_some() || addr.has_user() {
             return Err(addr.invalid("there is neither a user nor a port"));
         }
         let name = Name::of(addr)?;
@@ -102,10 +96,7 @@ impl Place {
             Name::Any => "/@".into(),
         };
         let addr = Addr::parse(&format!("{SCHEME}://{path}")).ok()?;
-        let addr = match self.wire {
-            Wire::Pipe => addr,
-            Wire::Raw => addr.with_param("wire", "raw"),
-        };
+        let addr = self.wire.add_to(addr);
         Self::of(&addr)
             .is_ok_and(|said| said == *self)
             .then_some(addr)
@@ -118,7 +109,7 @@ impl Place {
         let path = socket.as_pathname().map(Path::to_owned).map(Name::Path);
         match path.or_else(|| abstract_name(socket)).and_then(named) {
             Some(addr) => Ok(addr),
-            None => unnamed(),
+            None => Addr::opaque(SCHEME),
         }
     }
 }
@@ -183,12 +174,6 @@ fn abstract_name(socket: &SocketAddr) -> Option<Name> {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn abstract_name(_: &SocketAddr) -> Option<Name> {
     None
-}
-
-fn unnamed() -> Result<Addr> {
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    Addr::parse(&format!("{SCHEME}://~{number}"))
 }
 
 fn too_long(addr: &Addr, what: &str, len: usize) -> Error {
@@ -267,10 +252,7 @@ mod tests {
             };
             assert_eq!(place.to_addr(), None, "{text}");
         }
-        let opaque = unnamed().unwrap();
-        assert_eq!(opaque.scheme(), SCHEME);
-        assert_ne!(opaque, unnamed().unwrap());
-        assert!(Place::of(&opaque).is_err());
+        assert!(Place::of(&Addr::opaque(SCHEME).unwrap()).is_err());
     }
 
     #[test]

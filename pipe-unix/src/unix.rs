@@ -1,16 +1,14 @@
 use std::io;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use pipe_core::backend::{Admission, Progress, dial_within};
 use pipe_core::{
     Addr, Admit, Config, Error, ErrorKind, Incoming, PeerIdentity, Result, Transport,
-    UnixCredentials,
+    UnixCredentials, Wire,
 };
-use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener, SharedSocket, Wire};
-use socket2::SockRef;
-use tokio::io::Interest;
+use pipe_mux::{Acceptor, Mux, MuxBuilder, MuxConn, MuxListener};
+use pipe_net::{SharedSocket, first_byte};
 use tokio::net::UnixStream;
 
 use crate::connect::connect;
@@ -26,7 +24,7 @@ use crate::place::{Place, SCHEME};
 ///   segments of dots are resolved before the path is used.
 /// - `unix:///@name`: a name in Linux's abstract namespace, without a file. `unix:///@` listens on a
 ///   fresh one. A file whose name begins with `@`, in the root directory, is `unix:///%40name`.
-/// - `?wire=raw` speaks plain yamux to peers of other makes, see [`Wire::Raw`].
+/// - `?wire=raw` speaks plain yamux to peers of other makes, see [`pipe_mux`](pipe_mux#plain-yamux).
 ///
 /// A dialer's socket has no name by itself. On Linux it gets an abstract one from the system, so that
 /// each end's [`local_addr`](pipe_core::Conn::local_addr) is the other's
@@ -223,20 +221,4 @@ fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
     // A process that this one cannot see, as one in another container, is told as 0.
     let pid = peer.pid().filter(|pid| *pid > 0);
     Ok(UnixCredentials::new(pid, peer.uid(), peer.gid()))
-}
-
-/// Waits until the peer has sent something, or has ended.
-async fn first_byte(socket: &UnixStream) -> io::Result<()> {
-    let mut first = [MaybeUninit::uninit()];
-    loop {
-        socket.readable().await?;
-        // A runtime calls a new socket readable before it has asked.
-        let peeked = socket.try_io(Interest::READABLE, || {
-            SockRef::from(socket).peek(&mut first)
-        });
-        match peeked {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            peeked => return peeked.map(drop),
-        }
-    }
 }

@@ -32,24 +32,26 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
     let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
     let mut url = Addr::parse(text)?.as_url().clone();
     url.set_query(None);
-    let mut raw = wire.is_raw();
-    let mut ping = !matches!(wire, Wire::Raw { ping: false });
     for (name, value) in addr.params() {
-        let own = matches!(name.as_str(), "wire" | "ping");
-        if own && addr.params().filter(|(other, _)| *other == name).count() > 1 {
+        if !matches!(name.as_str(), "wire" | "ping") {
+            // It is for the signalling.
+            url.query_pairs_mut().append_pair(&name, &value);
+        } else if addr.params().filter(|(other, _)| *other == name).count() > 1 {
             return Err(addr.invalid(format!("the option {name:?} is given twice")));
         }
-        match (name.as_str(), value.as_str()) {
-            ("wire", "raw") => raw = true,
-            ("wire", "pipe") => raw = false,
-            ("ping", "on") => ping = true,
-            ("ping", "off") => ping = false,
-            _ if own => return Err(addr.invalid(format!("{name}={value} is unknown"))),
-            // The rest is for the signalling.
-            _ => drop(url.query_pairs_mut().append_pair(&name, &value)),
-        }
     }
-    if !raw && addr.param("ping").as_deref() == Some("off") {
+    let raw = match pipe_core::Wire::named_in(addr)? {
+        Some(named) => named == pipe_core::Wire::Raw,
+        None => wire.is_raw(),
+    };
+    let named = addr.param("ping");
+    let ping = match named.as_deref() {
+        None => !matches!(wire, Wire::Raw { ping: false }),
+        Some("on") => true,
+        Some("off") => false,
+        Some(other) => return Err(addr.invalid(format!("ping is on or off, not {other:?}"))),
+    };
+    if !raw && named.is_some() && !ping {
         return Err(addr.invalid("ping=off needs wire=raw, since the other wire pings"));
     }
     let mut inner = Addr::parse(url.as_str())?;
@@ -75,7 +77,7 @@ pub(crate) fn outer(inner: &Addr, target: &Target) -> Result<Addr> {
     }
     let mut addr = Addr::parse(&format!("{PREFIX}{url}"))?;
     if let Wire::Raw { ping } = target.wire {
-        addr = addr.with_param("wire", "raw");
+        addr = pipe_core::Wire::Raw.add_to(addr);
         if !ping {
             addr = addr.with_param("ping", "off");
         }
@@ -113,9 +115,7 @@ pub(crate) fn scheme_over(inner: &'static str) -> &'static str {
 
 /// Returns the addresses of a connection whose signalling has none.
 pub(crate) fn opaque_addrs() -> Result<(Addr, Addr)> {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let local = Addr::parse(&format!("webrtc://~{number}"))?;
-    Ok((local, Addr::parse(&format!("webrtc://~{number}-peer"))?))
+    let local = Addr::opaque("webrtc")?;
+    let remote = Addr::parse(&format!("{local}-peer"))?;
+    Ok((local, remote))
 }

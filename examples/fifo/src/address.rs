@@ -3,7 +3,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
-use pipe_core::{Addr, Error, ErrorKind, Result};
+use pipe_core::{Addr, Result};
 
 pub(crate) const SCHEME: &str = "fifo";
 
@@ -11,12 +11,8 @@ pub(crate) const SCHEME: &str = "fifo";
 /// The path that an address stands for. Whatever else it says is refused: an option that is ignored
 /// would be one that its user relies on in vain.
 pub(crate) fn path_of(addr: &Addr) -> Result<PathBuf> {
-    if addr.scheme() != SCHEME {
-        let why = format!("{addr} is no {SCHEME}:// address");
-        return Err(Error::new(ErrorKind::AddrUnsupported, why));
-    }
-    let url = addr.as_url();
-    if addr.host().is_some() || addr.port().is_some() || !url.username().is_empty() {
+    addr.check_scheme(SCHEME)?;
+    if addr.host().is_some() || addr.port().is_some() || addr.has_user() {
         let why = "there is no host; an absolute path makes three slashes, as in fifo:///run/app";
         return Err(addr.invalid(why));
     }
@@ -35,6 +31,8 @@ pub(crate) fn path_of(addr: &Addr) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+
+    use pipe_core::ErrorKind;
 
     use super::*;
 

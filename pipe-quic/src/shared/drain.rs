@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pipe_core::Result;
 use pipe_core::backend::wire::Message;
+use pipe_core::{Result, Wire};
 use quinn::{StoppedError, VarInt};
 
 use super::state::{Inner, Shared};
-use crate::addr::Wire;
 use crate::error::protocol;
 
 impl Shared {

@@ -3,12 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use pipe_core::backend::wire::Message;
-use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect};
+use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect, Wire};
 use quinn::{ConnectionError, VarInt};
 
 use super::half::Half;
 use super::state::Shared;
-use crate::addr::Wire;
 use crate::error::{Condition, reason_of};
 
 impl Shared {

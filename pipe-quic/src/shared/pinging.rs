@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use pipe_core::backend::wire::{Message, PING_LEN, random_ping};
-use pipe_core::{Error, ErrorKind, Result};
+use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::pings::Ping;
 use super::state::Shared;
-use crate::addr::Wire;
 use crate::error::protocol;
 
 /// How many pings of its own the connection may have under way.

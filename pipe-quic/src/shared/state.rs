@@ -8,7 +8,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use pipe_core::backend::wire::{Hello, Message, PING_LEN};
 use pipe_core::backend::{ConnStatus, ConnWindow, StreamSlots};
-use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result};
+use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result, Wire};
 use pipe_tls::rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, Semaphore};
 
@@ -19,7 +19,6 @@ use super::output::Output;
 use super::pings::{MAX_PINGS, Ping};
 use super::table::Table;
 use super::unshown::Unshown;
-use crate::addr::Wire;
 use crate::early_data::{EarlyData, refused};
 use crate::error::Condition;
 

@@ -3,14 +3,13 @@
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
-use pipe_core::Result;
 use pipe_core::backend::StreamSlot;
 use pipe_core::backend::wire::Message;
+use pipe_core::{Result, Wire};
 
 use super::half::{Half, StreamPair};
 use super::state::{Inner, Shared};
 use super::table::Entry;
-use crate::addr::Wire;
 use crate::stream_core::{Direction, StreamCore};
 
 impl Shared {

@@ -5,13 +5,12 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 
 use pipe_core::backend::RecvState;
-use pipe_core::{CloseReason, Error, ErrorKind, RecvStream, Result};
+use pipe_core::{CloseReason, Error, ErrorKind, RecvStream, Result, Wire};
 use quinn::{ReadError, VarInt, WriteError};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use super::end::End;
-use crate::addr::Wire;
 use crate::error::{Condition, code_of, protocol};
 use crate::preamble::PREAMBLE;
 use crate::shared::Half;

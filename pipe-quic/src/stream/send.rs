@@ -6,13 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use pipe_core::backend::SendState;
-use pipe_core::{Error, ErrorKind, Result, SendStream};
+use pipe_core::{Error, ErrorKind, Result, SendStream, Wire};
 use quinn::{StoppedError, VarInt, WriteError};
 use tokio::io::AsyncWrite;
 use tokio::task::coop::poll_proceed;
 
 use super::end::End;
-use crate::addr::Wire;
 use crate::error::code_of;
 use crate::preamble::{PREAMBLE, poll_announce};
 use crate::shared::Half;

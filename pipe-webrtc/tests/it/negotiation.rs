@@ -284,7 +284,7 @@ async fn a_name_has_to_be_the_listeners() {
 #[tokio::test]
 async fn an_option_that_makes_no_sense_is_named() {
     for (option, why) in [
-        ("wire=morse", "wire=morse is unknown"),
+        ("wire=morse", "the wire \"morse\" is unknown"),
         ("wire=raw&wire=pipe", "the option \"wire\" is given twice"),
         (
             "wire=raw&ping=off&ping=off",

@@ -1,4 +1,6 @@
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
@@ -25,9 +27,9 @@ const SHORT_IS_LAST: bool = cfg!(any(
 
 /// A socket that a connection runs over while the application can still look at it.
 ///
-/// It is what the transports over sockets give to [`Mux`](crate::Mux), together with the same `Arc` as
-/// [`inner`](crate::MuxBuilder::inner). Once the side that reads is dropped, the socket is shut down, so that
-/// the peer learns of the end although the application may still look at the socket.
+/// The connection reads and writes, and the application holds the same `Arc`. Once the side that reads is
+/// dropped, the socket is shut down, so that the peer learns of the end although the application may still
+/// hold the socket.
 #[derive(Debug)]
 pub struct SharedSocket<S: Socket> {
     socket: Arc<S>,
@@ -35,10 +37,26 @@ pub struct SharedSocket<S: Socket> {
     reads: bool,
 }
 
-/// A socket that can be shut down. [`SharedSocket`] takes those of tokio.
+/// A stream socket of tokio, as [`SharedSocket`] takes it.
 pub trait Socket: Send + Sync + 'static {
     /// Ends both directions: bytes that still come are refused.
     fn shut_down(&self);
+
+    /// Waits until a read would return, and takes nothing. Not while another task waits to read.
+    fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+}
+
+/// Waits until the peer has sent something, or has ended. It stays to be read.
+///
+/// # Errors
+///
+/// Those of the socket.
+///
+/// # Cancel safety
+///
+/// Dropping the future loses nothing.
+pub async fn first_byte(socket: &impl Socket) -> io::Result<()> {
+    poll_fn(|cx| socket.poll_peek(cx)).await
 }
 
 impl<S: Socket> Drop for SharedSocket<S> {
@@ -92,6 +110,20 @@ macro_rules! shared_socket {
             fn shut_down(&self) {
                 // It may have ended by itself.
                 let _ = SockRef::from(self).shutdown(Shutdown::Both);
+            }
+
+            fn poll_peek(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+                loop {
+                    // A runtime calls a new socket readable before it has asked.
+                    ready!(self.poll_read_ready(cx))?;
+                    let mut first = [MaybeUninit::uninit()];
+                    let peeked =
+                        self.try_io(Interest::READABLE, || SockRef::from(self).peek(&mut first));
+                    match peeked {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                        peeked => return Poll::Ready(peeked.map(drop)),
+                    }
+                }
             }
         }
 
@@ -194,4 +226,62 @@ fn last_if(short: bool) -> io::Result<()> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dialed = TcpStream::connect(listener.local_addr().unwrap());
+        let (dialed, accepted) = tokio::join!(dialed, listener.accept());
+        (dialed.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn the_first_byte_is_seen_and_stays_to_be_read() {
+        let (mut peer, socket) = pair().await;
+        {
+            let mut waiting = std::pin::pin!(first_byte(&socket));
+            tokio::select! {
+                biased;
+                _ = &mut waiting => panic!("nothing was sent"),
+                () = tokio::task::yield_now() => {}
+            }
+            peer.write_all(b"hello").await.unwrap();
+            waiting.await.unwrap();
+        }
+        let mut shared = SharedSocket::new(Arc::new(socket));
+        let seen = shared.first_byte();
+        assert_eq!(seen.get(), None);
+        let mut text = [0; 5];
+        shared.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"hello");
+        assert_eq!(seen.get(), Some(b'h'));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_peer_that_sent_nothing_is_seen() {
+        let (peer, socket) = pair().await;
+        drop(peer);
+        first_byte(&socket).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_socket_ends_with_its_reader_though_it_is_still_held() {
+        let (mut peer, socket) = pair().await;
+        let held = Arc::new(socket);
+        let (reader, mut writer) = SharedSocket::new(held.clone()).into_split();
+        writer.write_all(b"bye").await.unwrap();
+        drop(writer);
+        let mut text = [0; 3];
+        peer.read_exact(&mut text).await.unwrap();
+        drop(reader);
+        assert_eq!(peer.read(&mut text).await.unwrap(), 0);
+        assert_eq!(held.peer_addr().unwrap(), peer.local_addr().unwrap());
+    }
 }

@@ -1,0 +1,39 @@
+use std::future::pending;
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use tokio::net::UdpSocket;
+
+/// Returns any address of the family of this one, with any port.
+pub(crate) fn any_like(addr: SocketAddr) -> SocketAddr {
+    if addr.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    }
+}
+
+/// Waits until the network reports that no socket takes datagrams at this address, which it need not report.
+///
+/// The socket of a QUIC endpoint has many peers, and so is not told (by ICMP) that one of them is not
+/// there. This one has a single peer: it sends it one byte, which no QUIC endpoint answers.
+pub(crate) async fn nobody_there(to: SocketAddr) -> io::Error {
+    match probe(to).await {
+        Ok(()) => pending().await,
+        Err(error) => error,
+    }
+}
+
+async fn probe(to: SocketAddr) -> io::Result<()> {
+    let socket = UdpSocket::bind(any_like(to)).await?;
+    socket.connect(to).await?;
+    socket.send(&[0]).await?;
+    let mut buf = [0];
+    loop {
+        match socket.recv(&mut buf).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
