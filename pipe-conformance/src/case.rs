@@ -1,16 +1,15 @@
 use std::fmt;
 
 use futures::future::BoxFuture;
-use pipe_core::Config;
+use pipe_core::{BoxTransport, Config};
 
 use crate::env::{Env, Role};
 use crate::fixture::Capability;
 
-/// One case of the suite, for one type of transport.
-pub(crate) struct Case<T> {
-    /// Its number in the list of cases.
-    pub(crate) number: u16,
-    /// The behaviour that it shows, in snake case.
+/// One case of the suite.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    /// The behaviour that it shows, in snake case. It identifies the case.
     pub(crate) name: &'static str,
     /// The part of the contract that it belongs to.
     pub(crate) group: &'static str,
@@ -24,28 +23,26 @@ pub(crate) struct Case<T> {
     pub(crate) weight: u32,
     /// What it changes in the fixture's configuration.
     pub(crate) config: fn(Config) -> Config,
-    /// The case itself; it fails by panicking.
-    pub(crate) run: fn(Env<T>) -> BoxFuture<'static, ()>,
+    /// The case itself, through the erased types; it fails by panicking.
+    pub(crate) run: CaseFn<BoxTransport>,
 }
 
-/// A [`Case`] by its number and the async function of its name.
+/// The function of a case, through the types of one transport.
+pub(crate) type CaseFn<T> = fn(Env<T>) -> BoxFuture<'static, ()>;
+
+/// A [`Case`] of the async function of its name.
 macro_rules! case {
-    ($number:literal, $run:ident) => {
-        $crate::case::Case::new($number, stringify!($run), |env| Box::pin($run(env)))
+    ($run:ident) => {
+        $crate::case::Case::new(stringify!($run), |env| Box::pin($run(env)))
     };
 }
 pub(crate) use case;
 
-impl<T> Case<T> {
+impl Case {
     /// A case that runs in both roles within the fixture's limit and configuration, and needs nothing
     /// special.
-    pub(crate) fn new(
-        number: u16,
-        name: &'static str,
-        run: fn(Env<T>) -> BoxFuture<'static, ()>,
-    ) -> Self {
+    pub(crate) fn new(name: &'static str, run: CaseFn<BoxTransport>) -> Self {
         Self {
-            number,
             name,
             group: "",
             needs: &[],
@@ -96,10 +93,9 @@ impl<T> Case<T> {
     }
 }
 
-impl<T> fmt::Debug for Case<T> {
+impl fmt::Debug for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Case")
-            .field("number", &self.number)
             .field("name", &self.name)
             .finish_non_exhaustive()
     }

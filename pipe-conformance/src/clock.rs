@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use pipe_core::{Config, Conn, ConnState, Transport};
+use pipe_core::{BoxConn, Config, Conn, ConnState};
 
 use crate::env::Env;
 use crate::waits::in_time;
@@ -22,7 +22,7 @@ pub(crate) fn times(
 }
 
 /// Waits for the state, or for one that is final. Panics unless it comes in time and is the one.
-pub(crate) async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, expected: ConnState) {
+pub(crate) async fn expect_state(env: &Env, conn: &BoxConn, expected: ConnState) {
     let limit = match expected {
         ConnState::Disconnected => env.config().disconnected_after,
         ConnState::Connected | ConnState::Failed | ConnState::Closed => env.config().failed_after,
@@ -36,11 +36,11 @@ pub(crate) async fn expect_state<T: Transport>(env: &Env<T>, conn: &T::Conn, exp
 
 /// Waits for what has to happen before a lost peer is given up, or with it.
 #[track_caller]
-pub(crate) fn by_failure<T: Transport, F: Future>(
-    env: &Env<T>,
+pub(crate) fn by_failure<F: Future>(
+    env: &Env,
     what: &str,
     future: F,
-) -> impl Future<Output = F::Output> + use<T, F> {
+) -> impl Future<Output = F::Output> + use<F> {
     by(env.config().failed_after, what, future)
 }
 

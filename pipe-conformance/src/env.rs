@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use pipe_core::{Addr, Config, Conn, Listener, Result, Transport};
+use pipe_core::{Addr, BoxTransport, Config, Conn, Listener, Result, Transport};
 
-use crate::fixture::{Capability, Faults, Fixture, Stalled};
+use crate::fixture::{Capability, Faults, Stalled};
 use crate::payload;
+use crate::subject::Subject;
 use crate::waits::in_time;
 
 /// The streams of a transport.
@@ -16,54 +17,21 @@ pub(crate) type StreamOf<T> = <<T as Transport>::Conn as Conn>::Stream;
 
 /// What a case gets: a transport of its own, addresses, payloads, and its sense of time.
 ///
-/// Clones share it.
-pub(crate) struct Env<T>(Arc<Inner<T>>);
+/// Clones share it. Most cases take the erased transport, so that they are compiled once.
+pub(crate) struct Env<T = BoxTransport>(Arc<Inner<T>>);
 
-pub(crate) struct Inner<T> {
-    pub(crate) transport: T,
+struct Inner<T> {
+    transport: T,
+    context: Context,
+}
+
+/// What surrounds one run of a case, without the type of its transport.
+pub(crate) struct Context {
+    pub(crate) subject: Arc<dyn Subject>,
     pub(crate) faults: Option<Arc<dyn Faults>>,
-    pub(crate) addrs: Arc<dyn Addrs>,
     pub(crate) config: Config,
-    pub(crate) lacks: Vec<Capability>,
     pub(crate) role: Role,
-    pub(crate) soon: Duration,
     pub(crate) seed: u64,
-}
-
-/// The part of a fixture that a case uses, without its transport's type.
-pub(crate) trait Addrs: Send + Sync {
-    fn listen_addr(&self) -> Addr;
-    fn open_addr(&self) -> Addr;
-    fn vacant_addr(&self) -> Addr;
-    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<[Result<()>; 2]>>;
-    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>>;
-}
-
-impl<F: Fixture> Addrs for F {
-    fn listen_addr(&self) -> Addr {
-        Fixture::listen_addr(self)
-    }
-
-    fn open_addr(&self) -> Addr {
-        Fixture::open_addr(self)
-    }
-
-    fn vacant_addr(&self) -> Addr {
-        Fixture::vacant_addr(self)
-    }
-
-    fn misconfigured(&self, config: Config) -> BoxFuture<'_, Result<[Result<()>; 2]>> {
-        Box::pin(async move {
-            let transport = self.setup(config)?.transport;
-            let listen = transport.listen(&Fixture::listen_addr(self)).await;
-            let dial = transport.dial(&Fixture::vacant_addr(self)).await;
-            Ok([listen.map(drop), dial.map(drop)])
-        })
-    }
-
-    fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
-        Fixture::stall(self, addr)
-    }
 }
 
 /// Which side of a connection opens the streams of a case.
@@ -89,8 +57,8 @@ impl<T> Clone for Env<T> {
 }
 
 impl<T: Transport> Env<T> {
-    pub(crate) fn new(inner: Inner<T>) -> Self {
-        Self(Arc::new(inner))
+    pub(crate) fn new(transport: T, context: Context) -> Self {
+        Self(Arc::new(Inner { transport, context }))
     }
 
     pub(crate) fn transport(&self) -> &T {
@@ -99,50 +67,52 @@ impl<T: Transport> Env<T> {
 
     /// The configuration that the transport was made with.
     pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+        &self.0.context.config
     }
 
     pub(crate) fn role(&self) -> Role {
-        self.0.role
+        self.0.context.role
     }
 
     /// Whether the transport has this capability.
     pub(crate) fn has(&self, capability: Capability) -> bool {
-        !self.0.lacks.contains(&capability)
+        let lacks = self.0.context.subject.lacks();
+        lacks.iter().all(|(lack, _)| *lack != capability)
     }
 
     /// For cases that need [`Capability::Faults`].
     pub(crate) fn faults(&self) -> &dyn Faults {
-        self.0
-            .faults
-            .as_deref()
-            .expect("the fixture's setup has no faults, and its lacks() does not say so")
+        let faults = self.0.context.faults.as_deref();
+        faults.expect("the fixture's setup has no faults, and its lacks() does not say so")
     }
 
     /// A free address to listen on.
     pub(crate) fn listen_addr(&self) -> Addr {
-        self.0.addrs.listen_addr()
+        self.0.context.subject.listen_addr()
     }
 
     /// An address to listen on that leaves the port or the name to the transport.
     pub(crate) fn open_addr(&self) -> Addr {
-        self.0.addrs.open_addr()
+        self.0.context.subject.open_addr()
     }
 
     /// An address without a listener.
     pub(crate) fn vacant_addr(&self) -> Addr {
-        self.0.addrs.vacant_addr()
+        self.0.context.subject.vacant_addr()
     }
 
     /// What comes of another transport of this configuration, which is not valid: the error of making it,
     /// else the results of a listen and of a dial.
     pub(crate) async fn misconfigured(&self, config: Config) -> Result<[Result<()>; 2]> {
-        self.0.addrs.misconfigured(config).await
+        let transport = self.0.context.subject.erased(config)?;
+        let listen = transport.listen(&self.listen_addr()).await;
+        let dial = transport.dial(&self.vacant_addr()).await;
+        Ok([listen.map(drop), dial.map(drop)])
     }
 
     /// A peer that stalls in its handshake on the wire, if the fixture can make one.
     pub(crate) fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
-        self.0.addrs.stall(addr)
+        self.0.context.subject.stall(addr)
     }
 
     /// A listener on an address of its own.
@@ -203,12 +173,12 @@ impl<T: Transport> Env<T> {
 
     /// Random bytes of the run's seed, others for each index.
     pub(crate) fn payload_of(&self, index: u64, len: usize) -> Vec<u8> {
-        payload::random(self.0.seed, index, len)
+        payload::random(self.0.context.seed, index, len)
     }
 
     /// Waits for what has to happen soon, and panics if it does not; `what` is what the message says.
     ///
-    /// Soon is [`Fixture::soon`], counted so that a stall of the machine does not use it up. The
+    /// Soon is [`Fixture::soon`](crate::Fixture::soon), counted so that a stall of the machine does not use it up. The
     /// future is polled only when it is woken: a lost wake-up shows.
     #[track_caller]
     pub(crate) fn soon<F: Future>(
@@ -216,7 +186,7 @@ impl<T: Transport> Env<T> {
         what: &str,
         future: F,
     ) -> impl Future<Output = F::Output> + use<F, T> {
-        in_time(what.to_owned(), self.0.soon, future)
+        in_time(what.to_owned(), self.0.context.subject.soon(), future)
     }
 
     /// Waits for what may take longer than [`soon`](Self::soon) by what a few others may take before.
@@ -226,7 +196,7 @@ impl<T: Transport> Env<T> {
         what: &str,
         future: F,
     ) -> impl Future<Output = F::Output> + use<F, T> {
-        in_time(what.to_owned(), 5 * self.0.soon, future)
+        in_time(what.to_owned(), 5 * self.0.context.subject.soon(), future)
     }
 
     /// Waits until the condition holds, which has to be soon.
@@ -248,7 +218,7 @@ impl<T: Transport> Env<T> {
 }
 
 /// The two ends of a connection, by the role of the run.
-pub(crate) struct Pair<T: Transport> {
+pub(crate) struct Pair<T: Transport = BoxTransport> {
     /// The end that opens streams.
     pub(crate) opener: T::Conn,
     /// The end that accepts them.

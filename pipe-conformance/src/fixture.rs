@@ -46,15 +46,16 @@ pub trait Fixture: Send + Sync + 'static {
     /// An address of this transport without a listener.
     fn vacant_addr(&self) -> Addr;
 
-    /// An address to listen on that leaves the port or the name to the transport: for case 2. The
-    /// [`listen_addr`](Self::listen_addr) unless told otherwise.
+    /// An address to listen on that leaves the port or the name to the transport: for the case
+    /// `a_listener_tells_an_address_that_can_be_dialed`. The [`listen_addr`](Self::listen_addr) unless told
+    /// otherwise.
     fn open_addr(&self) -> Addr {
         self.listen_addr()
     }
 
     /// Begins a handshake with the listener at an address, on the wire, and stalls where the listener has
-    /// answered and waits for the peer: for case 135, which without it only checks that newcomers get in.
-    /// `None` unless told otherwise, as for a transport whose handshake is a single message of the dialer.
+    /// answered and waits for the peer: for the case `no_more_handshakes_run_at_once_than_allowed`,
+    /// which without it only checks that newcomers get in. `None` unless told otherwise, as for a transport whose handshake is a single message of the dialer.
     fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
         let _ = addr;
         None
@@ -180,9 +181,10 @@ pub enum Capability {
     /// The fixture can cut, heal and kill ([`Setup::faults`]). Without it the cases about a lost peer
     /// are skipped.
     Faults,
-    /// The remote address of one end is the local address of the other. Without it case 3 is skipped.
+    /// The remote address of one end is the local address of the other. Without it the case
+    /// `the_addresses_of_the_ends_mirror_each_other` is skipped.
     MirroredAddrs,
-    /// A dial without a listener is told so. Without it (the wire is silent) cases 4, 7 and 16
+    /// A dial without a listener is told so. Without it (the wire is silent) the cases about such dials
     /// accept [`TimedOut`](pipe_core::ErrorKind::TimedOut) and
     /// [`Unreachable`](pipe_core::ErrorKind::Unreachable) as well as
     /// [`Refused`](pipe_core::ErrorKind::Refused).

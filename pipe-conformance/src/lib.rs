@@ -2,8 +2,9 @@
 //!
 //! A program that works over one transport works over all of them, as long as every transport keeps
 //! the [contract](pipe_core#the-contract). This crate tests one against it, in cases of a named
-//! behaviour each, run with the dialer opening the streams and with the listener opening them, through the
-//! transport's own types and through the erased ones, with random payloads from a printed seed.
+//! behaviour each, run with the dialer opening the streams and with the listener opening them, with random
+//! payloads from a printed seed. Each runs through the erased types, for which it is compiled once; some
+//! that show each kind of call run through the transport's own types as well.
 //!
 //! # Testing a transport
 //!
@@ -45,8 +46,8 @@
 //! conformance!(Inproc);
 //! ```
 //!
-//! Each case is a trial of the name `fixture/mode/number_behaviour`, such as
-//! `inproc/erased/042_a_reset_reaches_the_peers_read`, and the program takes the arguments of Rust's
+//! Each case is a trial of the name `fixture/mode/behaviour`, such as
+//! `inproc/erased/a_reset_reaches_the_peers_read`, and the program takes the arguments of Rust's
 //! own test harness: a filter, `--exact`, `--list`, `--skip`, `--test-threads`.
 //!
 //! # Outcomes
@@ -89,10 +90,13 @@ pub mod hostile;
 mod interrupt;
 mod matrix;
 mod measure;
+mod mode;
 mod panics;
 mod payload;
 mod run;
 mod service;
+mod start;
+mod subject;
 mod suite;
 mod threads;
 mod time;
@@ -100,7 +104,8 @@ mod waits;
 mod window;
 
 pub use fixture::{Capability, Clock, Faults, Fixture, Setup, Stalled};
-pub use run::{Mode, Outcome, run_case};
+pub use mode::Mode;
+pub use run::{Outcome, case_names, run_case};
 pub use suite::Suite;
 
 /// The `main` of a test target with `harness = false`: every case for each of these

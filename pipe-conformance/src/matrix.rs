@@ -11,20 +11,18 @@ pub(crate) struct Matrix {
 
 #[derive(Debug)]
 struct Row {
-    number: u16,
     name: &'static str,
     group: &'static str,
     cells: Vec<Option<Outcome>>,
 }
 
 impl Matrix {
-    /// A matrix without outcomes, of these columns and these cases (number, name, group).
+    /// A matrix without outcomes, of these columns and these cases (name, group).
     pub(crate) fn new(
         columns: Vec<String>,
-        cases: impl IntoIterator<Item = (u16, &'static str, &'static str)>,
+        cases: impl IntoIterator<Item = (&'static str, &'static str)>,
     ) -> Self {
-        let rows = cases.into_iter().map(|(number, name, group)| Row {
-            number,
+        let rows = cases.into_iter().map(|(name, group)| Row {
             name,
             group,
             cells: vec![None; columns.len()],
@@ -64,8 +62,7 @@ impl fmt::Display for Matrix {
                 let title = format!("**{group}**");
                 lines.push(line(&title, self.columns.iter().map(|_| "")));
             }
-            let title = format!("{:03} {}", row.number, row.name);
-            lines.push(line(&title, row.cells.iter().map(|c| cell(c.as_ref()))));
+            lines.push(line(row.name, row.cells.iter().map(|c| cell(c.as_ref()))));
         }
         for (title, kind) in [("ok", "ok"), ("skipped", "skip"), ("failed", "FAIL")] {
             let sums: Vec<String> = (0..self.columns.len())
@@ -91,18 +88,17 @@ impl Matrix {
 
     fn write_skips(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, column) in self.columns.iter().enumerate() {
-            let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+            let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
             for row in &self.rows {
                 if let Some(Outcome::Skipped(reason)) = &row.cells[i] {
-                    let number = row.number.to_string();
                     match reasons.iter_mut().find(|(r, _)| r == reason) {
-                        Some((_, numbers)) => numbers.push(number),
-                        None => reasons.push((reason, vec![number])),
+                        Some((_, names)) => names.push(row.name),
+                        None => reasons.push((reason, vec![row.name])),
                     }
                 }
             }
-            for (reason, numbers) in reasons {
-                write!(f, "\n{column} skips {}: {reason}\n", numbers.join(", "))?;
+            for (reason, names) in reasons {
+                write!(f, "\n{column} skips {}: {reason}\n", names.join(", "))?;
             }
         }
         Ok(())
@@ -154,9 +150,9 @@ mod tests {
         let mut matrix = Matrix::new(
             vec!["sub/static".to_owned(), "sub/erased".to_owned()],
             [
-                (1, "it_floats", "Water"),
-                (2, "it_dives", "Water"),
-                (3, "it_flies", "Air"),
+                ("it_floats", "Water"),
+                ("it_dives", "Water"),
+                ("it_flies", "Air"),
             ],
         );
         assert!(matrix.is_empty());
@@ -166,17 +162,17 @@ mod tests {
         assert_eq!(
             matrix.to_string(),
             "\
-| case          | sub/static | sub/erased |
-|---------------|------------|------------|
-| **Water**     |            |            |
-| 001 it_floats | ok         | FAIL       |
-| **Air**       |            |            |
-| 003 it_flies  | -          | skip       |
-| **ok**        | 1          | 0          |
-| **skipped**   | 0          | 1          |
-| **failed**    | 0          | 1          |
+| case        | sub/static | sub/erased |
+|-------------|------------|------------|
+| **Water**   |            |            |
+| it_floats   | ok         | FAIL       |
+| **Air**     |            |            |
+| it_flies    | -          | skip       |
+| **ok**      | 1          | 0          |
+| **skipped** | 0          | 1          |
+| **failed**  | 0          | 1          |
 
-sub/erased skips 3: lacks wings
+sub/erased skips it_flies: lacks wings
 "
         );
     }

@@ -1,16 +1,16 @@
-use std::fmt;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use pipe_core::{BoxTransport, Transport};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::case::Case;
 use crate::cases;
-use crate::env::{Addrs, Env, Inner, Role};
-use crate::fixture::{Capability, Clock, DEFAULT_LIMIT, Fixture, Setup};
+use crate::env::Role;
+use crate::fixture::{Clock, DEFAULT_LIMIT, Fixture};
+use crate::mode::Mode;
 use crate::panics::Panics;
+use crate::start::Start;
 use crate::time::within;
 use crate::waits::Waits;
 
@@ -22,25 +22,6 @@ const WATCHDOG: u32 = 12;
 
 /// How long a runtime may take to end its tasks after a run, which then count for nothing.
 const SHUTDOWN: Duration = Duration::from_secs(2);
-
-/// Through which types a case runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Mode {
-    /// Through the transport's own types.
-    Static,
-    /// Through the erased types: over a [`BoxTransport`].
-    Erased,
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Static => "static",
-            Self::Erased => "erased",
-        })
-    }
-}
 
 /// How a case went.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +36,11 @@ pub enum Outcome {
     Failed(String),
 }
 
+/// Returns the names of the cases that run in this mode, in the order of the matrix.
+pub fn case_names(mode: Mode) -> impl Iterator<Item = &'static str> {
+    cases::of(mode).into_iter().map(|case| case.name)
+}
+
 /// Runs one case of the suite, in all its roles, and blocks until it is over.
 ///
 /// It takes a runtime of its own for each role, and must not be called from within one. A case about
@@ -62,40 +48,31 @@ pub enum Outcome {
 ///
 /// # Panics
 ///
-/// If there is no case of this number, or the environment variable `PIPE_CONFORMANCE_SEED` holds
-/// something else than a number.
-pub fn run_case<F: Fixture>(fixture: &Arc<F>, number: u16, mode: Mode) -> Outcome {
-    match mode {
-        Mode::Static => run(fixture, number, |setup| setup),
-        Mode::Erased => run(fixture, number, |setup| Setup {
-            transport: BoxTransport::new(setup.transport),
-            faults: setup.faults,
-        }),
-    }
+/// If there is no case of this [name](case_names) in this mode, or the environment variable
+/// `PIPE_CONFORMANCE_SEED` holds something else than a number.
+pub fn run_case<F: Fixture>(fixture: &Arc<F>, name: &str, mode: Mode) -> Outcome {
+    let Some(case) = cases::of(mode).into_iter().find(|case| case.name == name) else {
+        panic!("there is no case {name} in the {mode} mode");
+    };
+    let subject: Arc<dyn Start> = fixture.clone();
+    run(&subject, case, mode)
 }
 
-fn run<F: Fixture, T: Transport>(
-    fixture: &Arc<F>,
-    number: u16,
-    dress: fn(Setup<F::Transport>) -> Setup<T>,
-) -> Outcome {
-    let Some(case) = cases::all::<T>().into_iter().find(|c| c.number == number) else {
-        panic!("there is no case {number}");
-    };
-    for (capability, why) in fixture.lacks() {
+/// Runs a case in all its roles. It must be one of this mode.
+pub(crate) fn run(subject: &Arc<dyn Start>, case: Case, mode: Mode) -> Outcome {
+    for (capability, why) in subject.lacks() {
         if case.needs.contains(&capability) {
             return Outcome::Skipped(format!("lacks {capability}: {why}"));
         }
     }
-    let case = Arc::new(case);
     let seed = seed();
     for &role in case.roles {
         let run = Run {
-            fixture: fixture.clone(),
-            case: case.clone(),
+            subject: subject.clone(),
+            case,
+            mode,
             role,
             seed,
-            dress,
         };
         if let Err(message) = run.guarded() {
             return Outcome::Failed(format!("{role}, {SEED}={seed}: {message}"));
@@ -115,19 +92,19 @@ fn seed() -> u64 {
 }
 
 /// One role of one case.
-struct Run<F: Fixture, T> {
-    fixture: Arc<F>,
-    case: Arc<Case<T>>,
+struct Run {
+    subject: Arc<dyn Start>,
+    case: Case,
+    mode: Mode,
     role: Role,
     seed: u64,
-    dress: fn(Setup<F::Transport>) -> Setup<T>,
 }
 
-impl<F: Fixture, T: Transport> Run<F, T> {
+impl Run {
     /// Runs on a thread of its own, and gives it up if it blocks for good.
     fn guarded(self) -> Result<(), String> {
         let patience = WATCHDOG
-            * match self.fixture.clock() {
+            * match self.subject.clock() {
                 Clock::Real => self.limit(),
                 // The fixture's limit is virtual; this is about the computing.
                 Clock::Paused => DEFAULT_LIMIT * self.case.weight,
@@ -163,11 +140,12 @@ impl<F: Fixture, T: Transport> Run<F, T> {
     }
 
     fn run(self, panics: &Panics, waits: &Waits) -> Result<(), String> {
-        let runtime = runtime(self.fixture.clock(), panics.clone(), waits.clone());
+        let runtime = runtime(self.subject.clock(), panics.clone(), waits.clone());
         let result = runtime.block_on(async {
             let limit = self.limit();
-            let run = self.case.run;
-            let case = tokio::spawn(run(self.env()?));
+            let subject = self.subject.clone();
+            let case = subject.start(&self.case, self.mode, self.role, self.seed)?;
+            let case = tokio::spawn(case);
             let ended = tokio::select! {
                 ended = within(limit, case) => ended,
                 () = panics.panicked() => None,
@@ -186,29 +164,8 @@ impl<F: Fixture, T: Transport> Run<F, T> {
         result
     }
 
-    fn env(&self) -> Result<Env<T>, String> {
-        let config = (self.case.config)(self.fixture.config());
-        let setup = if self.case.needs.contains(&Capability::Faults) {
-            self.fixture.setup_with_faults(config.clone())
-        } else {
-            self.fixture.setup(config.clone())
-        };
-        let setup = setup.map_err(|e| format!("the fixture's setup failed: {e:?}"))?;
-        let setup = (self.dress)(setup);
-        Ok(Env::new(Inner {
-            transport: setup.transport,
-            faults: setup.faults,
-            addrs: self.fixture.clone() as Arc<dyn Addrs>,
-            config,
-            lacks: self.fixture.lacks().into_iter().map(|(c, _)| c).collect(),
-            role: self.role,
-            soon: self.fixture.soon(),
-            seed: self.seed,
-        }))
-    }
-
     fn limit(&self) -> Duration {
-        self.fixture.limit() * self.case.weight
+        self.subject.limit() * self.case.weight
     }
 }
 
@@ -251,13 +208,10 @@ mod tests {
     use pipe_inproc::{InprocTransport, Link, LinkProfile, Namespace};
 
     use super::*;
-    use crate::fixture::Capability;
+    use crate::fixture::{Capability, Setup};
 
-    /// The case that a dial connects both sides.
-    const CONNECT: u16 = 1;
-
-    /// The case that needs the addresses to mirror each other.
-    const MIRROR: u16 = 3;
+    const CONNECT: &str = "a_dial_connects_both_sides";
+    const MIRROR: &str = "the_addresses_of_the_ends_mirror_each_other";
 
     /// In-process connections, with something done beside each setup.
     struct Test {
@@ -318,8 +272,8 @@ mod tests {
         }
     }
 
-    fn outcome(fixture: Test, number: u16) -> Outcome {
-        run_case(&Arc::new(fixture), number, Mode::Erased)
+    fn outcome(fixture: Test, case: &str) -> Outcome {
+        run_case(&Arc::new(fixture), case, Mode::Erased)
     }
 
     fn failure(fixture: Test) -> String {

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, FormatSetting, Trial};
-use pipe_core::BoxTransport;
 
+use crate::case::Case;
 use crate::cases;
 use crate::fixture::Fixture;
 use crate::matrix::Matrix;
-use crate::run::{Mode, Outcome, run_case};
+use crate::mode::Mode;
+use crate::run::{Outcome, run};
+use crate::start::Start;
 
 /// The environment variable that makes the process run one trial alone: its name.
 const ISOLATED: &str = "PIPE_CONFORMANCE_ISOLATED";
@@ -52,7 +54,7 @@ const MODES: [Mode; 2] = [Mode::Static, Mode::Erased];
 /// ```
 #[derive(Default)]
 pub struct Suite {
-    subjects: Vec<Arc<dyn Subject>>,
+    subjects: Vec<Arc<dyn Start>>,
 }
 
 impl Suite {
@@ -68,12 +70,12 @@ impl Suite {
     /// If there is one of the same name.
     #[must_use]
     pub fn with(mut self, fixture: impl Fixture) -> Self {
-        let name = fixture.name();
+        let name = Fixture::name(&fixture);
         assert!(
             self.subjects.iter().all(|subject| subject.name() != name),
             "two fixtures are named {name:?}"
         );
-        self.subjects.push(Arc::new(Of(Arc::new(fixture))));
+        self.subjects.push(Arc::new(fixture));
         self
     }
 
@@ -119,23 +121,20 @@ impl Suite {
     }
 
     fn trials(&self) -> Vec<ConformanceTrial> {
-        let cases = cases::all::<BoxTransport>();
+        let rows = cases::of(Mode::Erased);
         let mut trials = Vec::new();
         for (column, (subject, mode)) in self.columns().enumerate() {
-            trials.extend(
-                cases
-                    .iter()
-                    .enumerate()
-                    .map(|(row, case)| ConformanceTrial {
-                        name: format!("{}/{mode}/{:03}_{}", subject.name(), case.number, case.name),
-                        column,
-                        row,
-                        number: case.number,
-                        isolated: case.isolated,
-                        subject: subject.clone(),
-                        mode,
-                    }),
-            );
+            for case in cases::of(mode) {
+                let row = rows.iter().position(|row| row.name == case.name);
+                trials.push(ConformanceTrial {
+                    name: format!("{}/{mode}/{}", subject.name(), case.name),
+                    column,
+                    row: row.expect("every case runs through the erased types"),
+                    case,
+                    subject: subject.clone(),
+                    mode,
+                });
+            }
         }
         trials
     }
@@ -144,14 +143,12 @@ impl Suite {
         let columns = self
             .columns()
             .map(|(subject, mode)| format!("{}/{mode}", subject.name()));
-        let cases = cases::all::<BoxTransport>();
-        let cases = cases
-            .iter()
-            .map(|case| (case.number, case.name, case.group));
-        Matrix::new(columns.collect(), cases)
+        let rows = cases::of(Mode::Erased);
+        let rows = rows.iter().map(|case| (case.name, case.group));
+        Matrix::new(columns.collect(), rows)
     }
 
-    fn columns(&self) -> impl Iterator<Item = (&Arc<dyn Subject>, Mode)> {
+    fn columns(&self) -> impl Iterator<Item = (&Arc<dyn Start>, Mode)> {
         self.subjects
             .iter()
             .flat_map(|subject| MODES.map(|mode| (subject, mode)))
@@ -165,38 +162,19 @@ impl fmt::Debug for Suite {
     }
 }
 
-/// A fixture without its type.
-trait Subject: Send + Sync {
-    fn name(&self) -> &str;
-    fn run(&self, number: u16, mode: Mode) -> Outcome;
-}
-
-struct Of<F>(Arc<F>);
-
-impl<F: Fixture> Subject for Of<F> {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn run(&self, number: u16, mode: Mode) -> Outcome {
-        run_case(&self.0, number, mode)
-    }
-}
-
 /// One case for one transport in one mode.
 struct ConformanceTrial {
     name: String,
     column: usize,
     row: usize,
-    number: u16,
-    isolated: bool,
-    subject: Arc<dyn Subject>,
+    case: Case,
+    subject: Arc<dyn Start>,
     mode: Mode,
 }
 
 impl ConformanceTrial {
     fn run(&self) -> Outcome {
-        if self.isolated {
+        if self.case.isolated {
             self.run_in_a_child()
         } else {
             self.run_here()
@@ -204,7 +182,7 @@ impl ConformanceTrial {
     }
 
     fn run_here(&self) -> Outcome {
-        self.subject.run(self.number, self.mode)
+        run(&self.subject, self.case, self.mode)
     }
 
     /// Runs the trial in a process that does nothing else: this program again.
@@ -301,7 +279,7 @@ fn matrix_file(package: Option<&str>, program: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use pipe_core::{Addr, Config, Result};
+    use pipe_core::{Addr, BoxTransport, Config, Result};
 
     use super::*;
     use crate::fixture::Setup;
@@ -337,13 +315,16 @@ mod tests {
     }
 
     #[test]
-    fn each_case_is_a_trial_for_each_fixture_and_mode() {
+    fn each_case_is_a_trial_for_each_fixture_and_mode_that_it_runs_in() {
         let suite = Suite::new().with(Nameless("a")).with(Nameless("b"));
         let trials = suite.trials();
-        assert_eq!(trials.len(), 2 * 2 * cases::all::<BoxTransport>().len());
+        let of_each = MODES.map(|mode| cases::of(mode).len());
+        assert_eq!(trials.len(), 2 * of_each.iter().sum::<usize>());
         let names: Vec<&str> = trials.iter().map(|trial| trial.name.as_str()).collect();
-        assert!(names.contains(&"a/static/042_a_reset_reaches_the_peers_read"));
-        assert!(names.contains(&"b/erased/042_a_reset_reaches_the_peers_read"));
+        assert!(names.contains(&"a/static/a_drop_is_a_reset"));
+        assert!(names.contains(&"b/erased/a_drop_is_a_reset"));
+        assert!(names.contains(&"b/erased/a_reset_wakes_the_peers_read"));
+        assert!(!names.contains(&"b/static/a_reset_wakes_the_peers_read"));
     }
 
     #[test]

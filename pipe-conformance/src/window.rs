@@ -1,4 +1,3 @@
-use pipe_core::Transport;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use crate::env::Env;
@@ -9,7 +8,7 @@ use crate::time::unless_stuck;
 pub(crate) const SLACK: usize = 1 << 20;
 
 /// Returns more bytes than any writer may be rid of while there is no reader.
-pub(crate) fn more_than_a_window<T: Transport>(env: &Env<T>) -> usize {
+pub(crate) fn more_than_a_window(env: &Env) -> usize {
     2 * env.config().stream_window as usize + 2 * SLACK
 }
 

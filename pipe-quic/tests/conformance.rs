@@ -1,5 +1,6 @@
 //! The conformance suite over QUIC on loopback.
 
+#[path = "it/proxy.rs"]
 mod proxy;
 
 use std::future::ready;

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use pipe_core::{Stream, Transport};
+use pipe_core::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
@@ -11,21 +11,21 @@ use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, s
 use crate::waits::Named;
 use crate::window::{SLACK, fill, more_than_a_window};
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(56, an_idle_reader_holds_its_writer_at_the_window),
+        case!(an_idle_reader_holds_its_writer_at_the_window),
         // So that a connection's window is too small for what some streams hold back.
-        case!(57, a_reader_that_resumes_gets_everything).config(|config| {
+        case!(a_reader_that_resumes_gets_everything).config(|config| {
             let window = config.stream_window;
             config.with_connection_window(window.into())
         }),
-        case!(58, a_stalled_stream_holds_up_no_other),
-        case!(59, a_reader_that_sleeps_between_reads_gets_every_message).weight(2),
-        case!(60, both_sides_may_write_before_either_reads),
+        case!(a_stalled_stream_holds_up_no_other),
+        case!(a_reader_that_sleeps_between_reads_gets_every_message).weight(2),
+        case!(both_sides_may_write_before_either_reads),
     ]
 }
 
-async fn an_idle_reader_holds_its_writer_at_the_window<T: Transport>(env: Env<T>) {
+async fn an_idle_reader_holds_its_writer_at_the_window(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let window = env.config().stream_window as usize;
@@ -45,7 +45,7 @@ async fn an_idle_reader_holds_its_writer_at_the_window<T: Transport>(env: Env<T>
     expect_bytes(&mut receiver, &data[..taken]).await;
 }
 
-async fn a_reader_that_resumes_gets_everything<T: Transport>(env: Env<T>) {
+async fn a_reader_that_resumes_gets_everything(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(more_than_a_window(&env));
@@ -70,7 +70,7 @@ async fn a_reader_that_resumes_gets_everything<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_stalled_stream_holds_up_no_other<T: Transport>(env: Env<T>) {
+async fn a_stalled_stream_holds_up_no_other(env: Env) {
     let pair = env.pair().await;
     let (mut stalled, mut unread) = pair.stream().await;
     let (mut sender, mut receiver) = pair.stream().await;
@@ -89,7 +89,7 @@ async fn a_stalled_stream_holds_up_no_other<T: Transport>(env: Env<T>) {
     expect_bytes(&mut unread, &data[..taken]).await;
 }
 
-async fn a_reader_that_sleeps_between_reads_gets_every_message<T: Transport>(env: Env<T>) {
+async fn a_reader_that_sleeps_between_reads_gets_every_message(env: Env) {
     const MESSAGES: usize = 2000;
     const MESSAGE: usize = 1000;
     let pair = env.pair().await;
@@ -117,7 +117,7 @@ async fn a_reader_that_sleeps_between_reads_gets_every_message<T: Transport>(env
     tokio::join!(write, read);
 }
 
-async fn both_sides_may_write_before_either_reads<T: Transport>(env: Env<T>) {
+async fn both_sides_may_write_before_either_reads(env: Env) {
     let pair = env.pair().await;
     let (opened, accepted) = pair.stream().await;
     let (mut here_send, mut here_recv) = opened.into_split();

@@ -20,27 +20,27 @@ use crate::time::{unless_stuck, within};
 use crate::waits::{Named, in_time};
 use crate::window::{SLACK, fill};
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(123, streams_reset_at_once_stay_within_the_limit)
+        case!(streams_reset_at_once_stay_within_the_limit)
             .weight(2)
             .config(|config| config.with_max_streams(8)),
-        case!(124, the_connection_window_holds_writers_up)
+        case!(the_connection_window_holds_writers_up)
             .weight(3)
             .config(|config| {
                 config
                     .with_stream_window(64 * 1024)
                     .with_connection_window(128 * 1024)
             }),
-        case!(125, statistics_are_exact),
-        case!(126, errors_name_the_address).once().weight(2),
-        case!(127, unknown_options_are_refused).once(),
-        case!(128, an_invalid_configuration_is_refused).once(),
-        case!(129, a_slow_reader_costs_no_more_than_its_window)
+        case!(statistics_are_exact),
+        case!(errors_name_the_address).once().weight(2),
+        case!(unknown_options_are_refused).once(),
+        case!(an_invalid_configuration_is_refused).once(),
+        case!(a_slow_reader_costs_no_more_than_its_window)
             .isolated()
             .weight(6)
             .config(|config| config.with_stream_window(64 * 1024)),
-        case!(130, a_stalled_handshake_is_given_up)
+        case!(a_stalled_handshake_is_given_up)
             .once()
             .weight(3)
             .config(|config| {
@@ -48,22 +48,22 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
                     .with_max_handshakes(1)
                     .with_handshake_timeout(Duration::from_secs(1))
             }),
-        case!(131, a_mute_stranger_takes_no_place_in_the_backlog)
+        case!(a_mute_stranger_takes_no_place_in_the_backlog)
             .once()
             .weight(2)
             .config(|config| config.with_accept_backlog(1)),
-        case!(132, a_dial_that_times_out_leaves_nothing_behind)
+        case!(a_dial_that_times_out_leaves_nothing_behind)
             .once()
             .weight(4)
             .needs(&[Capability::Faults])
             .config(|config| config.with_handshake_timeout(Duration::from_secs(1))),
-        case!(133, an_idle_connection_takes_no_processor_time)
+        case!(an_idle_connection_takes_no_processor_time)
             .once()
             .isolated(),
     ]
 }
 
-async fn streams_reset_at_once_stay_within_the_limit<T: Transport>(env: Env<T>) {
+async fn streams_reset_at_once_stay_within_the_limit(env: Env) {
     let pair = env.pair().await;
     let limit = env.config().max_streams as usize;
     let mut held = Vec::new();
@@ -118,7 +118,7 @@ async fn streams_reset_at_once_stay_within_the_limit<T: Transport>(env: Env<T>) 
     }
 }
 
-async fn the_connection_window_holds_writers_up<T: Transport>(env: Env<T>) {
+async fn the_connection_window_holds_writers_up(env: Env) {
     const STREAMS: usize = 64;
     let pair = env.pair().await;
     let window = env.config().connection_window as usize;
@@ -151,7 +151,7 @@ async fn the_connection_window_holds_writers_up<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn statistics_are_exact<T: Transport>(env: Env<T>) {
+pub(super) async fn statistics_are_exact<T: Transport>(env: Env<T>) {
     const STREAMS: usize = 3;
     const HALF: u64 = 1000;
     let pair = env.pair().await;
@@ -211,7 +211,7 @@ fn expect_stats<T: Transport>(pair: &Pair<T>, [sent, received]: [u64; 2], stream
     assert_eq!(reverse, [0; 2], "streams of the acceptor");
 }
 
-async fn errors_name_the_address<T: Transport>(env: Env<T>) {
+async fn errors_name_the_address(env: Env) {
     let foreign: Addr = "pipe-conformance-foreign://localhost:1/nowhere"
         .parse()
         .expect("a well-formed address");
@@ -268,7 +268,7 @@ fn expect_named(what: &str, addr: &Addr, error: &Error) {
 /// An option that no transport has.
 const UNKNOWN_OPTION: &str = "no-such-option";
 
-async fn unknown_options_are_refused<T: Transport>(env: Env<T>) {
+async fn unknown_options_are_refused(env: Env) {
     let listener = env.listen().await;
     let addr = listener.local_addr().with_param(UNKNOWN_OPTION, "1");
     // An answer at the first poll is one before any I/O.
@@ -286,7 +286,7 @@ async fn unknown_options_are_refused<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn an_invalid_configuration_is_refused<T: Transport>(env: Env<T>) {
+async fn an_invalid_configuration_is_refused(env: Env) {
     let valid = || env.config().clone();
     let (zero, hour) = (Duration::ZERO, Duration::from_secs(3600));
     let config = valid();
@@ -330,7 +330,7 @@ async fn an_invalid_configuration_is_refused<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_slow_reader_costs_no_more_than_its_window<T: Transport>(env: Env<T>) {
+async fn a_slow_reader_costs_no_more_than_its_window(env: Env) {
     const READ: usize = 8 * 1024;
     let pair = env.pair().await;
     let window = env.config().stream_window as usize;
@@ -371,7 +371,7 @@ async fn a_slow_reader_costs_no_more_than_its_window<T: Transport>(env: Env<T>) 
     }
 }
 
-async fn a_stalled_handshake_is_given_up<T: Transport>(env: Env<T>) {
+async fn a_stalled_handshake_is_given_up(env: Env) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     let given_up = env.config().handshake_timeout * 2 + Duration::from_secs(1);
@@ -404,7 +404,7 @@ async fn a_stalled_handshake_is_given_up<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_mute_stranger_takes_no_place_in_the_backlog<T: Transport>(env: Env<T>) {
+async fn a_mute_stranger_takes_no_place_in_the_backlog(env: Env) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     for steps in 1..=3 {
@@ -414,7 +414,7 @@ async fn a_mute_stranger_takes_no_place_in_the_backlog<T: Transport>(env: Env<T>
     }
 }
 
-async fn a_dial_that_times_out_leaves_nothing_behind<T: Transport>(env: Env<T>) {
+async fn a_dial_that_times_out_leaves_nothing_behind(env: Env) {
     let listener = env.listen().await;
     let addr = listener.local_addr();
     drop(env.pair_on(&listener).await);
@@ -451,7 +451,7 @@ async fn a_dial_that_times_out_leaves_nothing_behind<T: Transport>(env: Env<T>) 
     expect_service(&env, &listener).await;
 }
 
-async fn an_idle_connection_takes_no_processor_time<T: Transport>(env: Env<T>) {
+async fn an_idle_connection_takes_no_processor_time(env: Env) {
     const WATCHED: Duration = Duration::from_secs(2);
     /// How often the threads may have something to do: more often than any timer of an idle connection needs.
     const WAKE_UPS: u64 = 200;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future::{Either, join_all, select};
 use futures::{FutureExt, poll};
-use pipe_core::{Conn, Error, ErrorKind, RecvStream, SendStream, Stream, Transport};
+use pipe_core::{Conn, Error, ErrorKind, RecvStream, SendStream, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{Barrier, mpsc};
 use tokio::task::{JoinHandle, JoinSet, yield_now};
@@ -20,21 +20,19 @@ use crate::threads::on_other_threads;
 use crate::time::unless_stuck;
 use crate::waits::Named;
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(67, many_openers_and_acceptors_get_each_stream_once).weight(2),
-        case!(68, a_stream_goes_to_one_of_two_acceptors),
-        case!(69, the_halves_of_a_stream_work_on_different_threads).weight(2),
-        case!(70, every_method_at_once_does_no_harm)
-            .once()
-            .weight(2),
-        case!(71, close_races_with_open_accept_and_write)
+        case!(many_openers_and_acceptors_get_each_stream_once).weight(2),
+        case!(a_stream_goes_to_one_of_two_acceptors),
+        case!(the_halves_of_a_stream_work_on_different_threads).weight(2),
+        case!(every_method_at_once_does_no_harm).once().weight(2),
+        case!(close_races_with_open_accept_and_write)
             .weight(30)
             .config(|config| config.with_max_streams(8)),
     ]
 }
 
-async fn many_openers_and_acceptors_get_each_stream_once<T: Transport>(env: Env<T>) {
+async fn many_openers_and_acceptors_get_each_stream_once(env: Env) {
     const TASKS: u64 = 10;
     const STREAMS_EACH: u64 = 100;
     let pair = env.pair().await;
@@ -87,7 +85,7 @@ async fn report_numbers<C: Conn>(conn: C, numbers: mpsc::UnboundedSender<u64>) {
     }
 }
 
-async fn a_stream_goes_to_one_of_two_acceptors<T: Transport>(env: Env<T>) {
+async fn a_stream_goes_to_one_of_two_acceptors(env: Env) {
     let pair = env.pair().await;
     for _ in 0..100 {
         let one = pin!(pair.acceptor.accept_stream());
@@ -106,7 +104,7 @@ async fn a_stream_goes_to_one_of_two_acceptors<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn the_halves_of_a_stream_work_on_different_threads<T: Transport>(env: Env<T>) {
+async fn the_halves_of_a_stream_work_on_different_threads(env: Env) {
     let pair = env.pair().await;
     let (opened, accepted) = pair.stream().await;
     let (here_send, here_recv) = opened.into_split();
@@ -143,7 +141,7 @@ async fn receive_all<R: RecvStream>(mut recv: R, data: Arc<Vec<u8>>, reading: Ar
     all.await;
 }
 
-async fn every_method_at_once_does_no_harm<T: Transport>(env: Env<T>) {
+async fn every_method_at_once_does_no_harm(env: Env) {
     let pair = env.pair().await;
     let until = Instant::now() + Duration::from_secs(1);
     let mut tasks = JoinSet::new();
@@ -266,7 +264,7 @@ async fn sweep<C: Conn>(conn: &C) {
     }
 }
 
-async fn close_races_with_open_accept_and_write<T: Transport>(env: Env<T>) {
+async fn close_races_with_open_accept_and_write(env: Env) {
     let listener = env.listen().await;
     for round in 0..1000 {
         let (dialed, accepted) = env.pair_on(&listener).await;

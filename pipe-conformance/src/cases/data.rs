@@ -3,39 +3,37 @@ use std::io::IoSlice;
 use std::sync::Arc;
 
 use futures::FutureExt;
-use pipe_core::{Conn, RecvStream, SendStream, Stream, Transport};
+use pipe_core::{BoxConn, BoxStream, Conn, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
 use crate::case::{Case, case};
-use crate::env::{Env, StreamOf};
+use crate::env::Env;
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
 use crate::waits::Named;
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(17, small_writes_arrive_whole),
-        case!(18, a_counter_goes_to_and_fro).weight(2),
-        case!(19, reads_smaller_than_writes_keep_the_order),
-        case!(20, writes_of_every_size_arrive),
-        case!(21, an_empty_write_is_invisible),
-        case!(22, an_empty_read_is_not_the_end),
-        case!(23, many_bytes_in_both_directions_at_once).weight(6),
-        case!(24, a_hundred_streams_do_not_mix)
-            .weight(2)
-            .many_streams(),
-        case!(25, a_vectored_write_is_the_sum_of_its_parts),
-        case!(26, the_acceptor_may_write_first),
-        case!(27, a_stream_is_visible_before_its_first_write),
-        case!(28, both_ends_know_a_stream_by_one_number),
-        case!(29, streams_are_accepted_in_their_order),
-        case!(30, streams_opened_by_both_sides_do_not_collide)
+        case!(small_writes_arrive_whole),
+        case!(a_counter_goes_to_and_fro).weight(2),
+        case!(reads_smaller_than_writes_keep_the_order),
+        case!(writes_of_every_size_arrive),
+        case!(an_empty_write_is_invisible),
+        case!(an_empty_read_is_not_the_end),
+        case!(many_bytes_in_both_directions_at_once).weight(6),
+        case!(a_hundred_streams_do_not_mix).weight(2).many_streams(),
+        case!(a_vectored_write_is_the_sum_of_its_parts),
+        case!(the_acceptor_may_write_first),
+        case!(a_stream_is_visible_before_its_first_write),
+        case!(both_ends_know_a_stream_by_one_number),
+        case!(streams_are_accepted_in_their_order),
+        case!(streams_opened_by_both_sides_do_not_collide)
             .once()
             .many_streams(),
     ]
 }
 
-async fn small_writes_arrive_whole<T: Transport>(env: Env<T>) {
+async fn small_writes_arrive_whole(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(1 << 20);
@@ -48,7 +46,7 @@ async fn small_writes_arrive_whole<T: Transport>(env: Env<T>) {
     tokio::join!(write, expect_all(&mut receiver, &data));
 }
 
-async fn a_counter_goes_to_and_fro<T: Transport>(env: Env<T>) {
+pub(super) async fn a_counter_goes_to_and_fro<T: Transport>(env: Env<T>) {
     const LAST: u32 = 1000;
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
@@ -68,7 +66,7 @@ async fn a_counter_goes_to_and_fro<T: Transport>(env: Env<T>) {
     answer.expect_ok("the answers").await;
 }
 
-async fn reads_smaller_than_writes_keep_the_order<T: Transport>(env: Env<T>) {
+async fn reads_smaller_than_writes_keep_the_order(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(4000);
@@ -88,7 +86,7 @@ async fn reads_smaller_than_writes_keep_the_order<T: Transport>(env: Env<T>) {
     tokio::join!(write, read);
 }
 
-async fn writes_of_every_size_arrive<T: Transport>(env: Env<T>) {
+async fn writes_of_every_size_arrive(env: Env) {
     const SIZES: [usize; 12] = [
         0, 1, 1199, 1200, 1201, 16_383, 16_384, 16_385, 65_535, 65_536, 65_537, 1_048_576,
     ];
@@ -117,7 +115,7 @@ async fn writes_of_every_size_arrive<T: Transport>(env: Env<T>) {
     tokio::join!(write, read);
 }
 
-async fn an_empty_write_is_invisible<T: Transport>(env: Env<T>) {
+async fn an_empty_write_is_invisible(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let mut buf = [0; 16];
@@ -139,11 +137,11 @@ async fn an_empty_write_is_invisible<T: Transport>(env: Env<T>) {
     expect_end(&mut receiver).await;
 }
 
-async fn an_empty_read_is_not_the_end<T: Transport>(env: Env<T>) {
+async fn an_empty_read_is_not_the_end(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(1000);
-    let read_nothing = async |receiver: &mut StreamOf<T>| {
+    let read_nothing = async |receiver: &mut BoxStream| {
         for _ in 0..2 {
             let n = env.soon("an empty read", receiver.read(&mut [])).await;
             assert_eq!(n.expect("an empty read"), 0);
@@ -159,7 +157,7 @@ async fn an_empty_read_is_not_the_end<T: Transport>(env: Env<T>) {
     read_nothing(&mut receiver).await;
 }
 
-async fn many_bytes_in_both_directions_at_once<T: Transport>(env: Env<T>) {
+async fn many_bytes_in_both_directions_at_once(env: Env) {
     const LEN: usize = 32 << 20;
     let pair = env.pair().await;
     let (here, there) = pair.stream().await;
@@ -191,7 +189,7 @@ async fn many_bytes_in_both_directions_at_once<T: Transport>(env: Env<T>) {
     ends.join_all().named("the transfers").await;
 }
 
-async fn a_hundred_streams_do_not_mix<T: Transport>(env: Env<T>) {
+async fn a_hundred_streams_do_not_mix(env: Env) {
     const STREAMS: u32 = 100;
     let pair = env.pair().await;
     let mut ends = JoinSet::new();
@@ -203,7 +201,7 @@ async fn a_hundred_streams_do_not_mix<T: Transport>(env: Env<T>) {
 }
 
 /// Opens a stream that says its number, sends the request of the number, and gets the answer.
-async fn ask<T: Transport>(env: Env<T>, conn: T::Conn, number: u32) {
+async fn ask(env: Env, conn: BoxConn, number: u32) {
     let mut stream = conn.open_stream().expect_ok("a stream").await;
     stream.write_u32(number).expect_ok("the number").await;
     send_all(&mut stream, &request(&env, number)).await;
@@ -211,7 +209,7 @@ async fn ask<T: Transport>(env: Env<T>, conn: T::Conn, number: u32) {
 }
 
 /// Accepts a stream and answers the request of its number.
-async fn answer<T: Transport>(env: Env<T>, conn: T::Conn, numbers: u32) {
+async fn answer(env: Env, conn: BoxConn, numbers: u32) {
     let mut stream = conn.accept_stream().expect_ok("a stream").await;
     let number = stream.read_u32().expect_ok("its number").await;
     assert!(number < numbers, "the stream says it is number {number}");
@@ -219,15 +217,15 @@ async fn answer<T: Transport>(env: Env<T>, conn: T::Conn, numbers: u32) {
     send_all(&mut stream, &reply(&env, number)).await;
 }
 
-fn request<T: Transport>(env: &Env<T>, number: u32) -> Vec<u8> {
+fn request(env: &Env, number: u32) -> Vec<u8> {
     env.payload_of(u64::from(number) * 2, 30_000 + 101 * number as usize)
 }
 
-fn reply<T: Transport>(env: &Env<T>, number: u32) -> Vec<u8> {
+fn reply(env: &Env, number: u32) -> Vec<u8> {
     env.payload_of(u64::from(number) * 2 + 1, 40_000 - 101 * number as usize)
 }
 
-async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: Env<T>) {
+pub(super) async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: Env<T>) {
     const PARTS: [usize; 9] = [1, 0, 1000, 16_384, 0, 0, 70_000, 3, 300_000];
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
@@ -253,7 +251,7 @@ async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: Env<T>) {
     tokio::join!(write, expect_all(&mut receiver, &data));
 }
 
-async fn the_acceptor_may_write_first<T: Transport>(env: Env<T>) {
+async fn the_acceptor_may_write_first(env: Env) {
     let pair = env.pair().await;
     let (mut opened, mut accepted) = pair.stream().await;
     let data = env.payload(50_000);
@@ -266,7 +264,7 @@ async fn the_acceptor_may_write_first<T: Transport>(env: Env<T>) {
     expect_all(&mut opened, &data[1..]).await;
 }
 
-async fn a_stream_is_visible_before_its_first_write<T: Transport>(env: Env<T>) {
+async fn a_stream_is_visible_before_its_first_write(env: Env) {
     let pair = env.pair().await;
     // To one who comes later.
     let opened = pair.opener.open_stream().expect_ok("a stream").await;
@@ -285,7 +283,7 @@ async fn a_stream_is_visible_before_its_first_write<T: Transport>(env: Env<T>) {
     assert_eq!(accepted.id(), opened.id());
 }
 
-async fn both_ends_know_a_stream_by_one_number<T: Transport>(env: Env<T>) {
+async fn both_ends_know_a_stream_by_one_number(env: Env) {
     const STREAMS: usize = 60;
     let pair = env.pair().await;
     let mut kept = Vec::new();
@@ -307,7 +305,7 @@ async fn both_ends_know_a_stream_by_one_number<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn streams_are_accepted_in_their_order<T: Transport>(env: Env<T>) {
+async fn streams_are_accepted_in_their_order(env: Env) {
     const STREAMS: usize = 20;
     let pair = env.pair().await;
     let mut opened = Vec::new();
@@ -322,7 +320,7 @@ async fn streams_are_accepted_in_their_order<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn streams_opened_by_both_sides_do_not_collide<T: Transport>(env: Env<T>) {
+async fn streams_opened_by_both_sides_do_not_collide(env: Env) {
     const STREAMS: usize = 50;
     let pair = env.pair().await;
     let mut openers = JoinSet::new();

@@ -1,4 +1,4 @@
-use pipe_core::{Conn, Transport};
+use pipe_core::{BoxListener, Conn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::case::{Case, case};
@@ -14,16 +14,16 @@ use crate::window::{fill, more_than_a_window};
 /// grows to its longest keeps its memory, once; a leak grows every time.
 const ROUNDS: usize = 3;
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(98, dropped_streams_leave_nothing_behind)
+        case!(dropped_streams_leave_nothing_behind)
             .isolated()
             .weight(12),
-        case!(99, closed_connections_leave_nothing_behind)
+        case!(closed_connections_leave_nothing_behind)
             .once()
             .isolated()
             .weight(6),
-        case!(100, dropped_unread_bytes_return_their_credit)
+        case!(dropped_unread_bytes_return_their_credit)
             .isolated()
             .weight(30)
             .config(|config| {
@@ -32,11 +32,11 @@ pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
                     .with_stream_window(32 * 1024)
                     .with_connection_window(256 * 1024)
             }),
-        case!(101, dropping_everything_ends_the_background_tasks).once(),
+        case!(dropping_everything_ends_the_background_tasks).once(),
     ]
 }
 
-async fn dropped_streams_leave_nothing_behind<T: Transport>(env: Env<T>) {
+async fn dropped_streams_leave_nothing_behind(env: Env) {
     const STREAMS: usize = 1000;
     let pair = env.pair().await;
     open_and_end(&env, &pair, STREAMS).await;
@@ -53,7 +53,7 @@ async fn dropped_streams_leave_nothing_behind<T: Transport>(env: Env<T>) {
     panic!("{}", growth.unwrap_or_default());
 }
 
-async fn open_and_end<T: Transport>(env: &Env<T>, pair: &Pair<T>, streams: usize) {
+async fn open_and_end(env: &Env, pair: &Pair, streams: usize) {
     for (ending, i) in ENDINGS.into_iter().cycle().zip(0..streams) {
         let (mut opened, mut accepted) = pair.stream().await;
         if i % 2 == 0 {
@@ -63,7 +63,7 @@ async fn open_and_end<T: Transport>(env: &Env<T>, pair: &Pair<T>, streams: usize
     }
 }
 
-async fn closed_connections_leave_nothing_behind<T: Transport>(env: Env<T>) {
+async fn closed_connections_leave_nothing_behind(env: Env) {
     const CONNECTIONS: usize = 200;
     let listener = env.listen().await;
     connect_and_close(&env, &listener, 20).await;
@@ -79,7 +79,7 @@ async fn closed_connections_leave_nothing_behind<T: Transport>(env: Env<T>) {
     panic!("{}", growth.unwrap_or_default());
 }
 
-async fn connect_and_close<T: Transport>(env: &Env<T>, listener: &T::Listener, times: usize) {
+async fn connect_and_close(env: &Env, listener: &BoxListener, times: usize) {
     for i in 0..times {
         let (dialed, accepted) = env.pair_on(listener).await;
         let both = async { tokio::join!(dialed.open_stream(), accepted.accept_stream()) };
@@ -98,7 +98,7 @@ async fn connect_and_close<T: Transport>(env: &Env<T>, listener: &T::Listener, t
     }
 }
 
-async fn dropped_unread_bytes_return_their_credit<T: Transport>(env: Env<T>) {
+async fn dropped_unread_bytes_return_their_credit(env: Env) {
     const STREAMS: usize = 10_000;
     let pair = env.pair().await;
     let data = env.payload(1 << 20);
@@ -124,7 +124,7 @@ async fn dropped_unread_bytes_return_their_credit<T: Transport>(env: Env<T>) {
 }
 
 /// Opens streams and writes to them; the other side drops them and reads a byte at most.
-async fn abandon_unread<T: Transport>(env: &Env<T>, pair: &Pair<T>, data: &[u8], streams: usize) {
+async fn abandon_unread(env: &Env, pair: &Pair, data: &[u8], streams: usize) {
     let open = async {
         for i in 0..streams {
             let write = async {
@@ -153,14 +153,14 @@ async fn abandon_unread<T: Transport>(env: &Env<T>, pair: &Pair<T>, data: &[u8],
     tokio::join!(open, accept);
 }
 
-async fn expect_no_streams<T: Transport>(env: &Env<T>, pair: &Pair<T>) {
+async fn expect_no_streams(env: &Env, pair: &Pair) {
     for conn in [&pair.opener, &pair.acceptor] {
         env.eventually("the end of all streams", || conn.stats().streams_open == 0)
             .await;
     }
 }
 
-async fn dropping_everything_ends_the_background_tasks<T: Transport>(env: Env<T>) {
+async fn dropping_everything_ends_the_background_tasks(env: Env) {
     drop(env.pair().await);
     let before = settled(alive_tasks).await;
     let data = env.payload(more_than_a_window(&env));

@@ -17,26 +17,26 @@ use crate::time::unless_stuck;
 use crate::waits::Named;
 use crate::window::{SLACK, fill, more_than_a_window};
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(61, opens_go_to_the_limit_and_then_wait).config(|config| config.with_max_streams(8)),
-        case!(62, an_open_that_waits_goes_on_when_a_stream_ends)
+        case!(opens_go_to_the_limit_and_then_wait).config(|config| config.with_max_streams(8)),
+        case!(an_open_that_waits_goes_on_when_a_stream_ends)
             .config(|config| config.with_max_streams(4)),
-        case!(63, ended_streams_do_not_count)
+        case!(ended_streams_do_not_count)
             .weight(2)
             .config(|config| config.with_max_streams(8)),
         // Streams that do not come soon fail it long before; a long round trip may use all of it.
-        case!(64, seventy_thousand_streams_one_after_another).weight(1500),
-        case!(65, memory_with_unaccepted_streams_is_bounded)
+        case!(seventy_thousand_streams_one_after_another).weight(1500),
+        case!(memory_with_unaccepted_streams_is_bounded)
             .isolated()
             .config(narrow_streams),
-        case!(66, a_full_accept_backlog_loses_no_connection)
+        case!(a_full_accept_backlog_loses_no_connection)
             .once()
             .config(|config| config.with_accept_backlog(2).with_max_handshakes(2)),
     ]
 }
 
-async fn opens_go_to_the_limit_and_then_wait<T: Transport>(env: Env<T>) {
+async fn opens_go_to_the_limit_and_then_wait(env: Env) {
     let pair = env.pair().await;
     let mut opened = Vec::new();
     for _ in 0..env.config().max_streams {
@@ -75,7 +75,7 @@ async fn opens_go_to_the_limit_and_then_wait<T: Transport>(env: Env<T>) {
     );
 }
 
-async fn an_open_that_waits_goes_on_when_a_stream_ends<T: Transport>(env: Env<T>) {
+async fn an_open_that_waits_goes_on_when_a_stream_ends(env: Env) {
     let pair = env.pair().await;
     let mut streams = VecDeque::new();
     for _ in 0..env.config().max_streams {
@@ -99,7 +99,7 @@ async fn an_open_that_waits_goes_on_when_a_stream_ends<T: Transport>(env: Env<T>
     }
 }
 
-async fn ended_streams_do_not_count<T: Transport>(env: Env<T>) {
+async fn ended_streams_do_not_count(env: Env) {
     let pair = env.pair().await;
     let streams = 10 * env.config().max_streams as usize;
     for ending in ENDINGS.into_iter().cycle().take(streams) {
@@ -109,7 +109,7 @@ async fn ended_streams_do_not_count<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn seventy_thousand_streams_one_after_another<T: Transport>(env: Env<T>) {
+async fn seventy_thousand_streams_one_after_another(env: Env) {
     const STREAMS: u64 = 70_000;
     let pair = env.pair().await;
     let open = async {
@@ -137,7 +137,7 @@ async fn seventy_thousand_streams_one_after_another<T: Transport>(env: Env<T>) {
     tokio::join!(open, answer);
 }
 
-async fn memory_with_unaccepted_streams_is_bounded<T: Transport>(env: Env<T>) {
+async fn memory_with_unaccepted_streams_is_bounded(env: Env) {
     let pair = env.pair().await;
     let limit = env.config().max_streams as usize;
     let window = env.config().stream_window as usize;
@@ -181,7 +181,7 @@ fn narrow_streams(config: Config) -> Config {
         .with_connection_window(2 * 64 * 64 * 1024)
 }
 
-async fn a_full_accept_backlog_loses_no_connection<T: Transport>(env: Env<T>) {
+async fn a_full_accept_backlog_loses_no_connection(env: Env) {
     const DIALS: usize = 24;
     let listener = env.listen().await;
     let addr = listener.local_addr();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use pipe_core::{CloseReason, Conn, ConnState, ErrorKind, Stream, Transport};
+use pipe_core::{BoxConn, BoxStream, CloseReason, Conn, ConnState, ErrorKind, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{Instant, sleep};
@@ -9,43 +9,41 @@ use tokio::time::{Instant, sleep};
 use crate::case::{Case, case};
 use crate::clock::{by_failure, expect_state, times};
 use crate::echo::expect_echo;
-use crate::env::{Env, Role, StreamOf};
+use crate::env::{Env, Role};
 use crate::expect::{expect_kind, read_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, send_all};
 use crate::waits::Named;
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(91, pings_measure_a_round_trip).once(),
-        case!(92, a_ping_gets_through_a_saturated_link)
-            .once()
-            .weight(3),
-        case!(93, an_idle_connection_stays_alive)
+        case!(pings_measure_a_round_trip).once(),
+        case!(a_ping_gets_through_a_saturated_link).once().weight(3),
+        case!(an_idle_connection_stays_alive)
             .once()
             .weight(2)
             .config(|config| times(config, 200, 1500, 30_000)),
-        case!(94, a_cut_link_is_noticed_and_given_up)
+        case!(a_cut_link_is_noticed_and_given_up)
             .needs(&[Capability::Faults])
             .weight(2)
             .config(|config| times(config, 100, 500, 4000)),
-        case!(95, a_link_that_heals_has_lost_nothing)
+        case!(a_link_that_heals_has_lost_nothing)
             .needs(&[Capability::Faults])
             .weight(3)
             .config(|config| times(config, 100, 500, 20_000)),
-        case!(96, a_ping_over_a_cut_link_does_not_hang)
+        case!(a_ping_over_a_cut_link_does_not_hang)
             .needs(&[Capability::Faults])
             .once()
             .weight(3)
             .config(|config| times(config, 100, 500, 4000)),
-        case!(97, a_killed_peer_is_noticed_and_given_up)
+        case!(a_killed_peer_is_noticed_and_given_up)
             .needs(&[Capability::Faults])
             .weight(2)
             .config(|config| times(config, 100, 500, 4000)),
     ]
 }
 
-async fn pings_measure_a_round_trip<T: Transport>(env: Env<T>) {
+pub(super) async fn pings_measure_a_round_trip<T: Transport>(env: Env<T>) {
     const PINGS: usize = 50;
     let pair = env.pair().await;
     let here = join_all((0..PINGS).map(|_| pair.opener.ping()));
@@ -64,7 +62,7 @@ async fn pings_measure_a_round_trip<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
+async fn a_ping_gets_through_a_saturated_link(env: Env) {
     let pair = env.pair().await;
     let mut load = JoinSet::new();
     for _ in 0..2 {
@@ -104,7 +102,7 @@ async fn a_ping_gets_through_a_saturated_link<T: Transport>(env: Env<T>) {
     assert!(load.try_join_next().is_none(), "the load has ended early");
 }
 
-async fn an_idle_connection_stays_alive<T: Transport>(env: Env<T>) {
+async fn an_idle_connection_stays_alive(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let mut states = [pair.opener.state(), pair.acceptor.state()];
@@ -123,14 +121,14 @@ async fn an_idle_connection_stays_alive<T: Transport>(env: Env<T>) {
     pair.opener.ping().expect_ok("a ping").await;
 }
 
-async fn a_cut_link_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
+async fn a_cut_link_is_noticed_and_given_up(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     expect_echo(&env, &mut here, &mut there).await;
     let cut = Instant::now();
     env.faults().cut();
     // By the half of the times at most: the peer was heard a little before.
-    let not_early = async |conn: &T::Conn| {
+    let not_early = async |conn: &BoxConn| {
         let mut state = conn.state();
         for (expected, limit) in [
             (ConnState::Disconnected, env.config().disconnected_after),
@@ -154,7 +152,7 @@ async fn a_cut_link_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
     );
 }
 
-async fn a_link_that_heals_has_lost_nothing<T: Transport>(env: Env<T>) {
+async fn a_link_that_heals_has_lost_nothing(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(1 << 20);
@@ -175,7 +173,7 @@ async fn a_link_that_heals_has_lost_nothing<T: Transport>(env: Env<T>) {
     tokio::join!(send_all(&mut here, &data), harm);
 }
 
-async fn a_ping_over_a_cut_link_does_not_hang<T: Transport>(env: Env<T>) {
+async fn a_ping_over_a_cut_link_does_not_hang(env: Env) {
     let pair = env.pair().await;
     let pings = || async { tokio::join!(pair.opener.ping(), pair.acceptor.ping()) };
 
@@ -204,7 +202,7 @@ async fn a_ping_over_a_cut_link_does_not_hang<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_killed_peer_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
+async fn a_killed_peer_is_noticed_and_given_up(env: Env) {
     let pair = env.pair().await;
     let (opened, accepted) = pair.stream().await;
     // The other end is held, but is dead.
@@ -218,7 +216,7 @@ async fn a_killed_peer_is_noticed_and_given_up<T: Transport>(env: Env<T>) {
 
 /// Panics unless the connection is disconnected and then failed in time, and what is blocked on it, or
 /// comes later, fails with it.
-async fn expect_loss<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut StreamOf<T>) {
+async fn expect_loss(env: &Env, conn: &BoxConn, stream: &mut BoxStream) {
     let states = async {
         expect_state(env, conn, ConnState::Disconnected).await;
         expect_state(env, conn, ConnState::Failed).await;

@@ -11,28 +11,28 @@ use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, s
 use crate::time::within;
 use crate::waits::Named;
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(42, a_reset_reaches_the_peers_read),
-        case!(43, a_reset_wakes_the_peers_read),
-        case!(44, a_reset_leaves_the_receiving_direction),
-        case!(45, a_stop_reaches_the_peers_write),
-        case!(46, a_stop_wakes_the_peers_write),
-        case!(47, a_reset_ends_ones_own_writes),
-        case!(48, a_stop_ends_ones_own_reads_only),
-        case!(49, a_drop_is_a_reset),
-        case!(50, a_responder_dropped_midway_is_a_reset),
-        case!(51, a_write_cut_short_and_dropped_is_a_reset),
-        case!(52, streams_dropped_unread_harm_no_others),
-        case!(53, a_drop_after_the_end_is_no_stop),
-        case!(54, a_reset_among_many_streams_hits_one)
+        case!(a_reset_reaches_the_peers_read),
+        case!(a_reset_wakes_the_peers_read),
+        case!(a_reset_leaves_the_receiving_direction),
+        case!(a_stop_reaches_the_peers_write),
+        case!(a_stop_wakes_the_peers_write),
+        case!(a_reset_ends_ones_own_writes),
+        case!(a_stop_ends_ones_own_reads_only),
+        case!(a_drop_is_a_reset),
+        case!(a_responder_dropped_midway_is_a_reset),
+        case!(a_write_cut_short_and_dropped_is_a_reset),
+        case!(streams_dropped_unread_harm_no_others),
+        case!(a_drop_after_the_end_is_no_stop),
+        case!(a_reset_among_many_streams_hits_one)
             .weight(2)
             .many_streams(),
-        case!(55, the_largest_code_arrives),
+        case!(the_largest_code_arrives),
     ]
 }
 
-async fn a_reset_reaches_the_peers_read<T: Transport>(env: Env<T>) {
+async fn a_reset_reaches_the_peers_read(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(10_000);
@@ -46,7 +46,7 @@ async fn a_reset_reaches_the_peers_read<T: Transport>(env: Env<T>) {
     expect_io(read, ErrorKind::Reset, Some(7));
 }
 
-async fn a_reset_wakes_the_peers_read<T: Transport>(env: Env<T>) {
+async fn a_reset_wakes_the_peers_read(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let mut buf = [0];
@@ -56,7 +56,7 @@ async fn a_reset_wakes_the_peers_read<T: Transport>(env: Env<T>) {
     expect_io(read, ErrorKind::Reset, Some(3));
 }
 
-async fn a_reset_leaves_the_receiving_direction<T: Transport>(env: Env<T>) {
+async fn a_reset_leaves_the_receiving_direction(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(100_000);
@@ -70,7 +70,7 @@ async fn a_reset_leaves_the_receiving_direction<T: Transport>(env: Env<T>) {
     );
 }
 
-async fn a_stop_reaches_the_peers_write<T: Transport>(env: Env<T>) {
+async fn a_stop_reaches_the_peers_write(env: Env) {
     let pair = env.pair().await;
     let (mut receiver, sender) = pair.stream().await;
     let (mut sender, _recv_half) = sender.into_split();
@@ -87,7 +87,7 @@ async fn a_stop_reaches_the_peers_write<T: Transport>(env: Env<T>) {
     shutdown.expect("a shutdown after the peer's stop");
 }
 
-async fn a_stop_wakes_the_peers_write<T: Transport>(env: Env<T>) {
+async fn a_stop_wakes_the_peers_write(env: Env) {
     let pair = env.pair().await;
     let (mut receiver, mut sender) = pair.stream().await;
     // Far more than the window.
@@ -100,7 +100,7 @@ async fn a_stop_wakes_the_peers_write<T: Transport>(env: Env<T>) {
     expect_io(write.expect("the task"), ErrorKind::Stopped, Some(4));
 }
 
-async fn a_reset_ends_ones_own_writes<T: Transport>(env: Env<T>) {
+async fn a_reset_ends_ones_own_writes(env: Env) {
     let pair = env.pair().await;
     let (sender, mut receiver) = pair.stream().await;
     let (mut sender, _recv_half) = sender.into_split();
@@ -123,7 +123,7 @@ async fn a_reset_ends_ones_own_writes<T: Transport>(env: Env<T>) {
     expect_all(&mut receiver, &data).await;
 }
 
-async fn a_stop_ends_ones_own_reads_only<T: Transport>(env: Env<T>) {
+async fn a_stop_ends_ones_own_reads_only(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     let data = env.payload(100_000);
@@ -140,7 +140,7 @@ async fn a_stop_ends_ones_own_reads_only<T: Transport>(env: Env<T>) {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Stopped, Some(2)));
 }
 
-async fn a_drop_is_a_reset<T: Transport>(env: Env<T>) {
+pub(super) async fn a_drop_is_a_reset<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     let data = env.payload(20_000);
     for len in [0, 1, 20_000] {
@@ -165,7 +165,7 @@ async fn a_drop_is_a_reset<T: Transport>(env: Env<T>) {
     expect_io(read, ErrorKind::Reset, Some(0));
 }
 
-async fn a_responder_dropped_midway_is_a_reset<T: Transport>(env: Env<T>) {
+async fn a_responder_dropped_midway_is_a_reset(env: Env) {
     let pair = env.pair().await;
     let (mut requester, mut responder) = pair.stream().await;
     let data = env.payload(10_000);
@@ -178,7 +178,7 @@ async fn a_responder_dropped_midway_is_a_reset<T: Transport>(env: Env<T>) {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(0)));
 }
 
-async fn a_write_cut_short_and_dropped_is_a_reset<T: Transport>(env: Env<T>) {
+async fn a_write_cut_short_and_dropped_is_a_reset(env: Env) {
     let pair = env.pair().await;
     let (mut sender, mut receiver) = pair.stream().await;
     let data = env.payload(3 * env.config().stream_window as usize + (2 << 20));
@@ -204,7 +204,7 @@ async fn a_write_cut_short_and_dropped_is_a_reset<T: Transport>(env: Env<T>) {
     assert_eq!((error.kind(), error.code()), (ErrorKind::Reset, Some(0)));
 }
 
-async fn streams_dropped_unread_harm_no_others<T: Transport>(env: Env<T>) {
+async fn streams_dropped_unread_harm_no_others(env: Env) {
     let pair = env.pair().await;
     let (mut other, mut other_peer) = pair.stream().await;
     let data = env.payload(50_000);
@@ -225,7 +225,7 @@ async fn streams_dropped_unread_harm_no_others<T: Transport>(env: Env<T>) {
     expect_new_stream(&pair, &data).await;
 }
 
-async fn a_drop_after_the_end_is_no_stop<T: Transport>(env: Env<T>) {
+async fn a_drop_after_the_end_is_no_stop(env: Env) {
     let pair = env.pair().await;
     let (here, there) = pair.stream().await;
     let (mut here_send, mut here_recv) = here.into_split();
@@ -246,7 +246,7 @@ async fn a_drop_after_the_end_is_no_stop<T: Transport>(env: Env<T>) {
     expect_all(&mut there_recv, &data).await;
 }
 
-async fn a_reset_among_many_streams_hits_one<T: Transport>(env: Env<T>) {
+async fn a_reset_among_many_streams_hits_one(env: Env) {
     const STREAMS: usize = 100;
     const VICTIM: usize = 37;
     const LEN: usize = 20_000;
@@ -279,7 +279,7 @@ async fn a_reset_among_many_streams_hits_one<T: Transport>(env: Env<T>) {
     receivers.join_all().named("the receivers").await;
 }
 
-async fn the_largest_code_arrives<T: Transport>(env: Env<T>) {
+pub(super) async fn the_largest_code_arrives<T: Transport>(env: Env<T>) {
     let pair = env.pair().await;
     for code in [0, 1, 0x4000_0000, u32::MAX] {
         let (mut here, mut there) = pair.stream().await;

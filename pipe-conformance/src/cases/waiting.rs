@@ -5,8 +5,8 @@ use futures::future::{BoxFuture, join_all};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use pipe_core::{
-    CloseReason, Conn, ConnState, Error, ErrorKind, Listener, OnDisconnect, RecvStream, Result,
-    SendStream, Stream, Transport,
+    BoxConn, BoxStream, CloseReason, Conn, ConnState, Error, ErrorKind, Listener, OnDisconnect,
+    RecvStream, Result, SendStream, Stream, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::Builder;
@@ -15,7 +15,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use crate::case::{Case, case};
 use crate::clock::{by_failure, expect_state, times};
 use crate::echo::expect_echo;
-use crate::env::{Env, StreamOf};
+use crate::env::Env;
 use crate::expect::{expect_io, expect_kind, read_error, write_error};
 use crate::fixture::Capability;
 use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
@@ -23,36 +23,36 @@ use crate::time::unless_stuck;
 use crate::waits::Named;
 use crate::window::{fill, more_than_a_window};
 
-pub(crate) fn cases<T: Transport>() -> Vec<Case<T>> {
+pub(crate) fn cases() -> Vec<Case> {
     vec![
-        case!(115, a_drain_by_the_acceptor_lets_streams_complete),
-        case!(116, a_disconnect_fails_the_streams_where_that_was_asked_for)
+        case!(a_drain_by_the_acceptor_lets_streams_complete),
+        case!(a_disconnect_fails_the_streams_where_that_was_asked_for)
             .needs(&[Capability::Faults])
             .weight(3)
             .config(|config| {
                 times(config, 100, 500, 20_000).with_on_disconnect(OnDisconnect::FailStreams)
             }),
-        case!(117, nothing_waits_after_a_failure)
+        case!(nothing_waits_after_a_failure)
             .needs(&[Capability::Faults])
             .weight(3)
             .config(|config| times(config, 100, 500, 3000).with_max_streams(2)),
-        case!(118, a_close_ends_drains_and_waits_for_the_end),
-        case!(119, crossing_resets_leave_nothing_waiting)
+        case!(a_close_ends_drains_and_waits_for_the_end),
+        case!(crossing_resets_leave_nothing_waiting)
             .weight(3)
             // So that each round needs the slots of the one before.
             .config(|config| config.with_max_streams(8)),
-        case!(120, a_read_that_moved_is_woken_where_it_is),
-        case!(121, calls_that_moved_are_woken_where_they_are)
+        case!(a_read_that_moved_is_woken_where_it_is),
+        case!(calls_that_moved_are_woken_where_they_are)
             .config(|config| config.with_max_streams(1)),
-        case!(122, a_connection_whose_runtime_is_gone_fails)
+        case!(a_connection_whose_runtime_is_gone_fails)
             .once()
             .weight(2)
             .config(|config| times(config, 100, 1000, 3000)),
-        case!(140, a_drain_waits_for_streams_that_wait_to_be_accepted),
+        case!(a_drain_waits_for_streams_that_wait_to_be_accepted),
     ]
 }
 
-async fn a_drain_by_the_acceptor_lets_streams_complete<T: Transport>(env: Env<T>) {
+async fn a_drain_by_the_acceptor_lets_streams_complete(env: Env) {
     let pair = env.pair().await;
     let data = env.payload(50_000);
     let mut streams = Vec::new();
@@ -79,7 +79,7 @@ async fn a_drain_by_the_acceptor_lets_streams_complete<T: Transport>(env: Env<T>
     );
 }
 
-async fn a_disconnect_fails_the_streams_where_that_was_asked_for<T: Transport>(env: Env<T>) {
+async fn a_disconnect_fails_the_streams_where_that_was_asked_for(env: Env) {
     let pair = env.pair().await;
     let (mut here, mut there) = pair.stream().await;
     expect_echo(&env, &mut here, &mut there).await;
@@ -171,7 +171,7 @@ const NAMES: [&str; 8] = [
     "a drain",
 ];
 
-async fn nothing_waits_after_a_failure<T: Transport>(env: Env<T>) {
+async fn nothing_waits_after_a_failure(env: Env) {
     let data = env.payload(more_than_a_window(&env));
     let pairs = [env.pair().await, env.pair().await];
     let mut streams = Vec::new();
@@ -230,7 +230,7 @@ async fn nothing_waits_after_a_failure<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn a_close_ends_drains_and_waits_for_the_end<T: Transport>(env: Env<T>) {
+async fn a_close_ends_drains_and_waits_for_the_end(env: Env) {
     let data = env.payload(more_than_a_window(&env));
     for _ in 0..3 {
         let pair = env.pair().await;
@@ -259,7 +259,7 @@ async fn a_close_ends_drains_and_waits_for_the_end<T: Transport>(env: Env<T>) {
     }
 }
 
-async fn crossing_resets_leave_nothing_waiting<T: Transport>(env: Env<T>) {
+async fn crossing_resets_leave_nothing_waiting(env: Env) {
     const ROUNDS: usize = 100;
     const AT_ONCE: usize = 8;
     let pair = env.pair().await;
@@ -331,7 +331,7 @@ async fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     .await
 }
 
-async fn a_read_that_moved_is_woken_where_it_is<T: Transport>(env: Env<T>) {
+async fn a_read_that_moved_is_woken_where_it_is(env: Env) {
     let pair = env.pair().await;
     let (mut here, there) = pair.stream().await;
     let (_send, mut recv) = there.into_split();
@@ -361,7 +361,7 @@ async fn a_read_that_moved_is_woken_where_it_is<T: Transport>(env: Env<T>) {
     write.await.expect("no panic");
 }
 
-async fn calls_that_moved_are_woken_where_they_are<T: Transport>(env: Env<T>) {
+async fn calls_that_moved_are_woken_where_they_are(env: Env) {
     let pair = env.pair().await;
     let addr = pair.listener.local_addr();
     let mut accept = Box::pin(pair.listener.accept());
@@ -423,7 +423,7 @@ async fn calls_that_moved_are_woken_where_they_are<T: Transport>(env: Env<T>) {
     ends.await.0.expect("a drain");
 }
 
-async fn a_connection_whose_runtime_is_gone_fails<T: Transport>(env: Env<T>) {
+async fn a_connection_whose_runtime_is_gone_fails(env: Env) {
     let there = env.clone();
     let made = spawn_blocking(move || {
         let mut builder = Builder::new_multi_thread();
@@ -487,7 +487,7 @@ async fn a_connection_whose_runtime_is_gone_fails<T: Transport>(env: Env<T>) {
 }
 
 /// Panics unless the connection says in every way that it is lost.
-async fn expect_lost<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut StreamOf<T>) {
+async fn expect_lost(env: &Env, conn: &BoxConn, stream: &mut BoxStream) {
     let end = by_failure(env, "the end of a connection", conn.closed()).await;
     assert!(matches!(end, CloseReason::Failed(_)), "it ended as {end:?}");
     expect_state(env, conn, ConnState::Failed).await;
@@ -505,7 +505,7 @@ async fn expect_lost<T: Transport>(env: &Env<T>, conn: &T::Conn, stream: &mut St
     expect_kind(drain, ErrorKind::Failed);
 }
 
-async fn a_drain_waits_for_streams_that_wait_to_be_accepted<T: Transport>(env: Env<T>) {
+async fn a_drain_waits_for_streams_that_wait_to_be_accepted(env: Env) {
     let pair = env.pair().await;
     let data = env.payload(10_000);
     let mut waiting = pair.opener.open_stream().expect_ok("an open").await;

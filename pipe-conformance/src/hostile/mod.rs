@@ -46,26 +46,26 @@
 //!
 //! # The attacks
 //!
-//! | Number | What the peer does | What has to hold |
+//! | Attack | What the peer does | What has to hold |
 //! |---|---|---|
-//! | 201 | opens, resets and stops streams, as many as are allowed at once | a place belongs to the application until it has let go: bounded handlers |
-//! | 202 | the same without a pause | as above, and the others are served |
-//! | 203 | sends beyond all windows to handlers that do not read | the receiver enforces the windows: bounded memory |
-//! | 204 | fills the windows in frames of one byte | a byte costs no more memory than is counted for it |
-//! | 205 | opens and sends before its hello | nothing is kept for a peer before its hello |
-//! | 206 | uses numbers of streams again, and goes | entries are not overwritten: no handler and no descriptor stays |
-//! | 207 | 400 connections that say nothing | silent peers take no place: dials are not held up |
-//! | 208 | opens streams beyond the limit | `max_streams` means itself: bounded handlers |
-//! | 209 | uses numbers that collide in an unkeyed hash | tables are keyed or ordered: bounded work |
-//! | 210, 211, 225 | pings without end, and without reading the answers | answers are bounded |
-//! | 212, 218 | makes the listener say much, and does not read | what this side has to say is bounded and merged |
-//! | 213 | messages about streams that do not come | they are bounded and looked at once: bounded work |
-//! | 214 | lets many writers go byte by byte | credit wakes those that can go on: bounded work |
-//! | 215, 216 | messages in frames of one byte, and frames that say nothing | a turn is bounded: the others are served |
-//! | 217 | streams that are stopped and do not end | a stream that lingers costs no work by itself |
-//! | 219 | names a thousand addresses that do not answer (WebRTC), some in long candidates before its offer | few packets for each attempt, bounded memory |
-//! | 220 | 400 connections of another source that begin their handshake and stall | a source that has few comes first: dials get a place |
-//! | 221 to 224, 226, 227 | the same kinds through the public traits: opens and drops, does not read, dials and drops, writes single bytes, holds all streams, closes in the middle | as above |
+//! | `rapid_reset` | opens, resets and stops streams, as many as are allowed at once | a place belongs to the application until it has let go: bounded handlers |
+//! | `rapid_reset_at_once` | the same without a pause | as above, and the others are served |
+//! | `unread_windows` | sends beyond all windows to handlers that do not read | the receiver enforces the windows: bounded memory |
+//! | `one_byte_frames_unread` | fills the windows in frames of one byte | a byte costs no more memory than is counted for it |
+//! | `bytes_before_the_hello` | opens and sends before its hello | nothing is kept for a peer before its hello |
+//! | `numbers_used_again` | uses numbers of streams again, and goes | entries are not overwritten: no handler and no descriptor stays |
+//! | `silent_handshakes` | 400 connections that say nothing | silent peers take no place: dials are not held up |
+//! | `streams_beyond_the_limit` | opens streams beyond the limit | `max_streams` means itself: bounded handlers |
+//! | `colliding_numbers` | uses numbers that collide in an unkeyed hash | tables are keyed or ordered: bounded work |
+//! | `pings_without_end`, `answers_that_are_never_read`, `pings_at_once` | pings without end, and without reading the answers | answers are bounded |
+//! | `output_that_is_never_read`, `credit_that_is_never_read` | makes the listener say much, and does not read | what this side has to say is bounded and merged |
+//! | `messages_about_unknown_streams` | messages about streams that do not come | they are bounded and looked at once: bounded work |
+//! | `one_byte_credits` | lets many writers go byte by byte | credit wakes those that can go on: bounded work |
+//! | `one_byte_messages`, `idle_frames` | messages in frames of one byte, and frames that say nothing | a turn is bounded: the others are served |
+//! | `streams_whose_end_does_not_come` | streams that are stopped and do not end | a stream that lingers costs no work by itself |
+//! | `candidates_without_end` | names a thousand addresses that do not answer (WebRTC), some in long candidates before its offer | few packets for each attempt, bounded memory |
+//! | `handshakes_that_stall` | 400 connections of another source that begin their handshake and stall | a source that has few comes first: dials get a place |
+//! | `opens_and_drops`, `writes_and_never_reads`, `dials_and_drops`, `one_byte_writes`, `holds_all_streams`, `closes_in_the_middle` | the same kinds through the public traits: opens and drops, does not read, dials and drops, writes single bytes, holds all streams, closes in the middle | as above |
 //!
 //! # Environment variables
 //!

@@ -134,7 +134,7 @@ impl Assault {
         let role = format!(
             "attacker {} {} {} {addr}",
             target.name,
-            attack.number,
+            attack.name,
             way(easy)
         );
         Side::start(&role, true).map(Self::Child)
@@ -350,8 +350,8 @@ pub(crate) fn play(targets: &[Target]) -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let played = match role.split(' ').collect::<Vec<_>>()[..] {
         ["victim", name] => find(targets, name).and_then(play_victim),
-        ["attacker", name, number, how, addr] => find(targets, name)
-            .and_then(|target| play_attacker(target, number, how == way(true), addr)),
+        ["attacker", name, attack, how, addr] => find(targets, name)
+            .and_then(|target| play_attacker(target, attack, how == way(true), addr)),
         _ => Err(format!("{ROLE} is {role:?}")),
     };
     Some(match played {
@@ -389,10 +389,10 @@ fn play_victim(target: &Target) -> Result<(), String> {
     })
 }
 
-fn play_attacker(target: &Target, number: &str, easy: bool, addr: &str) -> Result<(), String> {
+fn play_attacker(target: &Target, name: &str, easy: bool, addr: &str) -> Result<(), String> {
     let attacks = attack::all();
-    let attack = attacks.iter().find(|a| a.number.to_string() == number);
-    let attack = attack.ok_or_else(|| format!("there is no attack {number}"))?;
+    let attack = attacks.iter().find(|attack| attack.name == name);
+    let attack = attack.ok_or_else(|| format!("there is no attack {name}"))?;
     let addr: Addr = addr.parse().map_err(|e| format!("{addr}: {e}"))?;
     let runtime = runtime(1).map_err(|e| e.to_string())?;
     let arms = arms(&runtime, target, easy, addr)?;

@@ -108,7 +108,7 @@ impl Suite {
         args.test_threads = Some(1);
         let attacks = attack::all();
         let columns = self.targets.iter().map(|target| target.name.clone());
-        let rows = attacks.iter().map(|a| (a.number, a.name, a.group));
+        let rows = attacks.iter().map(|a| (a.name, a.group));
         let matrix = Arc::new(Mutex::new(Matrix::new(columns.collect(), rows)));
         let figures = Arc::new(Mutex::new(vec![Figures::HEAD.to_owned()]));
         let mut trials = Vec::new();
@@ -116,7 +116,7 @@ impl Suite {
             let target = Arc::new(target);
             for (row, &attack) in attacks.iter().enumerate() {
                 let (target, matrix, figures) = (target.clone(), matrix.clone(), figures.clone());
-                let name = format!("{}/{}_{}", target.name, attack.number, attack.name);
+                let name = format!("{}/{}", target.name, attack.name);
                 trials.push(Trial::ignorable_test(name.clone(), move || {
                     let (outcome, seen) = attack_once(&target, &attack);
                     if let Some(seen) = seen {

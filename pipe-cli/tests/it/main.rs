@@ -1,0 +1,14 @@
+//! The program itself, run as its users run it.
+#![cfg(unix)]
+
+mod book;
+mod doctor;
+mod forward;
+mod misuse;
+mod netcat;
+mod perf;
+mod ping;
+mod pipe;
+mod route;
+mod strangers;
+mod transfer;

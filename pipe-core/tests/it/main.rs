@@ -1,0 +1,3 @@
+//! The tests of this crate over its public items.
+
+mod wire;

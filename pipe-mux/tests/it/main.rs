@@ -1,0 +1,4 @@
+//! The tests of this crate over its public items. `memory.rs` is a program of its own: it counts the heap.
+
+mod another_make;
+mod hazards;

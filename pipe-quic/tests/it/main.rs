@@ -1,0 +1,10 @@
+//! The tests of this crate over its public items, beside the conformance suite.
+
+mod common;
+mod early;
+mod hostile;
+mod proxy;
+mod quic;
+mod relay;
+mod runtime;
+mod tls;

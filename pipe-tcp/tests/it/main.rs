@@ -1,0 +1,6 @@
+//! The tests of this crate over its public items.
+#![cfg(feature = "tls")]
+
+mod addresses;
+mod common;
+mod tls;

@@ -1,0 +1,105 @@
+//! Peers of other makes: programs that speak the wires of our transports and were written by others.
+//!
+//! `ci/install-peers` installs what they need. A peer that is missing is skipped with a word, unless
+//! `PIPE_REQUIRE_PEERS=1` is set: then its tests fail. With `PIPE_PEER_LOG=1` the peers' own words are
+//! shown.
+
+#[cfg(feature = "webrtc")]
+mod browser;
+#[cfg(all(feature = "webrtc", target_os = "linux"))]
+mod candidates;
+mod peer;
+#[cfg(feature = "quic")]
+mod quic;
+mod tools;
+#[cfg(feature = "webrtc")]
+mod turn;
+#[cfg(feature = "webrtc")]
+mod webrtc;
+mod yamux;
+
+use std::future::Future;
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed, Trial};
+use tools::Missing;
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+use {std::fmt::Debug, std::pin::Pin, tokio::process::Command, tools::Program};
+
+/// How long one test may take, on a loaded machine.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Returns the tests with every peer.
+pub(crate) fn trials() -> Vec<Trial> {
+    let trials = yamux::trials();
+    #[cfg(feature = "quic")]
+    let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
+    #[cfg(feature = "webrtc")]
+    let trials: Vec<_> = trials
+        .into_iter()
+        .chain(webrtc::trials())
+        .chain(browser::trials())
+        .chain(turn::trials())
+        .collect();
+    #[cfg(all(feature = "webrtc", target_os = "linux"))]
+    let trials: Vec<_> = trials.into_iter().chain(candidates::trials()).collect();
+    trials
+}
+
+/// What happens on a stage, which is a connection to a peer, as a rule.
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+type Scenario<S> = fn(S) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// Every scenario with a peer in each of its roles, in tests called `what::role::scenario`.
+#[cfg(any(feature = "quic", feature = "webrtc"))]
+fn in_roles<R, S, F>(
+    what: &str,
+    peer: Program,
+    roles: [R; 2],
+    scenarios: &[(&str, Scenario<S>)],
+    run: impl Fn(R, Command, Scenario<S>) -> F + Copy + Send + 'static,
+) -> Vec<Trial>
+where
+    R: Copy + Debug + Send + 'static,
+    S: 'static,
+    F: Future<Output = ()>,
+{
+    let mut trials = Vec::new();
+    for role in roles {
+        for &(name, scenario) in scenarios {
+            let name = format!("{what}::{role:?}::{name}").to_lowercase();
+            let test = move |command| run(role, command, scenario);
+            trials.push(trial(name, peer, test));
+        }
+    }
+    trials
+}
+
+/// A test that talks to a peer, if the peer is there.
+fn trial<P, F>(
+    name: String,
+    peer: impl FnOnce() -> Result<P, Missing> + Send + 'static,
+    test: impl FnOnce(P) -> F + Send + 'static,
+) -> Trial
+where
+    F: Future<Output = ()>,
+{
+    Trial::ignorable_test(format!("interop::{name}"), move || {
+        let peer = match peer() {
+            Ok(peer) => peer,
+            Err(missing) if tools::peers_are_required() => return Err(missing.0.into()),
+            Err(missing) => return Ok(Completion::ignored_with(missing.0)),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(Failed::from)?;
+        runtime.block_on(async {
+            tokio::time::timeout(LIMIT, test(peer))
+                .await
+                .map_err(|_| Failed::from(format!("it was not over within {LIMIT:?}")))
+        })?;
+        Ok(Completion::Completed)
+    })
+}

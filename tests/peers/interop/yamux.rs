@@ -1,0 +1,209 @@
+//! Plain yamux (`tcp://…?wire=raw`) with stacks of other makes, each as client and as server.
+
+mod scenarios;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::LazyLock;
+
+use libtest_mimic::Trial;
+use pipewerks::prelude::*;
+use pipewerks::{BoxConn, BoxStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::Command;
+
+use crate::interop::peer::Peer;
+use crate::interop::tools::{self, Missing, hash};
+
+/// More than any stream carries here.
+const ALL: usize = 1 << 40;
+
+/// A stack of another make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Make {
+    /// hashicorp/yamux, where yamux comes from.
+    Go,
+    /// @chainsafe/libp2p-yamux.
+    Js,
+}
+
+/// Which side of the connection the peer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Client,
+    Server,
+}
+
+/// A connection between this side and a peer.
+struct Stage {
+    make: Make,
+    peer: Peer,
+    conn: BoxConn,
+}
+
+/// A scenario: what happens on a stage.
+struct Scenario {
+    name: &'static str,
+    makes: &'static [Make],
+    /// What the peer is started with, beside its role.
+    argument: Option<&'static str>,
+    run: fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// What a side has read of a stream.
+#[derive(Debug, PartialEq, Eq)]
+struct Got {
+    bytes: usize,
+    hash: String,
+    ending: String,
+}
+
+/// Every scenario with every peer in every role.
+pub(crate) fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for make in [Make::Go, Make::Js] {
+        for role in [Role::Client, Role::Server] {
+            for scenario in scenarios::all() {
+                if !scenario.makes.contains(&make) {
+                    continue;
+                }
+                let name = format!("yamux::{make:?}::{role:?}::{}", scenario.name).to_lowercase();
+                trials.push(crate::interop::trial(
+                    name,
+                    move || make.command(),
+                    move |command| async move {
+                        let stage = Stage::set(make, role, command, scenario.argument).await;
+                        (scenario.run)(stage).await;
+                    },
+                ));
+            }
+        }
+    }
+    trials
+}
+
+impl Make {
+    /// The program of the peer, built once.
+    fn command(self) -> Result<Command, Missing> {
+        static GO: LazyLock<Result<PathBuf, Missing>> =
+            LazyLock::new(|| tools::build_go("yamux/go", &["github.com/hashicorp/yamux"]));
+        static JS: LazyLock<Result<PathBuf, Missing>> =
+            LazyLock::new(|| tools::beside_modules("yamux/js", "peer.mjs"));
+        match self {
+            Self::Go => GO.clone().map(Command::new),
+            Self::Js => JS.clone().map(|script| {
+                let mut command = Command::new(tools::node());
+                command.arg(script);
+                command
+            }),
+        }
+    }
+}
+
+impl Stage {
+    async fn set(
+        make: Make,
+        role: Role,
+        mut command: Command,
+        argument: Option<&'static str>,
+    ) -> Self {
+        let (peer, conn) = match role {
+            Role::Server => {
+                let peer = Peer::start(command.arg("server").args(argument)).await;
+                let addr = format!("tcp://{}?wire=raw", peer.addr());
+                let conn = pipewerks::dial(addr).await.expect("a connection");
+                (peer, conn)
+            }
+            Role::Client => {
+                let listener = pipewerks::listen("tcp://127.0.0.1:0?wire=raw")
+                    .await
+                    .expect("a listener");
+                let port = listener.local_addr().port().expect("a port");
+                let dial = format!("client=127.0.0.1:{port}");
+                let peer = Peer::start(command.arg(dial).args(argument));
+                let (peer, conn) = tokio::join!(peer, listener.accept());
+                (peer, conn.expect("a connection"))
+            }
+        };
+        Self { make, peer, conn }
+    }
+
+    /// A stream that this side opens and the peer takes.
+    async fn open(&self) -> BoxStream {
+        let stream = self.conn.open_stream().await.expect("a stream");
+        assert_eq!(self.peer.word("accept").await, stream.id().to_string());
+        stream
+    }
+
+    /// A stream that the peer opens and this side takes.
+    async fn accept(&self) -> BoxStream {
+        let id = self.peer.word("open").await;
+        let stream = self.conn.accept_stream().await.expect("a stream");
+        assert_eq!(id, stream.id().to_string());
+        stream
+    }
+
+    /// Has the peer write so many random bytes; their hash.
+    async fn peer_writes(&self, stream: u64, count: usize) -> String {
+        self.peer.word(&format!("write {stream} {count}")).await
+    }
+
+    /// Has the peer read so many bytes at most.
+    async fn peer_reads(&self, stream: u64, limit: usize) -> Got {
+        let words = self.peer.tell(&format!("read {stream} {limit}")).await;
+        let [bytes, hash, ending] = &words[..] else {
+            panic!("the peer said {words:?}");
+        };
+        Got {
+            bytes: bytes.parse().expect("a number"),
+            hash: hash.clone(),
+            ending: ending.clone(),
+        }
+    }
+
+    async fn peer_finishes(&self, stream: u64) {
+        self.peer.tell(&format!("finish {stream}")).await;
+    }
+}
+
+/// Writes so many random bytes; their hash.
+async fn write(to: &mut (impl AsyncWrite + Unpin), count: usize) -> String {
+    let mut bytes = vec![0; count];
+    fastrand::fill(&mut bytes);
+    to.write_all(&bytes).await.expect("a write");
+    hash(&bytes)
+}
+
+/// Reads so many bytes at most.
+async fn read(from: &mut (impl AsyncRead + Unpin), limit: usize) -> Got {
+    let mut bytes = Vec::new();
+    let ending = match from.take(limit as u64).read_to_end(&mut bytes).await {
+        Ok(count) if count < limit => "end".to_owned(),
+        Ok(_) => "more".to_owned(),
+        Err(error) => match pipewerks::Error::from_io(&error) {
+            Some(error) => format!("{:?} {:?}", error.kind(), error.code()),
+            None => panic!("an error that is not of pipewerks: {error}"),
+        },
+    };
+    Got {
+        bytes: bytes.len(),
+        hash: hash(&bytes),
+        ending,
+    }
+}
+
+impl Got {
+    /// Everything that was sent, and then the end.
+    fn whole(bytes: usize, hash: String) -> Self {
+        Self::of(bytes, hash, "end")
+    }
+
+    fn of(bytes: usize, hash: String, ending: &str) -> Self {
+        Self {
+            bytes,
+            hash,
+            ending: ending.into(),
+        }
+    }
+}
