@@ -477,12 +477,13 @@ impl<S: StreamHandle, P> Session<S, P> {
                 messages,
                 reason,
             } => {
-                self.end(false);
+                // In front of the wakes, so that a task that is woken finds out why.
                 self.events.push_back(Event::Closed {
                     code,
                     messages,
                     reason,
                 });
+                self.end(false);
             }
             Frame::Closed => return Err(Violation::new("an answer to a close that was not sent")),
         }

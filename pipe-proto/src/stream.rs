@@ -30,6 +30,8 @@ pub struct Stream {
     is_plain: bool,
     /// The multiplexer's stream has not ended.
     is_carried: bool,
+    /// The multiplexer's direction of the peer has ended: no more bytes come.
+    has_fin: bool,
     /// It is in the session's queue of streams with frames to send.
     pub(crate) queued: bool,
     /// The session counted that the application is done.
@@ -107,6 +109,7 @@ impl Stream {
             pending: Pending::default(),
             is_plain: false,
             is_carried: false,
+            has_fin: false,
             queued: false,
             counted_done: false,
             slot_freed: false,
@@ -289,6 +292,7 @@ impl Stream {
                 "{arrived} bytes of stream {id}, where {total} were announced"
             )));
         }
+        self.has_fin = true;
         if is_clean {
             self.recv.on_end(self.arrived, self.read);
         }
@@ -335,6 +339,7 @@ impl Stream {
             }
             StreamFrame::End(total) => {
                 let is_false = match self.recv {
+                    RecvHalf::Open if self.has_fin => self.arrived != total,
                     RecvHalf::Open => self.arrived > total,
                     RecvHalf::SizeKnown { .. } | RecvHalf::Ended => true,
                     _ => false,
@@ -599,6 +604,9 @@ mod tests {
         let mut stream = Stream::remote(2);
         assert!(stream.on_bytes(5).unwrap());
         assert!(stream.on_frame(StreamFrame::End(4)).is_err());
+        let _ = stream.on_fin(false).unwrap();
+        assert!(stream.on_frame(StreamFrame::End(6)).is_err());
+        assert!(stream.on_frame(StreamFrame::End(5)).is_ok());
     }
 
     #[test]
