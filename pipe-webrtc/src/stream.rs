@@ -1,4 +1,3 @@
-use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -6,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pipe_core::backend::{RecvState, SendState};
-use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState, joined_stream};
+use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -16,11 +15,12 @@ use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::stream_core::{Read, StreamCore};
 
-/// A stream of a [`WebRtcConn`](crate::WebRtcConn).
-pub struct WebRtcStream {
-    // Dropped in this order: the peer hears of the reset before the stop.
-    send: WebRtcSendStream,
-    recv: WebRtcRecvStream,
+joined_stream! {
+    /// A stream of a [`WebRtcConn`](crate::WebRtcConn).
+    pub struct WebRtcStream {
+        send: WebRtcSendStream,
+        recv: WebRtcRecvStream,
+    }
 }
 
 /// The sending direction of a [`WebRtcStream`].
@@ -128,27 +128,6 @@ impl WebRtcStream {
                 Err(_) => return Err(crate::error::protocol("text that is not UTF-8")),
             },
         })
-    }
-}
-
-impl Stream for WebRtcStream {
-    type SendHalf = WebRtcSendStream;
-    type RecvHalf = WebRtcRecvStream;
-
-    fn id(&self) -> u64 {
-        self.send.id()
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.send.reset(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.recv.stop(code);
-    }
-
-    fn into_split(self) -> (WebRtcSendStream, WebRtcRecvStream) {
-        (self.send, self.recv)
     }
 }
 
@@ -278,43 +257,3 @@ impl Drop for WebRtcRecvStream {
         RecvStream::stop(self, 0);
     }
 }
-
-impl AsyncWrite for WebRtcStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for WebRtcStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
-macro_rules! debug {
-    ($($type:ident)*) => {$(
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($type)).field("id", &self.id()).finish_non_exhaustive()
-            }
-        }
-    )*};
-}
-
-debug!(WebRtcStream WebRtcSendStream WebRtcRecvStream);
