@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::backend::{RecvState, SendState, joined_stream};
+use pipe_core::backend::{RecvState, SendState, first_bytes, joined_stream};
 use pipe_core::{Error, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
@@ -183,13 +183,7 @@ impl AsyncWrite for InprocSendStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, total, |mut room| {
-            bufs.iter().map(move |buf| {
-                let part = &buf[..buf.len().min(room)];
-                room -= part.len();
-                part
-            })
-        })
+        self.poll_write_with(cx, total, |room| first_bytes(bufs, room))
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,5 +1,5 @@
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -89,15 +89,27 @@ impl AsyncWrite for MuxSendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let conn = self.0.conn();
         let written = ready!(self.0.poll_send(cx, |state, cx| {
             let windows = conn.peer_windows();
             let (limits, output) = (&conn.limits, &conn.output);
-            state.poll_write(cx, buf, windows, limits, output, || conn.error())
+            state.poll_write(cx, bufs, windows, limits, output, || conn.error())
         }));
         coop.made_progress();
         Poll::Ready(written.map_err(Into::into))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

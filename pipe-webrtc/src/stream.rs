@@ -1,5 +1,5 @@
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -13,7 +13,7 @@ use tokio::task::coop::poll_proceed;
 use crate::engine::ChannelInfo;
 use crate::handle::Handle;
 use crate::shared::Shared;
-use crate::stream_core::{Read, StreamCore};
+use crate::stream_core::StreamCore;
 
 joined_stream! {
     /// A stream of a [`WebRtcConn`](crate::WebRtcConn).
@@ -137,18 +137,30 @@ impl AsyncWrite for WebRtcSendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let End { stream, .. } = &self.0;
         let shared = self.0.shared();
         let written = {
             let mut state = stream.state.lock();
-            ready!(state.poll_write(cx, buf, shared.peer_windows(), || shared.status.error()))
+            ready!(state.poll_write(cx, bufs, shared.peer_windows(), || shared.status.error()))
         };
         coop.made_progress();
         if written.is_ok() {
             shared.announce(stream);
         }
         Poll::Ready(written.map_err(Into::into))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     /// Ready at once: what was written is on its way.
@@ -220,16 +232,11 @@ impl AsyncRead for WebRtcRecvStream {
         let shared = self.0.shared();
         let (read, done) = {
             let mut state = stream.state.lock();
-            let unfilled = buf.initialize_unfilled();
-            let read = ready!(state.poll_read(cx, unfilled, || shared.status.error()));
+            let read = ready!(state.poll_read(cx, buf, || shared.status.error()));
             (read, !state.done && state.is_done())
         };
         coop.made_progress();
-        match read {
-            Ok(Read::Bytes(count)) => buf.advance(count),
-            Ok(Read::End) => {}
-            Err(error) => return Poll::Ready(Err(error.into())),
-        }
+        read?;
         stream.room.notify_waiters();
         if done {
             shared.settle(stream);

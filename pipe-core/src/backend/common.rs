@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -28,6 +29,18 @@ pub async fn dial_within<T>(
     })
 }
 
+/// Returns the first `count` bytes of the buffers of a vectored write, piece by piece.
+pub fn first_bytes<'a>(
+    bufs: &'a [IoSlice<'_>],
+    mut count: usize,
+) -> impl Iterator<Item = &'a [u8]> {
+    bufs.iter().map(move |buf| {
+        let piece = &buf[..buf.len().min(count)];
+        count -= piece.len();
+        piece
+    })
+}
+
 /// Creates the error of a peer that broke the protocol, by what it did.
 pub fn protocol(what: impl fmt::Display) -> Error {
     let why = format!("the peer broke the protocol: {what}");
@@ -50,5 +63,15 @@ mod tests {
         assert!(error.to_string().contains("inproc://nowhere"), "{error}");
         assert!(error.to_string().contains("3s"), "{error}");
         assert_eq!(dial_within(&addr, limit, ready(Ok(5))).await.unwrap(), 5);
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_vectored_write_end_within_a_buffer() {
+        let bufs = [b"one".as_slice(), b"", b"two", b"three"].map(IoSlice::new);
+        let first = |count| first_bytes(&bufs, count).collect::<Vec<_>>().concat();
+        assert_eq!(first(0), b"");
+        assert_eq!(first(3), b"one");
+        assert_eq!(first(5), b"onetw");
+        assert_eq!(first(100), b"onetwothree");
     }
 }

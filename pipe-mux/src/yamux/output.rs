@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
+use pipe_core::backend::first_bytes;
 use tokio::io::AsyncWrite;
 
 use super::frame::Header;
@@ -18,6 +19,9 @@ const TOO_MUCH: usize = 4 * HIGH;
 
 /// From how many bytes on a frame goes straight to the byte stream when nothing is before it.
 const DIRECT: usize = 8 * 1024;
+
+/// How many pieces go straight to the byte stream at most, with the header. A body of more is copied.
+const MAX_PIECES: usize = 16;
 
 /// How large a buffer may be that is kept while nothing happens, in bytes.
 const SMALL: usize = 2 * 1024;
@@ -91,11 +95,12 @@ impl Output {
         self.driver.notify();
     }
 
-    /// Puts in a frame with its body. Where much waits, it waits for room.
+    /// Puts in a frame with its body, which is the first `header.length` bytes of `bufs`. Where much waits, it waits
+    /// for room.
     pub(crate) fn poll_data(
         &self,
         header: Header,
-        body: &[u8],
+        bufs: &[IoSlice<'_>],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut queue = self.queue.lock();
@@ -103,36 +108,45 @@ impl Output {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let before = queue.len();
+        let length = header.length as usize;
         if before == 0
-            && body.len() >= DIRECT
+            && length >= DIRECT
             && queue.vectored
+            && bufs.len() < MAX_PIECES
             && let Some(writer) = queue.writer.take()
         {
             drop(queue);
-            self.write_directly(writer, header, body);
+            self.write_directly(writer, header, bufs);
             return Poll::Ready(Ok(()));
         }
-        if before > 0 && before + body.len() > HIGH {
+        if before > 0 && before + length > HIGH {
             queue.wait(cx.waker());
             return Poll::Pending;
         }
         queue.tail.extend_from_slice(&header.encode());
-        queue.tail.extend_from_slice(body);
+        for piece in first_bytes(bufs, length) {
+            queue.tail.extend_from_slice(piece);
+        }
         drop(queue);
         self.driver.notify();
         Poll::Ready(Ok(()))
     }
 
     /// Writes a frame that has nothing before it; what is not taken is kept. An error is the driver's.
-    fn write_directly(&self, mut writer: Writer, header: Header, body: &[u8]) {
+    fn write_directly(&self, mut writer: Writer, header: Header, bufs: &[IoSlice<'_>]) {
+        let length = header.length as usize;
         let header = header.encode();
         let cx = &mut Context::from_waker(&self.waker);
-        let pieces = [IoSlice::new(&header), IoSlice::new(body)];
-        let mut written = Pin::new(&mut writer).poll_write_vectored(cx, &pieces);
+        let mut pieces = [IoSlice::new(&header); MAX_PIECES];
+        for (piece, body) in pieces[1..].iter_mut().zip(first_bytes(bufs, length)) {
+            *piece = IoSlice::new(body);
+        }
+        let pieces = &pieces[..=bufs.len()];
+        let mut written = Pin::new(&mut writer).poll_write_vectored(cx, pieces);
         if let Poll::Ready(Ok(0)) = written {
             written = Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        let all = header.len() + body.len();
+        let all = header.len() + length;
         let mut unflushed = true;
         if let Poll::Ready(Ok(count)) = written
             && count == all
@@ -147,7 +161,7 @@ impl Output {
         queue.take_back(writer);
         queue.unflushed |= unflushed;
         queue.busy = true;
-        let count = match written {
+        let mut sent = match written {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => {
                 queue.error = Some(error);
@@ -155,11 +169,10 @@ impl Output {
             }
             Poll::Pending => 0,
         };
-        if count < all {
-            // Nobody else has the head, and nothing was in it.
-            let rest = &header[count.min(header.len())..];
-            queue.head.extend_from_slice(rest);
-            let rest = &body[count.saturating_sub(header.len())..];
+        // Nobody else has the head, and nothing was in it.
+        for piece in pieces {
+            let (gone, rest) = piece.split_at(piece.len().min(sent));
+            sent -= gone.len();
             queue.head.extend_from_slice(rest);
         }
         let more = queue.len() > 0 || unflushed || queue.error.is_some();
