@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::{Addr, Error, ErrorKind, Result};
+use crate::{Addr, Conn, Error, ErrorKind, Result};
 
 /// Waits for a dial of an address, for so long at most.
 ///
@@ -39,6 +39,19 @@ pub fn first_bytes<'a>(
         count -= piece.len();
         piece
     })
+}
+
+/// Formats a connection for [`Debug`](fmt::Debug): its addresses and its state.
+///
+/// # Errors
+///
+/// That of the formatter.
+pub fn fmt_conn(name: &str, conn: &impl Conn, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("local_addr", &conn.local_addr())
+        .field("remote_addr", &conn.remote_addr())
+        .field("state", &*conn.state().borrow())
+        .finish_non_exhaustive()
 }
 
 /// Creates the error of a peer that broke the protocol, by what it did.

@@ -15,7 +15,8 @@
 //! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`SendState`] and [`RecvState`] say how a direction
 //!   stands.
 //! - **The control protocol** `pipe/1`: [`wire`].
-//! - [`dial_within`] and [`protocol`] say alike what fails alike; [`first_bytes`] cuts a vectored write to a window.
+//! - [`dial_within`] and [`protocol`] say alike what fails alike; [`first_bytes`] cuts a vectored write
+//!   to a window; [`fmt_conn`] shows a connection.
 
 mod accept_queue;
 mod backlog;
@@ -40,7 +41,7 @@ pub mod wire;
 pub use crate::__joined_stream as joined_stream;
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
-pub use common::{dial_within, first_bytes, protocol};
+pub use common::{dial_within, first_bytes, fmt_conn, protocol};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use peer_windows::PeerWindows;
