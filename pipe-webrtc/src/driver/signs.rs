@@ -1,4 +1,4 @@
-use pipe_core::backend::{Liveness, LivenessEvent};
+use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{Config, Error, ErrorKind};
 use tokio::time::Instant;
 
@@ -14,6 +14,8 @@ use tokio::time::Instant;
 pub(super) struct Signs {
     path: Liveness,
     program: Liveness,
+    /// The error of a connection whose peer is lost.
+    lost: Error,
     path_is_up: bool,
     program_is_up: bool,
     /// The program can be asked for a sign of life. That of a plain peer can not, and counts as alive while
@@ -28,8 +30,9 @@ pub(super) struct Signs {
 impl Signs {
     pub(super) fn new(config: &Config, is_asked: bool, heard: u64, now: Instant) -> Self {
         Self {
-            path: Liveness::new(config, now),
-            program: Liveness::new(config, now),
+            path: liveness(config, now.into_std()),
+            program: liveness(config, now.into_std()),
+            lost: lost(config),
             path_is_up: true,
             program_is_up: true,
             is_asked,
@@ -47,17 +50,17 @@ impl Signs {
     pub(super) fn look(&mut self, heard: u64, now: Instant) -> bool {
         let said = self.said.take();
         if let Some(at) = said {
-            self.program.heard(at);
+            self.program.heard(at.into_std());
             self.program_is_up = true;
         }
         let news = heard != self.heard;
         if news {
             self.heard = heard;
-            let is_back = self.path.heard(now);
+            let is_back = self.path.heard(now.into_std());
             self.path_is_up = true;
             // What the program has said meanwhile is lost, and comes again when the engine's timer says so.
             if is_back || !self.is_asked {
-                self.program.heard(now);
+                self.program.heard(now.into_std());
                 self.program_is_up = true;
             }
         }
@@ -66,7 +69,7 @@ impl Signs {
 
     /// What is due at `now`. Ask until there is nothing more.
     pub(super) fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
-        while let Some(event) = self.path.poll(now) {
+        while let Some(event) = self.path.poll(now.into_std()) {
             match event {
                 // A program that is to be asked has been silent for at least as long.
                 LivenessEvent::Ping => continue,
@@ -75,7 +78,7 @@ impl Signs {
             }
             return Some(event);
         }
-        let event = self.program.poll(now)?;
+        let event = self.program.poll(now.into_std())?;
         if event == LivenessEvent::Disconnected {
             self.program_is_up = false;
         }
@@ -84,7 +87,7 @@ impl Signs {
 
     /// When to [`poll`](Self::poll) again, if nothing comes before.
     pub(super) fn deadline(&self) -> Instant {
-        self.path.deadline().min(self.program.deadline())
+        self.path.deadline().min(self.program.deadline()).into()
     }
 
     pub(super) fn are_up(&self) -> bool {
@@ -94,7 +97,7 @@ impl Signs {
     /// The error of a connection whose peer is lost.
     pub(super) fn error(&self) -> Error {
         if !self.path_is_up {
-            return self.path.error();
+            return self.lost.clone();
         }
         let why = "packets of the peer come, but it has not answered for long";
         Error::new(ErrorKind::Failed, why)
