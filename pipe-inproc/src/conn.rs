@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipe_core::backend::fmt_conn;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -74,14 +75,9 @@ impl Conn for InprocConn {
 
     async fn accept_stream(&self) -> Result<InprocStream> {
         let side = self.side();
-        side.status.check()?;
-        match side.backlog.pop().await {
-            Some(stream) => {
-                self.0.conn.accepted(self.0.side, &stream);
-                Ok(InprocStream::new(stream, self.0.clone()))
-            }
-            None => Err(Error::closed(side.status.ended().await)),
-        }
+        let stream = side.status.accept(&side.backlog).await?;
+        self.0.conn.accepted(self.0.side, &stream);
+        Ok(InprocStream::new(stream, self.0.clone()))
     }
 
     async fn ping(&self) -> Result<Duration> {
@@ -102,15 +98,11 @@ impl Conn for InprocConn {
         if status.reason().is_none() {
             conn.announce_drain(*side);
         }
-        loop {
-            let news = conn.idle.notified();
-            match status.reason() {
-                None if conn.is_drained(*side) => conn.close(*side, 0, ""),
-                None => news.await,
-                Some(reason) if reason.code() == Some(0) && conn.ended_idle() => return Ok(()),
-                Some(reason) => return Err(Error::closed(reason)),
-            }
-        }
+        let (is_drained, ended_idle) = (|| conn.is_drained(*side), || conn.ended_idle());
+        let close = || conn.close(*side, 0, "");
+        status
+            .drained(&conn.idle, is_drained, close, ended_idle)
+            .await
     }
 
     fn close(&self, code: u32, reason: &str) {
@@ -136,10 +128,6 @@ impl Conn for InprocConn {
 
 impl fmt::Debug for InprocConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InprocConn")
-            .field("local_addr", &self.local_addr())
-            .field("remote_addr", &self.remote_addr())
-            .field("state", &self.side().status.state())
-            .finish_non_exhaustive()
+        fmt_conn("InprocConn", self, f)
     }
 }

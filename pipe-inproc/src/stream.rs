@@ -1,4 +1,3 @@
-use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -6,8 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::backend::{RecvState, SendState};
-use pipe_core::{Error, RecvStream, Result, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState, first_bytes, joined_stream};
+use pipe_core::{Error, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -20,14 +19,15 @@ use crate::stream_core::StreamCore;
 /// The most that one event carries over a shaped link, in bytes.
 const MAX_SEGMENT: usize = 16 * 1024;
 
-/// A stream of an in-process connection.
-///
-/// Reads and writes copy straight between the caller's buffer and one ring of bytes for each
-/// direction; a stream that has carried nothing has none.
-pub struct InprocStream {
-    // Dropped in this order: the peer hears of the reset before the stop.
-    send: InprocSendStream,
-    recv: InprocRecvStream,
+joined_stream! {
+    /// A stream of an in-process connection.
+    ///
+    /// Reads and writes copy straight between the caller's buffer and one ring of bytes for each
+    /// direction; a stream that has carried nothing has none.
+    pub struct InprocStream {
+        send: InprocSendStream,
+        recv: InprocRecvStream,
+    }
 }
 
 /// The sending direction of an [`InprocStream`].
@@ -61,27 +61,6 @@ impl InprocStream {
             send: InprocSendStream(end(stream.clone(), handle.clone())),
             recv: InprocRecvStream(end(stream, handle)),
         }
-    }
-}
-
-impl Stream for InprocStream {
-    type SendHalf = InprocSendStream;
-    type RecvHalf = InprocRecvStream;
-
-    fn id(&self) -> u64 {
-        self.send.id()
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.send.reset(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.recv.stop(code);
-    }
-
-    fn into_split(self) -> (InprocSendStream, InprocRecvStream) {
-        (self.send, self.recv)
     }
 }
 
@@ -204,13 +183,7 @@ impl AsyncWrite for InprocSendStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let total = bufs.iter().map(|buf| buf.len()).sum();
-        self.poll_write_with(cx, total, |mut room| {
-            bufs.iter().map(move |buf| {
-                let part = &buf[..buf.len().min(room)];
-                room -= part.len();
-                part
-            })
-        })
+        self.poll_write_with(cx, total, |room| first_bytes(bufs, room))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -361,75 +334,11 @@ impl Drop for InprocRecvStream {
     }
 }
 
-impl AsyncWrite for InprocStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for InprocStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
 /// Keeps the task's waker, unless it is kept already.
 #[inline]
 fn keep(slot: &mut Option<std::task::Waker>, cx: &Context<'_>) {
     match slot {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *slot = Some(cx.waker().clone()),
-    }
-}
-
-impl fmt::Debug for InprocStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InprocStream")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for InprocSendStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InprocSendStream")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for InprocRecvStream {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("InprocRecvStream")
-            .field("id", &self.id())
-            .finish_non_exhaustive()
     }
 }

@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipe_core::backend::fmt_conn;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -56,14 +57,9 @@ impl Conn for MuxConn {
 
     async fn accept_stream(&self) -> Result<MuxStream> {
         let conn = self.conn();
-        conn.status.check()?;
-        match conn.backlog.pop().await {
-            Some(stream) => {
-                conn.on_accepted(&stream);
-                Ok(MuxStream::new(stream, self.0.clone()))
-            }
-            None => Err(Error::closed(conn.status.ended().await)),
-        }
+        let stream = conn.status.accept(&conn.backlog).await?;
+        conn.on_accepted(&stream);
+        Ok(MuxStream::new(stream, self.0.clone()))
     }
 
     async fn ping(&self) -> Result<Duration> {
@@ -88,19 +84,14 @@ impl Conn for MuxConn {
         if conn.status.reason().is_none() {
             conn.drain();
         }
-        loop {
-            let news = conn.idle.notified();
-            match conn.status.reason() {
-                None if conn.is_drained() => conn.close(0, ""),
-                None => news.await,
-                Some(reason) if reason.code() == Some(0) && conn.ended_idle() => {
-                    // So that a program may end now. There are no permits: this waits for the close.
-                    let _ = conn.left.acquire().await;
-                    return Ok(());
-                }
-                Some(reason) => return Err(Error::closed(reason)),
-            }
-        }
+        let (is_drained, ended_idle) = (|| conn.is_drained(), || conn.ended_idle());
+        let close = || conn.close(0, "");
+        let (status, idle) = (&conn.status, &conn.idle);
+        let drained = status.drained(idle, is_drained, close, ended_idle);
+        drained.await?;
+        // So that a program may end now. There are no permits: this waits for the close.
+        let _ = conn.left.acquire().await;
+        Ok(())
     }
 
     fn close(&self, code: u32, reason: &str) {
@@ -126,10 +117,6 @@ impl Conn for MuxConn {
 
 impl fmt::Debug for MuxConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MuxConn")
-            .field("local_addr", &self.local_addr())
-            .field("remote_addr", &self.remote_addr())
-            .field("state", &self.conn().status.state())
-            .finish_non_exhaustive()
+        fmt_conn("MuxConn", self, f)
     }
 }

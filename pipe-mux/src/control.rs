@@ -1,3 +1,4 @@
+use std::io::IoSlice;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -75,7 +76,7 @@ impl ControlStream {
                 flags,
                 ..self.header(DATA, count as u32)
             };
-            let sent = output.poll_data(header, &self.output[..count], cx);
+            let sent = output.poll_data(header, &[IoSlice::new(&self.output)], cx);
             if !sent.is_ready() {
                 self.flag = flags;
             }

@@ -1,13 +1,12 @@
-use std::fmt;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use pipe_core::backend::proto::SendHalf;
-use pipe_core::backend::send_error;
-use pipe_core::{RecvStream, Result, SendStream, Stream, Wire};
+use pipe_core::backend::{joined_stream, send_error};
+use pipe_core::{RecvStream, Result, SendStream, Wire};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
@@ -15,11 +14,12 @@ use crate::conn_inner::ConnInner;
 use crate::conn_ref::ConnRef;
 use crate::stream_inner::{StreamRef, StreamState, wake};
 
-/// A stream of a [`MuxConn`](crate::MuxConn).
-pub struct MuxStream {
-    // Dropped in this order: the peer hears of the reset before the stop.
-    send: MuxSendStream,
-    recv: MuxRecvStream,
+joined_stream! {
+    /// A stream of a [`MuxConn`](crate::MuxConn).
+    pub struct MuxStream {
+        send: MuxSendStream,
+        recv: MuxRecvStream,
+    }
 }
 
 /// The sending direction of a [`MuxStream`].
@@ -83,42 +83,33 @@ impl MuxStream {
     }
 }
 
-impl Stream for MuxStream {
-    type SendHalf = MuxSendStream;
-    type RecvHalf = MuxRecvStream;
-
-    fn id(&self) -> u64 {
-        self.send.id()
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.send.reset(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.recv.stop(code);
-    }
-
-    fn into_split(self) -> (MuxSendStream, MuxRecvStream) {
-        (self.send, self.recv)
-    }
-}
-
 impl AsyncWrite for MuxSendStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let conn = self.0.conn();
         let written = ready!(self.0.poll_send(cx, |state, cx| {
             let windows = conn.peer_windows();
             let (limits, output) = (&conn.limits, &conn.output);
-            state.poll_write(cx, buf, windows, limits, output, || conn.error())
+            state.poll_write(cx, bufs, windows, limits, output, || conn.error())
         }));
         coop.made_progress();
         Poll::Ready(written.map_err(Into::into))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -255,43 +246,3 @@ impl Drop for MuxRecvStream {
         RecvStream::stop(self, 0);
     }
 }
-
-impl AsyncWrite for MuxStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for MuxStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
-macro_rules! debug {
-    ($($type:ident)*) => {$(
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($type)).field("id", &self.id()).finish_non_exhaustive()
-            }
-        }
-    )*};
-}
-
-debug!(MuxStream MuxSendStream MuxRecvStream);

@@ -1,3 +1,4 @@
+use std::io::IoSlice;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -146,7 +147,7 @@ impl StreamState {
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        bufs: &[IoSlice<'_>],
         windows: Option<&PeerWindows>,
         limits: &Limits,
         output: &Output,
@@ -159,9 +160,10 @@ impl StreamState {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        let want = buf.len().min(self.credit as usize).min(MAX_BODY);
+        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let want = total.min(self.credit as usize).min(MAX_BODY);
         if want == 0 {
-            if buf.is_empty() {
+            if total == 0 {
                 return Poll::Ready(Ok(0));
             }
             self.writer = Some(cx.waker().clone());
@@ -182,10 +184,7 @@ impl StreamState {
             stream: self.id,
             length: count as u32,
         };
-        if !matches!(
-            output.poll_data(header, &buf[..count], cx),
-            Poll::Ready(Ok(()))
-        ) {
+        if !matches!(output.poll_data(header, bufs, cx), Poll::Ready(Ok(()))) {
             if let Some(windows) = windows {
                 windows.give_back(count as u64);
             }

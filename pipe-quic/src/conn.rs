@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use pipe_core::backend::fmt_conn;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -110,20 +111,16 @@ impl Conn for QuicConn {
         if shared.status.reason().is_none() {
             shared.announce_drain();
         }
-        loop {
-            let news = shared.idle.notified();
-            match shared.status.reason() {
-                None if shared.is_drained() => {
-                    shared.close(0, "");
-                    // A program that ends right after a drain would keep its close to itself, and its
-                    // peer would hear nothing. The driver sees to it that this does not last.
-                    shared.quinn.closed().await;
-                }
-                None => news.await,
-                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => return Ok(()),
-                Some(reason) => return Err(Error::closed(reason)),
-            }
+        let (is_drained, ended_idle) = (|| shared.is_drained(), || shared.ended_idle());
+        let close = || shared.close(0, "");
+        let (status, idle) = (&shared.status, &shared.idle);
+        let drained = status.drained(idle, is_drained, close, ended_idle);
+        drained.await?;
+        if let Some(CloseReason::Local { .. }) = shared.status.reason() {
+            // A program that ends right after a drain would not send its close. The driver bounds the wait.
+            shared.quinn.closed().await;
         }
+        Ok(())
     }
 
     fn close(&self, code: u32, reason: &str) {
@@ -149,10 +146,6 @@ impl Conn for QuicConn {
 
 impl fmt::Debug for QuicConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("QuicConn")
-            .field("local_addr", &self.local_addr())
-            .field("remote_addr", &self.remote_addr())
-            .field("state", &self.shared().status.state())
-            .finish_non_exhaustive()
+        fmt_conn("QuicConn", self, f)
     }
 }

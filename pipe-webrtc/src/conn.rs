@@ -2,6 +2,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pipe_core::backend::fmt_conn;
 use pipe_core::{
     Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
 };
@@ -168,14 +169,9 @@ impl Conn for WebRtcConn {
 
     async fn accept_stream(&self) -> Result<WebRtcStream> {
         let shared = self.shared();
-        shared.status.check()?;
-        match shared.backlog.pop().await {
-            Some(stream) => {
-                shared.accept(&stream);
-                Ok(WebRtcStream::new(stream, self.0.clone()))
-            }
-            None => Err(Error::closed(shared.status.ended().await)),
-        }
+        let stream = shared.status.accept(&shared.backlog).await?;
+        shared.accept(&stream);
+        Ok(WebRtcStream::new(stream, self.0.clone()))
     }
 
     async fn ping(&self) -> Result<Duration> {
@@ -195,15 +191,11 @@ impl Conn for WebRtcConn {
         if shared.status.reason().is_none() {
             shared.announce_drain();
         }
-        loop {
-            let news = shared.idle.notified();
-            match shared.status.reason() {
-                None if shared.is_drained() => shared.close(0, ""),
-                None => news.await,
-                Some(reason) if reason.code() == Some(0) && shared.ended_idle() => return Ok(()),
-                Some(reason) => return Err(Error::closed(reason)),
-            }
-        }
+        let (is_drained, ended_idle) = (|| shared.is_drained(), || shared.ended_idle());
+        let close = || shared.close(0, "");
+        let (status, idle) = (&shared.status, &shared.idle);
+        let drained = status.drained(idle, is_drained, close, ended_idle);
+        drained.await
     }
 
     fn close(&self, code: u32, reason: &str) {
@@ -229,11 +221,7 @@ impl Conn for WebRtcConn {
 
 impl fmt::Debug for WebRtcConn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebRtcConn")
-            .field("local_addr", &self.local_addr())
-            .field("remote_addr", &self.remote_addr())
-            .field("state", &self.shared().status.state())
-            .finish_non_exhaustive()
+        fmt_conn("WebRtcConn", self, f)
     }
 }
 

@@ -1,26 +1,26 @@
-use std::fmt;
 use std::future::poll_fn;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pipe_core::backend::{RecvState, SendState};
-use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream, Stream};
+use pipe_core::backend::{RecvState, SendState, joined_stream};
+use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
 
 use crate::engine::ChannelInfo;
 use crate::handle::Handle;
 use crate::shared::Shared;
-use crate::stream_core::{Read, StreamCore};
+use crate::stream_core::StreamCore;
 
-/// A stream of a [`WebRtcConn`](crate::WebRtcConn).
-pub struct WebRtcStream {
-    // Dropped in this order: the peer hears of the reset before the stop.
-    send: WebRtcSendStream,
-    recv: WebRtcRecvStream,
+joined_stream! {
+    /// A stream of a [`WebRtcConn`](crate::WebRtcConn).
+    pub struct WebRtcStream {
+        send: WebRtcSendStream,
+        recv: WebRtcRecvStream,
+    }
 }
 
 /// The sending direction of a [`WebRtcStream`].
@@ -131,45 +131,36 @@ impl WebRtcStream {
     }
 }
 
-impl Stream for WebRtcStream {
-    type SendHalf = WebRtcSendStream;
-    type RecvHalf = WebRtcRecvStream;
-
-    fn id(&self) -> u64 {
-        self.send.id()
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.send.reset(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.recv.stop(code);
-    }
-
-    fn into_split(self) -> (WebRtcSendStream, WebRtcRecvStream) {
-        (self.send, self.recv)
-    }
-}
-
 impl AsyncWrite for WebRtcSendStream {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let End { stream, .. } = &self.0;
         let shared = self.0.shared();
         let written = {
             let mut state = stream.state.lock();
-            ready!(state.poll_write(cx, buf, shared.peer_windows(), || shared.status.error()))
+            ready!(state.poll_write(cx, bufs, shared.peer_windows(), || shared.status.error()))
         };
         coop.made_progress();
         if written.is_ok() {
             shared.announce(stream);
         }
         Poll::Ready(written.map_err(Into::into))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     /// Ready at once: what was written is on its way.
@@ -241,16 +232,11 @@ impl AsyncRead for WebRtcRecvStream {
         let shared = self.0.shared();
         let (read, done) = {
             let mut state = stream.state.lock();
-            let unfilled = buf.initialize_unfilled();
-            let read = ready!(state.poll_read(cx, unfilled, || shared.status.error()));
+            let read = ready!(state.poll_read(cx, buf, || shared.status.error()));
             (read, !state.done && state.is_done())
         };
         coop.made_progress();
-        match read {
-            Ok(Read::Bytes(count)) => buf.advance(count),
-            Ok(Read::End) => {}
-            Err(error) => return Poll::Ready(Err(error.into())),
-        }
+        read?;
         stream.room.notify_waiters();
         if done {
             shared.settle(stream);
@@ -278,43 +264,3 @@ impl Drop for WebRtcRecvStream {
         RecvStream::stop(self, 0);
     }
 }
-
-impl AsyncWrite for WebRtcStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_shutdown(cx)
-    }
-}
-
-impl AsyncRead for WebRtcStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
-macro_rules! debug {
-    ($($type:ident)*) => {$(
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.debug_struct(stringify!($type)).field("id", &self.id()).finish_non_exhaustive()
-            }
-        }
-    )*};
-}
-
-debug!(WebRtcStream WebRtcSendStream WebRtcRecvStream);

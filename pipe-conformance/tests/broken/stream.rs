@@ -1,13 +1,10 @@
 //! A stream: its two halves.
 
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll};
 
-use pipe_core::{Conn, RecvStream, SendStream, Stream};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use pipe_core::backend::joined_stream;
+use pipe_core::{Conn, Stream};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::fault::Fault;
@@ -15,11 +12,12 @@ use crate::recv::BrokenRecv;
 use crate::send::BrokenSend;
 use crate::shared::{Both, Shared};
 
-/// A stream that breaks the contract in one way.
-pub(crate) struct BrokenStream<C: Conn> {
-    id: u64,
-    send: BrokenSend<C>,
-    recv: BrokenRecv<C>,
+joined_stream! {
+    /// A stream that breaks the contract in one way.
+    pub(crate) struct BrokenStream<C: Conn> {
+        send: BrokenSend<C>,
+        recv: BrokenRecv<C>,
+    }
 }
 
 /// What comes with a stream into its wrapper.
@@ -88,70 +86,8 @@ impl<C: Conn> BrokenStream<C> {
         }
         let (send, recv) = inner.into_split();
         Self {
-            id,
             send: BrokenSend::new(send, id, conn.clone(), both.clone(), extras.twin),
             recv: BrokenRecv::new(recv, id, conn.clone(), both, extras.ahead),
         }
-    }
-}
-
-impl<C: Conn> Stream for BrokenStream<C> {
-    type SendHalf = BrokenSend<C>;
-    type RecvHalf = BrokenRecv<C>;
-
-    fn id(&self) -> u64 {
-        self.id
-    }
-
-    fn reset(&mut self, code: u32) {
-        self.send.reset(code);
-    }
-
-    fn stop(&mut self, code: u32) {
-        self.recv.stop(code);
-    }
-
-    fn into_split(self) -> (BrokenSend<C>, BrokenRecv<C>) {
-        (self.send, self.recv)
-    }
-}
-
-impl<C: Conn> AsyncRead for BrokenStream<C> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.recv).poll_read(cx, buf)
-    }
-}
-
-impl<C: Conn> AsyncWrite for BrokenStream<C> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.send).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.send).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.send.is_write_vectored()
     }
 }

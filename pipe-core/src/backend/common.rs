@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::IoSlice;
 use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::{Addr, Error, ErrorKind, Result};
+use crate::{Addr, Conn, Error, ErrorKind, Result};
 
 /// Waits for a dial of an address, for so long at most.
 ///
@@ -26,6 +27,31 @@ pub async fn dial_within<T>(
         let why = format!("{addr} made no connection within {limit:?}");
         Err(Error::new(ErrorKind::TimedOut, why))
     })
+}
+
+/// Returns the first `count` bytes of the buffers of a vectored write, piece by piece.
+pub fn first_bytes<'a>(
+    bufs: &'a [IoSlice<'_>],
+    mut count: usize,
+) -> impl Iterator<Item = &'a [u8]> {
+    bufs.iter().map(move |buf| {
+        let piece = &buf[..buf.len().min(count)];
+        count -= piece.len();
+        piece
+    })
+}
+
+/// Formats a connection for [`Debug`](fmt::Debug): its addresses and its state.
+///
+/// # Errors
+///
+/// That of the formatter.
+pub fn fmt_conn(name: &str, conn: &impl Conn, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.debug_struct(name)
+        .field("local_addr", &conn.local_addr())
+        .field("remote_addr", &conn.remote_addr())
+        .field("state", &*conn.state().borrow())
+        .finish_non_exhaustive()
 }
 
 /// Creates the error of a peer that broke the protocol, by what it did.
@@ -50,5 +76,15 @@ mod tests {
         assert!(error.to_string().contains("inproc://nowhere"), "{error}");
         assert!(error.to_string().contains("3s"), "{error}");
         assert_eq!(dial_within(&addr, limit, ready(Ok(5))).await.unwrap(), 5);
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_vectored_write_end_within_a_buffer() {
+        let bufs = [b"one".as_slice(), b"", b"two", b"three"].map(IoSlice::new);
+        let first = |count| first_bytes(&bufs, count).collect::<Vec<_>>().concat();
+        assert_eq!(first(0), b"");
+        assert_eq!(first(3), b"one");
+        assert_eq!(first(5), b"onetw");
+        assert_eq!(first(100), b"onetwothree");
     }
 }

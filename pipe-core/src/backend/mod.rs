@@ -12,9 +12,11 @@
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
 //!   [`PeerWindows`] counts what a peer allows.
-//! - **Streams.** [`SendState`] and [`RecvState`] say how a direction stands.
+//! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`SendState`] and [`RecvState`] say how a direction
+//!   stands.
 //! - **The control protocol** `pipe/1`: [`wire`].
-//! - [`dial_within`] and [`protocol`] say alike what fails alike.
+//! - [`dial_within`] and [`protocol`] say alike what fails alike; [`first_bytes`] cuts a vectored write
+//!   to a window; [`fmt_conn`] shows a connection.
 
 mod accept_queue;
 mod backlog;
@@ -23,6 +25,7 @@ mod common;
 mod handshake_queue;
 mod handshakes;
 mod incoming;
+mod joined_stream;
 mod peer_windows;
 mod session;
 mod slots;
@@ -34,9 +37,11 @@ mod turns;
 mod window;
 pub mod wire;
 
+#[doc(inline)]
+pub use crate::__joined_stream as joined_stream;
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
-pub use common::{dial_within, protocol};
+pub use common::{dial_within, first_bytes, fmt_conn, protocol};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use peer_windows::PeerWindows;

@@ -1,5 +1,6 @@
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::backlog::Backlog;
 use super::close_cell::CloseCell;
 use crate::{CloseReason, ConnState, Error, Result};
 
@@ -102,10 +103,58 @@ impl ConnStatus {
     pub async fn ended(&self) -> &CloseReason {
         self.end.wait().await
     }
+
+    /// Takes the next stream for an accept.
+    ///
+    /// # Errors
+    ///
+    /// [`error`](Self::error) once the connection has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop: no stream is lost.
+    pub async fn accept<S>(&self, backlog: &Backlog<S>) -> Result<S> {
+        self.check()?;
+        match backlog.pop().await {
+            Some(stream) => Ok(stream),
+            None => Err(Error::closed(self.ended().await)),
+        }
+    }
+
+    /// Waits for a drain: calls `close` once `is_drained` is true, which `news` wakes for at every change of it and at
+    /// the end. `ended_idle` tells whether the end cut no stream short.
+    ///
+    /// # Errors
+    ///
+    /// [`error`](Self::error) when the connection has ended in another way than idle and with code 0.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe to drop.
+    pub async fn drained(
+        &self,
+        news: &Notify,
+        is_drained: impl Fn() -> bool,
+        close: impl Fn(),
+        ended_idle: impl Fn() -> bool,
+    ) -> Result<()> {
+        loop {
+            let news = news.notified();
+            match self.reason() {
+                None if is_drained() => close(),
+                None => news.await,
+                Some(reason) if reason.code() == Some(0) && ended_idle() => return Ok(()),
+                Some(reason) => return Err(Error::closed(reason)),
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering::SeqCst;
+
     use super::*;
     use crate::ErrorKind;
 
@@ -135,5 +184,48 @@ mod tests {
         assert_eq!(state, ConnState::Failed);
         assert_eq!(status.error().unwrap().kind(), ErrorKind::Failed);
         assert!(matches!(status.ended().await, CloseReason::Failed(_)));
+    }
+
+    #[tokio::test]
+    async fn an_accept_of_an_ended_connection_tells_why_it_ended() {
+        let (status, backlog) = (ConnStatus::new(), Backlog::new());
+        backlog.push(1).unwrap();
+        assert_eq!(status.accept(&backlog).await.unwrap(), 1);
+        let accept = status.accept(&backlog);
+        let end = async {
+            status.end(CloseReason::remote(3, "done"));
+            backlog.close();
+        };
+        let (accepted, ()) = tokio::join!(accept, end);
+        assert_eq!(accepted.unwrap_err().code(), Some(3));
+        assert_eq!(status.accept(&backlog).await.unwrap_err().code(), Some(3));
+    }
+
+    #[tokio::test]
+    async fn a_drain_closes_the_connection_once_it_is_drained() {
+        let (status, news) = (ConnStatus::new(), Notify::new());
+        let is_drained = AtomicBool::new(false);
+        let close = || {
+            status.end(CloseReason::local(0, ""));
+        };
+        let drained = status.drained(&news, || is_drained.load(SeqCst), close, || true);
+        let finish = async {
+            assert!(status.reason().is_none());
+            is_drained.store(true, SeqCst);
+            news.notify_waiters();
+        };
+        let (drained, ()) = tokio::join!(drained, finish);
+        drained.unwrap();
+        assert_eq!(status.state(), ConnState::Closed);
+    }
+
+    #[tokio::test]
+    async fn a_drain_fails_when_the_end_cuts_a_stream_short_or_has_a_code() {
+        for (code, is_idle) in [(0, false), (5, true)] {
+            let (status, news) = (ConnStatus::new(), Notify::new());
+            status.end(CloseReason::remote(code, "enough"));
+            let drained = status.drained(&news, || true, || panic!("it has ended"), || is_idle);
+            assert_eq!(drained.await.unwrap_err().code(), Some(code));
+        }
     }
 }

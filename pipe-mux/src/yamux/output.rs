@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use parking_lot::Mutex;
+use pipe_core::backend::first_bytes;
 use tokio::io::AsyncWrite;
 
 use super::frame::Header;
@@ -18,6 +19,9 @@ const TOO_MUCH: usize = 4 * HIGH;
 
 /// From how many bytes on a frame goes straight to the byte stream when nothing is before it.
 const DIRECT: usize = 8 * 1024;
+
+/// How many pieces go straight to the byte stream at most, with the header. A body of more is copied.
+const MAX_PIECES: usize = 16;
 
 /// How large a buffer may be that is kept while nothing happens, in bytes.
 const SMALL: usize = 2 * 1024;
@@ -91,11 +95,12 @@ impl Output {
         self.driver.notify();
     }
 
-    /// Puts in a frame with its body. Where much waits, it waits for room.
+    /// Puts in a frame with its body, which is the first `header.length` bytes of `bufs`. Where much waits, it waits
+    /// for room.
     pub(crate) fn poll_data(
         &self,
         header: Header,
-        body: &[u8],
+        bufs: &[IoSlice<'_>],
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut queue = self.queue.lock();
@@ -103,36 +108,45 @@ impl Output {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         let before = queue.len();
+        let length = header.length as usize;
         if before == 0
-            && body.len() >= DIRECT
+            && length >= DIRECT
             && queue.vectored
+            && bufs.len() < MAX_PIECES
             && let Some(writer) = queue.writer.take()
         {
             drop(queue);
-            self.write_directly(writer, header, body);
+            self.write_directly(writer, header, bufs);
             return Poll::Ready(Ok(()));
         }
-        if before > 0 && before + body.len() > HIGH {
+        if before > 0 && before + length > HIGH {
             queue.wait(cx.waker());
             return Poll::Pending;
         }
         queue.tail.extend_from_slice(&header.encode());
-        queue.tail.extend_from_slice(body);
+        for piece in first_bytes(bufs, length) {
+            queue.tail.extend_from_slice(piece);
+        }
         drop(queue);
         self.driver.notify();
         Poll::Ready(Ok(()))
     }
 
     /// Writes a frame that has nothing before it; what is not taken is kept. An error is the driver's.
-    fn write_directly(&self, mut writer: Writer, header: Header, body: &[u8]) {
+    fn write_directly(&self, mut writer: Writer, header: Header, bufs: &[IoSlice<'_>]) {
+        let length = header.length as usize;
         let header = header.encode();
         let cx = &mut Context::from_waker(&self.waker);
-        let pieces = [IoSlice::new(&header), IoSlice::new(body)];
-        let mut written = Pin::new(&mut writer).poll_write_vectored(cx, &pieces);
+        let mut pieces = [IoSlice::new(&header); MAX_PIECES];
+        for (piece, body) in pieces[1..].iter_mut().zip(first_bytes(bufs, length)) {
+            *piece = IoSlice::new(body);
+        }
+        let pieces = &pieces[..=bufs.len()];
+        let mut written = Pin::new(&mut writer).poll_write_vectored(cx, pieces);
         if let Poll::Ready(Ok(0)) = written {
             written = Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
-        let all = header.len() + body.len();
+        let all = header.len() + length;
         let mut unflushed = true;
         if let Poll::Ready(Ok(count)) = written
             && count == all
@@ -147,7 +161,7 @@ impl Output {
         queue.take_back(writer);
         queue.unflushed |= unflushed;
         queue.busy = true;
-        let count = match written {
+        let mut sent = match written {
             Poll::Ready(Ok(count)) => count,
             Poll::Ready(Err(error)) => {
                 queue.error = Some(error);
@@ -155,11 +169,10 @@ impl Output {
             }
             Poll::Pending => 0,
         };
-        if count < all {
-            // Nobody else has the head, and nothing was in it.
-            let rest = &header[count.min(header.len())..];
-            queue.head.extend_from_slice(rest);
-            let rest = &body[count.saturating_sub(header.len())..];
+        // Nobody else has the head, and nothing was in it.
+        for piece in pieces {
+            let (gone, rest) = piece.split_at(piece.len().min(sent));
+            sent -= gone.len();
             queue.head.extend_from_slice(rest);
         }
         let more = queue.len() > 0 || unflushed || queue.error.is_some();
@@ -304,4 +317,142 @@ fn poll_write_all(
         }
     }
     Pin::new(writer).poll_flush(cx)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::yamux::frame::{DATA, HEADER};
+
+    /// Takes bytes up to a limit.
+    #[derive(Clone, Default)]
+    struct Sink(Arc<Mutex<Taken>>);
+
+    #[derive(Default)]
+    struct Taken {
+        bytes: Vec<u8>,
+        limit: usize,
+        writes: usize,
+    }
+
+    impl AsyncWrite for Sink {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            buf: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+        }
+
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<io::Result<usize>> {
+            let mut taken = self.0.lock();
+            let before = taken.bytes.len();
+            let room = taken.limit - before;
+            for piece in first_bytes(bufs, room) {
+                taken.bytes.extend_from_slice(piece);
+            }
+            taken.writes += 1;
+            match taken.bytes.len() - before {
+                0 => Poll::Pending,
+                count => Poll::Ready(Ok(count)),
+            }
+        }
+
+        fn is_write_vectored(&self) -> bool {
+            true
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// Sends the first `length` bytes of the buffers as one frame over a byte stream that takes `limit` bytes at first,
+    /// and then the rest. Returns the frame, its bytes, and how many were sent at once in how many writes.
+    fn send(bufs: &[Vec<u8>], length: usize, limit: usize) -> (Vec<u8>, Vec<u8>, usize, usize) {
+        let sink = Sink::default();
+        sink.0.lock().limit = limit;
+        let output = Output::new(Box::new(sink.clone()), DriverWaker::new());
+        let header = Header {
+            kind: DATA,
+            flags: 0,
+            stream: 3,
+            length: length as u32,
+        };
+        let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(matches!(
+            output.poll_data(header, &slices, cx),
+            Poll::Ready(Ok(()))
+        ));
+        let (at_once, writes) = {
+            let mut taken = sink.0.lock();
+            taken.limit = usize::MAX;
+            (taken.bytes.len(), taken.writes)
+        };
+        assert!(matches!(output.poll_flush(cx), Poll::Ready(Ok(()))));
+        let mut frame = header.encode().to_vec();
+        frame.extend_from_slice(&bufs.concat()[..length]);
+        let taken = std::mem::take(&mut sink.0.lock().bytes);
+        (frame, taken, at_once, writes)
+    }
+
+    fn bufs(lens: &[usize]) -> Vec<Vec<u8>> {
+        let lens = lens.iter().enumerate();
+        lens.map(|(i, &len)| vec![i as u8 + 1; len]).collect()
+    }
+
+    #[test]
+    fn small_buffers_wait_and_leave_as_one_frame() {
+        let (frame, taken, at_once, _) = send(&bufs(&[3, 0, 500, 40]), 520, usize::MAX);
+        assert_eq!(taken, frame);
+        assert_eq!(at_once, 0);
+    }
+
+    #[test]
+    fn large_buffers_go_straight_to_the_byte_stream_in_one_write() {
+        let length = DIRECT + 1000;
+        let (frame, taken, at_once, writes) =
+            send(&bufs(&[3, DIRECT, 0, 2000]), length, usize::MAX);
+        assert_eq!(taken, frame);
+        assert_eq!((at_once, writes), (HEADER + length, 1));
+    }
+
+    #[test]
+    fn what_the_byte_stream_does_not_take_at_once_follows() {
+        let lens = [3, DIRECT, 0, 100];
+        let length = lens.iter().sum::<usize>();
+        for limit in [
+            0,
+            1,
+            HEADER,
+            HEADER + 2,
+            HEADER + 3,
+            HEADER + 500,
+            HEADER + length - 1,
+        ] {
+            let (frame, taken, at_once, _) = send(&bufs(&lens), length, limit);
+            assert_eq!(at_once, limit);
+            assert_eq!(taken, frame, "after {limit} bytes");
+        }
+    }
+
+    #[test]
+    fn more_buffers_than_go_straight_leave_as_one_frame() {
+        let lens = [DIRECT; MAX_PIECES];
+        for (count, is_direct) in [(MAX_PIECES - 1, true), (MAX_PIECES, false)] {
+            let length = count * DIRECT;
+            let (frame, taken, at_once, _) = send(&bufs(&lens[..count]), length, usize::MAX);
+            assert_eq!(taken, frame);
+            assert_eq!(at_once > 0, is_direct);
+        }
+    }
 }

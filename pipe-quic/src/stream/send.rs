@@ -1,11 +1,11 @@
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use pipe_core::backend::SendState;
+use pipe_core::backend::{SendState, first_bytes};
 use pipe_core::{Error, ErrorKind, Result, SendStream, Wire};
 use quinn::{StoppedError, VarInt, WriteError};
 use tokio::io::AsyncWrite;
@@ -30,8 +30,9 @@ pub struct QuicSendStream {
     end: End,
 }
 
-/// How much of the first write goes together with the opener's first byte, in bytes.
-const FIRST_WRITE: usize = 16 * 1024;
+/// How much is put together at most, in bytes: the opener's first byte and the first write, or the buffers of a
+/// vectored write.
+const GATHERED: usize = 16 * 1024;
 
 type UntilStopped =
     Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
@@ -106,15 +107,21 @@ impl QuicSendStream {
         }
     }
 
-    fn poll_write_open(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+    /// Writes some of the `total` bytes of the buffers.
+    fn poll_write_open(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+        total: usize,
+    ) -> Poll<Result<usize>> {
         let shared = self.end.shared();
-        let room = shared.take_room(&self.end.core, buf.len(), cx);
+        let room = shared.take_room(&self.end.core, total, cx);
         if room == 0 {
             let error = ready!(self.poll_stopped(cx));
             return Poll::Ready(Err(error));
         }
         self.until_stopped = None;
-        let written = self.poll_write_quinn(cx, &buf[..room]);
+        let written = self.poll_write_quinn(cx, bufs, room);
         let count = match written {
             Poll::Ready(Ok(count)) => count,
             _ => 0,
@@ -129,26 +136,30 @@ impl QuicSendStream {
         Poll::Ready(Ok(count))
     }
 
-    /// Writes, and shows the stream to the peer with the first bytes.
+    /// Writes up to `room` bytes, and shows the stream to the peer with the first of them.
     fn poll_write_quinn(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        bufs: &[IoSlice<'_>],
+        room: usize,
     ) -> Poll<std::result::Result<usize, WriteError>> {
         self.take_up();
-        if self.is_unshown {
-            let first = &buf[..buf.len().min(FIRST_WRITE)];
-            let mut bytes = Vec::with_capacity(1 + first.len());
-            bytes.push(PREAMBLE);
-            bytes.extend_from_slice(first);
-            let bufs = &mut [Bytes::from(bytes)];
-            let written = ready!(pin!(self.quinn().write_chunks(bufs)).poll(cx))?;
+        let mut pieces = first_bytes(bufs, room).filter(|piece| !piece.is_empty());
+        let first = pieces.next().unwrap_or_default();
+        let preamble = usize::from(self.is_unshown);
+        if self.is_unshown || first.len() < room.min(GATHERED) {
+            let room = room.min(GATHERED);
+            let mut bytes = Vec::with_capacity(preamble + room);
+            bytes.extend_from_slice(&[PREAMBLE][..preamble]);
+            first_bytes(bufs, room).for_each(|piece| bytes.extend_from_slice(piece));
+            let chunks = &mut [Bytes::from(bytes)];
+            let written = ready!(pin!(self.quinn().write_chunks(chunks)).poll(cx))?;
             self.is_unshown = false;
-            if written.bytes > 1 {
-                return Poll::Ready(Ok(written.bytes - 1));
+            if written.bytes > preamble {
+                return Poll::Ready(Ok(written.bytes - preamble));
             }
         }
-        Pin::new(self.quinn()).poll_write(cx, buf)
+        Pin::new(self.quinn()).poll_write(cx, first)
     }
 
     /// Shows the stream to the peer, if nobody has.
@@ -207,6 +218,14 @@ impl AsyncWrite for QuicSendStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let coop = ready!(poll_proceed(cx));
         this.check_disconnect();
@@ -218,10 +237,11 @@ impl AsyncWrite for QuicSendStream {
             this.state = SendState::ConnEnded;
             return Poll::Ready(Err(error.into()));
         }
-        if buf.is_empty() {
+        let total = bufs.iter().map(|buf| buf.len()).sum();
+        if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        let written = this.poll_write_open(cx, buf);
+        let written = this.poll_write_open(cx, bufs, total);
         if written.is_pending() && this.end.watch(&this.end.core.writer, cx) {
             // It has ended meanwhile.
             cx.waker().wake_by_ref();
@@ -229,6 +249,10 @@ impl AsyncWrite for QuicSendStream {
         let count = ready!(written)?;
         coop.made_progress();
         Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

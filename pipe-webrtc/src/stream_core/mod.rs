@@ -6,5 +6,5 @@ mod state;
 mod unread;
 
 pub(crate) use output::Output;
-pub(crate) use state::{Read, StreamCore};
+pub(crate) use state::StreamCore;
 pub(crate) use unread::Unread;

@@ -1,6 +1,8 @@
 use std::collections::VecDeque;
+use std::io::IoSlice;
 
 use bytes::BytesMut;
+use pipe_core::backend::first_bytes;
 
 use super::output::{Output, SEND_BUFFER};
 use crate::engine::ChannelInfo;
@@ -36,12 +38,15 @@ impl Raw {
     }
 
     /// Takes a message of these bytes, or as many as one takes; `None` if there is no room.
-    pub(super) fn write(&mut self, buf: &[u8]) -> Option<usize> {
+    pub(super) fn write(&mut self, bufs: &[IoSlice<'_>]) -> Option<usize> {
         if self.is_full() {
             return None;
         }
-        let count = buf.len().min(RAW_MESSAGE);
-        self.push(BytesMut::from(&buf[..count]), false);
+        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let count = total.min(RAW_MESSAGE);
+        let mut message = BytesMut::with_capacity(count);
+        first_bytes(bufs, count).for_each(|piece| message.extend_from_slice(piece));
+        self.push(message, false);
         Some(count)
     }
 

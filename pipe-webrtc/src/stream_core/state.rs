@@ -1,10 +1,14 @@
 use std::collections::VecDeque;
+use std::io::IoSlice;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Buf, BytesMut};
 use parking_lot::Mutex;
-use pipe_core::backend::{PeerWindows, RecvState, SendState, StreamSlot, WindowTicket};
+use pipe_core::backend::{
+    PeerWindows, RecvState, SendState, StreamSlot, WindowTicket, first_bytes,
+};
 use pipe_core::{Error, Result};
+use tokio::io::ReadBuf;
 use tokio::sync::Notify;
 
 use super::output::{Owed, SEND_BUFFER};
@@ -73,13 +77,6 @@ pub(crate) struct StreamState {
     pub(crate) done: bool,
     /// Held as long as a stream that this side opened is in use at either side.
     pub(crate) slot: Option<StreamSlot>,
-}
-
-/// What a read came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Read {
-    Bytes(usize),
-    End,
 }
 
 impl StreamCore {
@@ -153,43 +150,43 @@ impl StreamState {
         }
     }
 
-    /// Reads for the application. `conn` gives the end of the connection.
+    /// Reads for the application; ready with nothing at the end. `conn` gives the end of the connection.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &mut [u8],
+        buf: &mut ReadBuf<'_>,
         conn: impl Fn() -> Option<Error>,
-    ) -> Poll<Result<Read>> {
+    ) -> Poll<Result<()>> {
         if self.recv == RecvState::Ended {
-            return Poll::Ready(Ok(Read::End));
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = self.recv.read_error(conn()) {
             return Poll::Ready(Err(error));
         }
-        let mut count = 0;
-        while count < buf.len() {
+        let before = buf.remaining();
+        while buf.remaining() > 0 {
             let Some((first, _)) = self.queue.front_mut() else {
                 break;
             };
-            let part = first.len().min(buf.len() - count);
-            buf[count..count + part].copy_from_slice(&first[..part]);
-            count += part;
+            let part = first.len().min(buf.remaining());
+            buf.put_slice(&first[..part]);
             first.advance(part);
             if first.is_empty() {
                 self.queue.pop_front();
             }
         }
+        let count = before - buf.remaining();
         if count > 0 {
             self.queued -= count;
             self.unread.remove(count);
             self.received += count as u64;
             // A plain peer is never told, so that it may come to any sum.
             self.unreturned = self.unreturned.saturating_add(count as u32);
-            return Poll::Ready(Ok(Read::Bytes(count)));
+            return Poll::Ready(Ok(()));
         }
         if self.announced == Some(self.received) {
             self.end_recv();
-            return Poll::Ready(Ok(Read::End));
+            return Poll::Ready(Ok(()));
         }
         self.reader = Some(cx.waker().clone());
         Poll::Pending
@@ -205,25 +202,26 @@ impl StreamState {
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &[u8],
+        bufs: &[IoSlice<'_>],
         windows: &PeerWindows,
         conn: impl Fn() -> Option<Error>,
     ) -> Poll<Result<usize>> {
         if self.send != SendState::Open {
             return Poll::Ready(Err(self.send.write_error(conn())));
         }
-        if buf.is_empty() {
+        let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if total == 0 {
             return Poll::Ready(Ok(0));
         }
         if let Some(raw) = &mut self.raw {
-            let Some(count) = raw.write(buf) else {
+            let Some(count) = raw.write(bufs) else {
                 self.writer = Some(cx.waker().clone());
                 return Poll::Pending;
             };
             self.sent += count as u64;
             return Poll::Ready(Ok(count));
         }
-        let want = buf.len().min(SEND_BUFFER - self.buffer.len());
+        let want = total.min(SEND_BUFFER - self.buffer.len());
         let room = match want {
             0 => 0,
             want => windows.take(self.used, want, &mut self.ticket, cx),
@@ -232,7 +230,7 @@ impl StreamState {
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
-        self.buffer.extend_from_slice(&buf[..room]);
+        first_bytes(bufs, room).for_each(|piece| self.buffer.extend_from_slice(piece));
         self.used += room as u32;
         self.sent += room as u64;
         Poll::Ready(Ok(room))
