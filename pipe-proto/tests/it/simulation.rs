@@ -44,7 +44,7 @@ impl StreamHandle for End {
 }
 
 /// Something on the channel of the bytes.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 enum Data {
     Syn(u64),
     Bytes(u64, u64),
