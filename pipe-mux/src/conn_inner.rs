@@ -330,12 +330,10 @@ impl ConnInner {
             Event::Failed => deferred.is_lost = true,
             Event::Draining => deferred.is_draining = true,
             Event::Closed { code, reason, .. } => {
-                if self.status.end(CloseReason::remote(code, &reason)) {
-                    deferred.ended = Some(conn.opens.end());
-                }
+                let is_first = self.status.end(CloseReason::remote(code, &reason));
+                deferred.ended = is_first.then(|| conn.opens.end());
             }
-            // Yamux has no such frames, and the driver bounds the close.
-            Event::Received(_) | Event::CloseConfirmed | Event::CloseTimedOut => {}
+            // The rest is about frames that yamux does not have. The driver bounds the close.
             _ => {}
         }
     }

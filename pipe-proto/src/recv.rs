@@ -238,10 +238,7 @@ mod tests {
     #[test]
     fn silence_and_the_end_of_the_connection_cut_what_may_still_come() {
         let cut = Disconnected { held: true };
-        assert_eq!(
-            after(|half| half.disconnect()),
-            all_but(&[(0, cut), (1, cut)])
-        );
+        assert_eq!(after(RecvHalf::disconnect), all_but(&[(0, cut), (1, cut)]));
         assert_eq!(
             after(RecvHalf::on_conn_end),
             all_but(&[(0, ConnEnded), (1, ConnEnded)])

@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn a_shutdown_ends_an_open_half_and_lets_go_of_a_cut_one() {
         let shut = [(0, Shut { confirmed: false }), LETS_GO[0], LETS_GO[1]];
-        assert_eq!(after(|half| half.shut()), all_but(&shut));
+        assert_eq!(after(SendHalf::shut), all_but(&shut));
         assert_eq!(
             ALL.map(|mut half| half.shut()),
             ALL.map(|half| half == Ready)
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn silence_and_the_end_of_the_connection_cut_an_open_half_alone() {
         let cut = [(0, Disconnected { held: true })];
-        assert_eq!(after(|half| half.disconnect()), all_but(&cut));
+        assert_eq!(after(SendHalf::disconnect), all_but(&cut));
         assert_eq!(after(SendHalf::on_conn_end), all_but(&[(0, ConnEnded)]));
     }
 
