@@ -12,7 +12,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
 use libfuzzer_sys::fuzz_target;
-use pipe_core::backend::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, PING_LEN, StreamFrame};
 use pipe_core::{Config, Conn, Stream};
 use pipe_mux::{Mux, MuxConn, MuxStream};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
@@ -153,10 +154,14 @@ fn data(out: &mut Vec<u8>, flags: u16, stream: u32, body: &[u8]) {
     out.extend(body);
 }
 
-fn control(out: &mut Vec<u8>, message: &Message) {
+fn control(out: &mut Vec<u8>, frame: &Frame) {
     let mut bytes = BytesMut::new();
-    message.encode(&mut bytes);
+    binary::encode(frame, &mut bytes);
     data(out, 0, 1, &bytes);
+}
+
+fn about(id: u64, frame: StreamFrame) -> Frame {
+    Frame::Stream { id, frame }
 }
 
 const SYN: u16 = 1;
@@ -201,59 +206,44 @@ impl Step {
             Self::Rst(which) => header(out, 1, RST, which.number(), 0),
             Self::MuxPing => header(out, 2, SYN, 0, 9),
             Self::GoAway(code) => header(out, 3, 0, 0, u32::from(code % 3)),
-            Self::Ping => control(out, &Message::Ping([5; PING_LEN])),
-            Self::Pong => control(out, &Message::Pong([5; PING_LEN])),
+            Self::Ping => control(out, &Frame::Ping([5; PING_LEN])),
+            Self::Pong => control(out, &Frame::Pong([5; PING_LEN])),
             Self::End(which, bytes) => {
                 let stream = which.number().into();
-                control(
-                    out,
-                    &Message::End {
-                        stream,
-                        bytes: bytes.into(),
-                    },
-                );
+                control(out, &about(stream, StreamFrame::End(bytes.into())));
             }
             Self::EndWell(which) => {
                 let number = which.number();
                 let bytes = said.bytes.get(&number).copied().unwrap_or(0);
-                control(
-                    out,
-                    &Message::End {
-                        stream: number.into(),
-                        bytes,
-                    },
-                );
+                control(out, &about(number.into(), StreamFrame::End(bytes)));
                 header(out, 0, FIN, number, 0);
             }
             Self::Reset(which) => {
                 let stream = which.number().into();
-                control(out, &Message::Reset { stream, code: 7 });
+                control(out, &about(stream, StreamFrame::Reset(7)));
             }
             Self::Stop(which) => {
                 let stream = which.number().into();
-                control(out, &Message::Stop { stream, code: 7 });
+                control(out, &about(stream, StreamFrame::Stop(7)));
             }
-            Self::Done(which) => control(
-                out,
-                &Message::Done {
-                    stream: which.number().into(),
-                },
-            ),
-            Self::Taken(which) => control(
-                out,
-                &Message::Taken {
-                    stream: which.number().into(),
-                },
-            ),
+            Self::Done(which) => control(out, &about(which.number().into(), StreamFrame::Done)),
+            Self::Taken(which) => control(out, &about(which.number().into(), StreamFrame::Taken)),
             Self::Credit(which, bytes) => {
                 let stream = which.number().into();
-                control(out, &Message::Credit { stream, bytes });
+                control(out, &about(stream, StreamFrame::Credit(bytes)));
             }
-            Self::Drain => control(out, &Message::Drain),
-            Self::Drained => control(out, &Message::Drained),
+            Self::Drain => control(out, &Frame::Drain),
+            Self::Drained => control(out, &Frame::Drained { streams: 0 }),
             Self::Close => {
                 let reason = "enough".to_owned();
-                control(out, &Message::Close { code: 7, reason });
+                control(
+                    out,
+                    &Frame::Close {
+                        code: 7,
+                        messages: 0,
+                        reason,
+                    },
+                );
             }
             Self::Wait(_) | Self::Reads(_) => {}
         }
@@ -279,10 +269,11 @@ async fn peer(io: DuplexStream, play: Play) {
         data(&mut out, SYN, 1, &[]);
         control(
             &mut out,
-            &Message::Hello(Hello {
+            &Frame::Hello(Hello {
                 max_streams: MAX_STREAMS,
                 stream_window: if small { 100 } else { 1 << 18 },
                 connection_window: if small { 300 } else { 0 },
+                flight: 0,
             }),
         );
         let mut said = Said::default();

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use libfuzzer_sys::fuzz_target;
-use pipe_core::backend::wire::{Hello, Message};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{CloseReason, Config, Conn};
 use pipe_mux::{Mux, MuxConn, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -81,12 +82,13 @@ fuzz_target!(|data: &[u8]| {
 fn handshake() -> Vec<u8> {
     const DATA_WITH_SYN: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
     let mut hello = BytesMut::new();
-    Message::Hello(Hello {
+    let frame = Frame::Hello(Hello {
         max_streams: 4,
         stream_window: 1 << 18,
         connection_window: 0,
-    })
-    .encode(&mut hello);
+        flight: 0,
+    });
+    binary::encode(&frame, &mut hello);
     let mut frame = DATA_WITH_SYN.to_vec();
     frame.extend((hello.len() as u32).to_be_bytes());
     frame.extend(hello);

@@ -278,7 +278,7 @@ impl From<Infallible> for Error {
 ///
 /// It is what fits into the one packet that QUIC closes a connection with (RFC 9000, section 19.19,
 /// in a datagram of 1,200 bytes), so that a reason arrives alike over every transport.
-pub const MAX_REASON_LEN: usize = 1024;
+pub const MAX_REASON_LEN: usize = pipe_proto::MAX_REASON_LEN;
 
 /// Why a connection is over.
 #[derive(Clone, Debug)]
@@ -342,7 +342,7 @@ impl fmt::Display for CloseReason {
     }
 }
 
-pub(crate) fn cut(reason: &str) -> &str {
+fn cut(reason: &str) -> &str {
     let mut end = reason.len().min(MAX_REASON_LEN);
     while !reason.is_char_boundary(end) {
         end -= 1;

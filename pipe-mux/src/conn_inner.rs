@@ -8,8 +8,9 @@ use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::{
     Carrier, DrainMode, Event, Frame, Hello, PING_LEN, PingBytes, Session, SessionConfig,
 };
-use pipe_core::backend::wire::random_ping;
-use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error};
+use pipe_core::backend::{
+    Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error, random_ping,
+};
 use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, PeerIdentity, Result, Wire};
 use tokio::sync::{Notify, Semaphore, oneshot};
 use tokio::time::Instant;

@@ -32,7 +32,10 @@ impl Orphans {
         if self.count == 0 {
             return Vec::new();
         }
-        let later = self.by_stream.split_off(&(id + 1));
+        let later = match id.checked_add(1) {
+            Some(next) => self.by_stream.split_off(&next),
+            None => BTreeMap::new(),
+        };
         let mut earlier = std::mem::replace(&mut self.by_stream, later);
         self.count -= earlier.values().map(Vec::len).sum::<usize>();
         earlier.remove(&id).unwrap_or_default()
@@ -59,5 +62,7 @@ mod tests {
         orphans.keep(9, StreamFrame::End(0), 4).unwrap();
         assert_eq!(orphans.take(7), [StreamFrame::End(9)]);
         assert_eq!(orphans.take(9), [StreamFrame::End(0)]);
+        orphans.keep(u64::MAX, StreamFrame::End(0), 4).unwrap();
+        assert_eq!(orphans.take(u64::MAX), [StreamFrame::End(0)]);
     }
 }

@@ -1,7 +1,8 @@
 //! The control streams of a connection, and what is said over them first.
 
 use bytes::BytesMut;
-use pipe_core::backend::wire::{Hello, Message};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{Config, Error, ErrorKind, Result};
 use pipe_tls::PeerParams;
 use pipe_tls::rustls::pki_types::CertificateDer;
@@ -45,7 +46,7 @@ impl Greeting {
         // Before the streams of the application.
         let _ = send.set_priority(i32::MAX);
         let mut first = BytesMut::new();
-        Message::Hello(Hello::from(config)).encode(&mut first);
+        binary::encode(&Frame::Hello(config.into()), &mut first);
         send.write_all(&first).await.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => lost(error),
             other => self.speaks_else(&other.to_string()),
@@ -60,8 +61,8 @@ impl Greeting {
         let mut input = BytesMut::new();
         let mut buf = [0; 256];
         loop {
-            match Message::decode(&mut input) {
-                Ok(Some(Message::Hello(hello))) => {
+            match binary::decode(&mut input) {
+                Ok(Some(Frame::Hello(hello))) => {
                     return Ok((hello, ControlInput { recv, input }));
                 }
                 Ok(Some(_)) => return Err(self.speaks_else("it did not say hello")),

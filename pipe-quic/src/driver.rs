@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::OptionFuture;
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, StreamFrame};
 use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{CloseReason, Error, Result, Wire};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -86,13 +87,13 @@ impl Driver {
         if !closed_here {
             return;
         }
-        let (send, mut output) = {
+        let (send, output) = {
             let mut inner = self.shared.inner.lock();
             (inner.control.take(), inner.output.take())
         };
         let Some(mut send) = send else { return };
         let say = async {
-            send.write_all(output.bytes()).await.ok()?;
+            send.write_all(&output).await.ok()?;
             send.finish().ok()?;
             send.stopped().await.ok()
         };
@@ -105,10 +106,10 @@ impl Driver {
             while let Ok(Some(count)) = control.recv.read(&mut buf).await {
                 control.input.extend_from_slice(&buf[..count]);
                 loop {
-                    match Message::decode(&mut control.input) {
+                    match binary::decode(&mut control.input) {
                         Ok(None) => break,
                         // A peer that talks nonsense will not listen.
-                        Ok(Some(Message::Close { .. })) | Err(_) => return,
+                        Ok(Some(Frame::Close { .. })) | Err(_) => return,
                         Ok(Some(_)) => {}
                     }
                 }
@@ -224,25 +225,32 @@ fn broken(error: &impl std::fmt::Display) -> Error {
     protocol(format_args!("the control stream is cut: {error}"))
 }
 
-/// Takes in the messages that have come.
+/// Takes in the frames that have come.
 fn take(shared: &Shared, input: &mut BytesMut) -> Result<()> {
-    while let Some(message) = Message::decode(input)? {
-        match message {
-            Message::Ping(bytes) => shared.answer(bytes)?,
-            Message::Pong(bytes) => shared.pong(&bytes)?,
-            Message::Done { stream } => shared.peer_done(stream),
-            Message::Credit { stream, bytes } => shared.credit(stream, bytes),
-            Message::Drain => shared.drain_by_peer()?,
-            Message::Drained => shared.drained_by_peer()?,
-            Message::Close { code, reason } => shared.closed_by_peer(code, &reason),
-            Message::Hello(_) => return Err(protocol("a second hello")),
-            other => {
-                let what = format!("a message that QUIC has no use for: {other:?}");
-                return Err(protocol(&what));
-            }
+    while let Some(frame) = binary::decode(input)? {
+        match frame {
+            Frame::Ping(bytes) => shared.answer(bytes)?,
+            Frame::Pong(bytes) => shared.pong(&bytes)?,
+            Frame::Stream { id, frame } => match frame {
+                StreamFrame::Done => shared.peer_done(id),
+                StreamFrame::Credit(bytes) => shared.credit(id, bytes),
+                other => return Err(useless(&other)),
+            },
+            Frame::Drain => shared.drain_by_peer()?,
+            Frame::Drained { .. } => shared.drained_by_peer()?,
+            Frame::Close { code, reason, .. } => shared.closed_by_peer(code, &reason),
+            Frame::Hello(_) => return Err(protocol("a second hello")),
+            other => return Err(useless(&other)),
         }
     }
     Ok(())
+}
+
+/// Returns the error of a frame whose meaning QUIC itself has.
+fn useless(frame: &impl std::fmt::Debug) -> Error {
+    protocol(format_args!(
+        "a message that QUIC has no use for: {frame:?}"
+    ))
 }
 
 /// Tells from silence whether the peer is there.

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use pipe_core::backend::wire::Hello;
+use pipe_core::backend::proto::Hello;
 use pipe_core::{Config, Error, ErrorKind, Result, Wire};
 use pipe_tls::CertSha256;
 use quinn::ZeroRttAccepted;

@@ -95,8 +95,8 @@
 //!
 //! # On the wire
 //!
-//! The protocol (ALPN) is `pipe/1`, over version 1 of QUIC (RFC 9000). Messages are those of
-//! [`pipe_core::backend::wire`].
+//! The protocol (ALPN) is `pipe/1`, over version 1 of QUIC (RFC 9000). Messages are frames of
+//! [`pipe_core::backend::proto`] in its [binary codec](pipe_core::backend::proto::codec::binary).
 //!
 //! - Each side opens one stream in one direction, its **control stream**, which lasts as long as the
 //!   connection, and sends HELLO first. Until the peer's HELLO has come, no streams are opened. A
@@ -107,7 +107,7 @@
 //! - The end, reset and stop of a direction are QUIC's own (FIN, RESET_STREAM, STOP_SENDING), and their
 //!   codes are the application's 32 bits.
 //! - A peer that does not take what is said over the control stream breaks the rules: 64 KiB are kept for it
-//!   and 64 bytes for each stream that may be open.
+//!   and 128 bytes for each stream that may be open.
 //! - PING, PONG, DONE and CREDIT are as over yamux, except that windows of streams are QUIC's own: CREDIT
 //!   counts for the connection window alone, is sent only by a side whose HELLO has one, and says
 //!   4,294,967,295 when the rest of a direction will not be read.

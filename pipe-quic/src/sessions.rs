@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use pipe_core::backend::wire::Hello;
+use pipe_core::backend::proto::Hello;
 use pipe_core::{Addr, Result};
 use pipe_tls::rustls::pki_types::{CertificateDer, ServerName};
 use pipe_tls::{ClientSessions, rustls};

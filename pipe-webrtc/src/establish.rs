@@ -2,6 +2,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pipe_core::backend::dial_within;
+use pipe_core::backend::proto::codec::text::PROTOCOL;
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -13,7 +14,7 @@ use crate::outbound::Fixed;
 use crate::settings::WebRtcSettings;
 use crate::shared::Shared;
 use crate::signaling::Signaling;
-use crate::wire::{PROTOCOL, Wire};
+use crate::wire::Wire;
 
 /// The ids of the channels that every connection has; the first two by the side that offers.
 const PING_OF_OFFERER: u16 = 2;

@@ -1,8 +1,11 @@
+use std::fmt::Write;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pipe_core::backend::proto::Frame;
+use pipe_core::backend::proto::codec::text::{ControlLine, PROTOCOL, StreamLine};
 use pipe_core::{CloseReason, Result};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
@@ -11,7 +14,6 @@ use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
 use crate::shared::{Shared, wake};
 use crate::stream_core::{Output, StreamCore};
-use crate::wire::{ControlMessage, PROTOCOL};
 
 /// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
 /// [`TICK`], since no event tells.
@@ -211,15 +213,16 @@ impl Outbound {
         loop {
             let output = {
                 let mut state = stream.state.lock();
-                let output = state.next_output(stream.id, most, room, shared.worth_telling());
+                let output = state.next_output(most, room, shared.worth_telling());
                 state.waits = output.is_some();
                 output
             };
-            if let Some(Output::Text(message)) = output {
+            if let Some(Output::Text(frame)) = output {
                 if !text.is_empty() {
                     text.push('\n');
                 }
-                text.push_str(&message.to_string());
+                // A String takes all that is written to it.
+                let _ = write!(text, "{}", StreamLine(stream.id, frame));
                 continue;
             }
             if !text.is_empty() {
@@ -284,7 +287,6 @@ pub(crate) async fn say_got(shared: &Shared, control: &Channel, bytes: u64) -> R
     if bytes > u64::from(told) {
         shared.outbox.push_got(bytes - u64::from(told));
     }
-    control
-        .send_text(&ControlMessage::Got(told).to_string())
-        .await
+    let frame = Frame::Received(told.into());
+    control.send_text(&ControlLine(&frame).to_string()).await
 }

@@ -209,9 +209,10 @@ impl Outbox {
     }
 
     /// So many bytes have arrived at the peer.
-    pub(crate) fn note_arrived(&self, count: u32) -> Result<()> {
+    pub(crate) fn note_arrived(&self, count: u64) -> Result<()> {
         let mut state = self.state.lock();
-        let Some(left) = state.flight.checked_sub(count as usize) else {
+        let left = usize::try_from(count).ok();
+        let Some(left) = left.and_then(|count| state.flight.checked_sub(count)) else {
             return Err(protocol("it got more bytes than were sent"));
         };
         state.flight = left;

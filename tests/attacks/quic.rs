@@ -11,7 +11,8 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading};
-use pipe_core::backend::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, PING_LEN, StreamFrame};
 use pipewerks::Addr;
 use pipewerks::quic::{TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -128,9 +129,9 @@ struct QuicPeer {
 }
 
 impl QuicPeer {
-    fn say(&mut self, message: &Message) {
+    fn say(&mut self, frame: &Frame) {
         let mut bytes = BytesMut::new();
-        message.encode(&mut bytes);
+        binary::encode(frame, &mut bytes);
         self.push(bytes.len(), Made::Control(bytes.to_vec()));
     }
 
@@ -194,10 +195,11 @@ impl Peer for QuicPeer {
     fn greet(&mut self) -> BoxFuture<'_, io::Result<()>> {
         async move {
             self.control = Some(self.conn.open_uni().await?);
-            self.say(&Message::Hello(Hello {
+            self.say(&Frame::Hello(Hello {
                 max_streams: 256,
                 stream_window: 256 * 1024,
                 connection_window: 0,
+                flight: 0,
             }));
             self.flush().await?;
             let recv = self.conn.accept_uni().await?;
@@ -218,12 +220,15 @@ impl Peer for QuicPeer {
             Move::End(n, _) => self.push(0, Made::Finish(n)),
             Move::Reset(n) => self.push(0, Made::Reset(n)),
             Move::Stop(n) => self.push(0, Made::Stop(n)),
-            Move::Credit(n, bytes) => self.say(&Message::Credit {
-                stream: 4 * n,
-                bytes,
+            Move::Credit(n, bytes) => self.say(&Frame::Stream {
+                id: 4 * n,
+                frame: StreamFrame::Credit(bytes),
             }),
-            Move::Done(n) => self.say(&Message::Done { stream: 4 * n }),
-            Move::Ping => self.say(&Message::Ping([5; PING_LEN])),
+            Move::Done(n) => self.say(&Frame::Stream {
+                id: 4 * n,
+                frame: StreamFrame::Done,
+            }),
+            Move::Ping => self.say(&Frame::Ping([5; PING_LEN])),
             Move::Control(bytes) => self.push(bytes.len(), Made::Control(bytes.to_vec())),
             // What this wire has no words for.
             _ => return Err(io::ErrorKind::Unsupported.into()),

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, PING_LEN};
 use pipe_core::{Addr, BoxTransport, Conn, Stream, Transport};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UdpSocket;
@@ -455,7 +456,7 @@ async fn one_byte_credits(arms: Arc<Arms>) {
 
 async fn one_byte_messages(arms: Arc<Arms>) {
     let mut ping = bytes::BytesMut::new();
-    Message::Ping([5; pipe_core::backend::wire::PING_LEN]).encode(&mut ping);
+    binary::encode(&Frame::Ping([5; PING_LEN]), &mut ping);
     let step = move |peer: &mut dyn Peer, turn: u64| {
         let at = turn as usize % ping.len();
         peer.make(Move::Control(&ping[at..=at]))

@@ -8,7 +8,8 @@ use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_core::Addr;
-use pipe_core::backend::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, PING_LEN, StreamFrame};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf, split};
 use tokio::task::JoinHandle;
 
@@ -211,13 +212,18 @@ impl YamuxPeer {
         self.made.extend_from_slice(bytes);
     }
 
-    /// Says a message of `pipe/1`.
-    fn say(&mut self, message: &Message) -> io::Result<()> {
+    fn say_about(&mut self, stream: u32, frame: StreamFrame) -> io::Result<()> {
+        let id = stream.into();
+        self.say(&Frame::Stream { id, frame })
+    }
+
+    /// Sends a frame of `pipe/1`.
+    fn say(&mut self, frame: &Frame) -> io::Result<()> {
         if self.attacker.raw {
             return Err(io::ErrorKind::Unsupported.into());
         }
         let mut bytes = BytesMut::new();
-        message.encode(&mut bytes);
+        binary::encode(frame, &mut bytes);
         self.data(0, CONTROL, &bytes);
         Ok(())
     }
@@ -228,10 +234,11 @@ impl Peer for YamuxPeer {
         async move {
             if !self.attacker.raw {
                 self.data(SYN, CONTROL, &[]);
-                self.say(&Message::Hello(Hello {
+                self.say(&Frame::Hello(Hello {
                     max_streams: 256,
                     stream_window: 256 * 1024,
                     connection_window: 0,
+                    flight: 0,
                 }))?;
             }
             self.flush().await
@@ -247,10 +254,7 @@ impl Peer for YamuxPeer {
             Move::End(n, bytes) => {
                 let stream = self.number(n);
                 if !raw {
-                    self.say(&Message::End {
-                        stream: stream.into(),
-                        bytes,
-                    })?;
+                    self.say_about(stream, StreamFrame::End(bytes))?;
                 }
                 self.header(DATA, FIN, stream, 0);
             }
@@ -259,31 +263,20 @@ impl Peer for YamuxPeer {
                 if raw {
                     self.header(WINDOW_UPDATE, RST, stream, 0);
                 } else {
-                    self.say(&Message::Reset {
-                        stream: stream.into(),
-                        code: 7,
-                    })?;
+                    self.say_about(stream, StreamFrame::Reset(7))?;
                     self.header(DATA, FIN, stream, 0);
                 }
             }
-            Move::Stop(n) => self.say(&Message::Stop {
-                stream: self.number(n).into(),
-                code: 7,
-            })?,
+            Move::Stop(n) => self.say_about(self.number(n), StreamFrame::Stop(7))?,
             Move::Credit(n, bytes) => {
                 let stream = self.number(n);
                 self.header(WINDOW_UPDATE, 0, stream, bytes);
                 if !raw {
-                    self.say(&Message::Credit {
-                        stream: stream.into(),
-                        bytes,
-                    })?;
+                    self.say_about(stream, StreamFrame::Credit(bytes))?;
                 }
             }
-            Move::Done(n) => self.say(&Message::Done {
-                stream: self.number(n).into(),
-            })?,
-            Move::Ping => self.say(&Message::Ping([5; PING_LEN]))?,
+            Move::Done(n) => self.say_about(self.number(n), StreamFrame::Done)?,
+            Move::Ping => self.say(&Frame::Ping([5; PING_LEN]))?,
             Move::Idle => self.header(WINDOW_UPDATE, 0, self.number(0), 0),
             Move::MuxPing => self.header(PING, SYN, 0, 1),
             Move::Control(_) if raw => return Err(io::ErrorKind::Unsupported.into()),

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::io::IoSlice;
 use std::time::Duration;
 
+use pipe_proto::{PING_LEN, PingBytes};
 use tokio::time::timeout;
 
 use crate::{Addr, Conn, Error, ErrorKind, Result};
@@ -58,6 +59,19 @@ pub fn fmt_conn(name: &str, conn: &impl Conn, f: &mut fmt::Formatter<'_>) -> fmt
 pub fn protocol(what: impl fmt::Display) -> Error {
     let why = format!("the peer broke the protocol: {what}");
     Error::new(ErrorKind::Protocol, why)
+}
+
+/// Makes the bytes of a new ping.
+///
+/// # Errors
+///
+/// [`Io`](ErrorKind::Io) if the system gives no random bytes.
+pub fn random_ping() -> Result<PingBytes> {
+    let mut bytes = [0; PING_LEN];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Error::with_source(ErrorKind::Io, "the system gives no random bytes", error)
+    })?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -6,17 +6,16 @@
 //!   [`HandshakeQueue`] runs it: handshakes side by side and bounded, the newcomer before the old, finished
 //!   connections in a bounded queue. A transport whose connections need no handshake uses the
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
-//! - **The session**: [`proto`] has the rules of a connection without I/O. [`send_error`], [`recv_error`] and
-//!   [`open_error`] turn its errors into those of this crate.
+//! - **The session**: [`proto`] has the frames and the rules of a connection without I/O. [`send_error`],
+//!   [`recv_error`] and [`open_error`] turn its errors into those of this crate.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
 //!   [`PeerWindows`] counts what a peer allows.
 //! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`SendState`] and [`RecvState`] say how a direction
 //!   stands.
-//! - **The control protocol** `pipe/1`: [`wire`].
-//! - [`dial_within`] and [`protocol`] say alike what fails alike; [`first_bytes`] cuts a vectored write
-//!   to a window; [`fmt_conn`] shows a connection.
+//! - [`dial_within`], [`protocol`] and [`random_ping`] are for what all transports do alike; [`first_bytes`] cuts a
+//!   vectored write to a window; [`fmt_conn`] shows a connection.
 
 mod accept_queue;
 mod backlog;
@@ -35,13 +34,12 @@ mod stream_state;
 mod tests;
 mod turns;
 mod window;
-pub mod wire;
 
 #[doc(inline)]
 pub use crate::__joined_stream as joined_stream;
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
-pub use common::{dial_within, first_bytes, fmt_conn, protocol};
+pub use common::{dial_within, first_bytes, fmt_conn, protocol, random_ping};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use peer_windows::PeerWindows;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::Frame;
 use pipe_core::{Result, Wire};
 use quinn::{StoppedError, VarInt};
 
@@ -21,7 +21,7 @@ impl Shared {
             return;
         }
         match self.wire {
-            Wire::Pipe => inner.say(&Message::Drain),
+            Wire::Pipe => inner.output.push(&Frame::Drain),
             // A plain peer cannot be told.
             Wire::Raw => inner.drained_by_peer = true,
         }
@@ -105,7 +105,7 @@ impl Inner {
     /// Tells a peer that drains the connection that all streams of this side are over.
     pub(super) fn tell_drained(&mut self) {
         if self.drain_by_peer && !std::mem::replace(&mut self.drained_told, true) {
-            self.say(&Message::Drained);
+            self.output.push(&Frame::Drained { streams: 0 });
         }
     }
 }

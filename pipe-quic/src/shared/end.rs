@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::Frame;
 use pipe_core::{CloseReason, Error, ErrorKind, OnDisconnect, Wire};
 use quinn::{ConnectionError, VarInt};
 
@@ -46,8 +46,9 @@ impl Shared {
             && self.wire == Wire::Pipe
         {
             // The driver closes the connection of quinn when the peer has it.
-            inner.say(&Message::Close {
+            inner.output.push(&Frame::Close {
                 code: *code,
+                messages: 0,
                 reason: reason.as_ref().to_owned(),
             });
         }

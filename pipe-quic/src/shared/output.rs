@@ -1,52 +1,90 @@
-//! What there is to say over the control stream.
-
+use std::collections::HashMap;
 use std::mem;
 
-use pipe_core::backend::wire::{Message, Outbox};
+use bytes::BytesMut;
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, StreamFrame};
 
-/// How many words that can wait are gathered at most.
+/// How many bytes may wait because the peer does not take them: this many, and [`PER_STREAM`] for each stream that
+/// may be open. A peer that keeps the rules takes them as they come, and opens no stream before it has taken that an
+/// earlier one is done.
+const BASE: usize = 64 * 1024;
+const PER_STREAM: usize = 128;
+
+/// The length of a CREDIT in bytes.
+const CREDIT_LEN: usize = 15;
+
+/// How many frames that can wait are gathered at most.
 const MAX_GATHERED: u32 = 32;
 
-/// What is to be sent over the control stream.
+/// The frames to be sent over the control stream.
+///
+/// They are bounded as long as the connection is ended once they [are too many](Self::is_flooded). Credit adds up by
+/// stream until it is sent, so that reads in small pieces take no more room than one large one.
 #[derive(Default)]
 pub(crate) struct Output {
-    pub(super) outbox: Outbox,
-    /// It is to be sent now.
+    bytes: BytesMut,
+    /// Bytes read of each stream that no frame in `bytes` returns.
+    credits: HashMap<u64, u32>,
+    /// They are to be sent now.
     pub(super) urgent: bool,
-    /// How many words in it can wait.
+    /// How many frames among them can wait.
     pub(super) gathered: u32,
     /// The driver lets some time pass before it sends them.
     pub(super) gathers: bool,
 }
 
 impl Output {
-    /// Whether more waits than a peer that goes by the rules leaves there.
-    pub(super) fn is_flooded(&self, max_streams: u32) -> bool {
-        self.outbox.is_flooded(max_streams)
-    }
-
-    /// Takes all that there is.
-    pub(crate) fn take(&mut self) -> Outbox {
-        mem::take(&mut self.outbox)
-    }
-
-    /// Adds what is to be sent now.
-    pub(super) fn say(&mut self, message: &Message) {
-        self.outbox.push(message);
+    /// Adds a frame to be sent now.
+    pub(super) fn push(&mut self, frame: &Frame) {
+        binary::encode(frame, &mut self.bytes);
         self.urgent = true;
     }
 
-    /// Adds that so many bytes of a stream were read; [`u32::MAX`] says that no more will be.
-    pub(super) fn credit(&mut self, stream: u64, bytes: u32) {
-        self.outbox.credit(stream, bytes);
+    /// Adds that so many bytes of a stream were read; [`u32::MAX`] stands for all that will ever come.
+    pub(super) fn credit(&mut self, id: u64, bytes: u32) {
+        let credit = self.credits.entry(id).or_default();
+        *credit = credit.saturating_add(bytes);
         self.urgent = true;
     }
 
-    /// Adds what can wait for more of its kind, up to `limit` of them.
-    pub(super) fn gather(&mut self, message: &Message, limit: u32) {
-        self.outbox.push(message);
+    /// Adds a frame that can wait for more of its kind, up to `limit` of them.
+    pub(super) fn gather(&mut self, frame: &Frame, limit: u32) {
+        binary::encode(frame, &mut self.bytes);
         self.gathered += 1;
         self.urgent |= self.gathered >= limit.clamp(1, MAX_GATHERED);
+    }
+
+    /// Returns the bytes to be sent, with the credit among them once everything else has left. The caller takes them
+    /// from the front.
+    pub(super) fn bytes(&mut self) -> &mut BytesMut {
+        if self.bytes.is_empty() && !self.credits.is_empty() {
+            for (id, bytes) in self.credits.drain() {
+                let frame = StreamFrame::Credit(bytes);
+                binary::encode(&Frame::Stream { id, frame }, &mut self.bytes);
+            }
+        }
+        &mut self.bytes
+    }
+
+    /// Takes out all frames; the credit is left out if there are others.
+    pub(crate) fn take(&mut self) -> BytesMut {
+        mem::take(self).bytes().split()
+    }
+
+    /// Returns whether nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty() && self.credits.is_empty()
+    }
+
+    /// Returns whether more waits than a peer that keeps the rules leaves there, where each side may have
+    /// `max_streams` streams open.
+    pub(super) fn is_flooded(&self, max_streams: u32) -> bool {
+        self.len() > BASE + PER_STREAM * max_streams as usize
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() + self.credits.len() * CREDIT_LEN
     }
 }
 
@@ -54,23 +92,66 @@ impl Output {
 mod tests {
     use super::*;
 
+    fn about(id: u64, frame: StreamFrame) -> Frame {
+        Frame::Stream { id, frame }
+    }
+
     #[test]
-    fn what_can_wait_goes_with_what_cannot() {
+    fn frames_that_can_wait_leave_with_one_that_cannot() {
         let mut output = Output::default();
-        output.gather(&Message::Done { stream: 0 }, 8);
+        output.gather(&about(0, StreamFrame::Done), 8);
         assert!(!output.urgent);
-        output.say(&Message::Drain);
+        output.push(&Frame::Drain);
         assert!(output.urgent);
     }
 
     #[test]
-    fn a_few_words_wait_and_many_do_not() {
+    fn a_few_frames_wait_and_many_do_not() {
         for (limit, most) in [(0, 1), (1, 1), (8, 8), (1000, MAX_GATHERED)] {
             let mut output = Output::default();
-            for said in 1..=most {
-                output.gather(&Message::Done { stream: 4 }, limit);
-                assert_eq!(output.urgent, said == most, "{said} of {limit}");
+            for count in 1..=most {
+                output.gather(&about(4, StreamFrame::Done), limit);
+                assert_eq!(output.urgent, count == most, "{count} of {limit}");
             }
         }
+    }
+
+    #[test]
+    fn credit_adds_up_until_it_is_sent() {
+        let mut output = Output::default();
+        for _ in 0..1000 {
+            output.credit(4, 1);
+        }
+        output.credit(8, 7);
+        output.credit(8, u32::MAX);
+        assert_eq!(output.len(), 2 * CREDIT_LEN);
+        assert_eq!(output.bytes().len(), 2 * CREDIT_LEN);
+        let mut frames = Vec::new();
+        while let Some(frame) = binary::decode(output.bytes()).unwrap() {
+            frames.push(frame);
+        }
+        frames.sort_by_key(|frame| format!("{frame:?}"));
+        let credit = |id, bytes| about(id, StreamFrame::Credit(bytes));
+        assert_eq!(frames, [credit(4, 1000), credit(8, u32::MAX)]);
+        assert!(output.is_empty());
+    }
+
+    #[test]
+    fn credit_waits_for_the_frames_before_it() {
+        let mut output = Output::default();
+        output.credit(4, 1);
+        output.push(&Frame::Drain);
+        let first = output.bytes().split();
+        assert_eq!(first[..], [0x08, 0, 0]);
+        assert_eq!(output.bytes().len(), CREDIT_LEN);
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_the_streams() {
+        let mut output = Output::default();
+        while !output.is_flooded(10) {
+            output.push(&Frame::Drain);
+        }
+        assert!(output.len() <= BASE + 10 * PER_STREAM + 3);
     }
 }

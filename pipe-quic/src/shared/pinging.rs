@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use pipe_core::backend::wire::{Message, PING_LEN, random_ping};
+use pipe_core::backend::proto::{Frame, PingBytes};
+use pipe_core::backend::random_ping;
 use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -36,7 +37,7 @@ impl Shared {
                 _place: place,
             };
             inner.pings.insert(bytes, ping);
-            inner.say(&Message::Ping(bytes));
+            inner.output.push(&Frame::Ping(bytes));
             self.send(inner);
         }
         answered.await.map_err(|_| self.error())?;
@@ -50,7 +51,7 @@ impl Shared {
             && inner.asked.len() < MAX_ASKED
         {
             inner.asked.insert(bytes);
-            inner.say(&Message::Ping(bytes));
+            inner.output.push(&Frame::Ping(bytes));
         }
     }
 
@@ -59,7 +60,7 @@ impl Shared {
     /// # Errors
     ///
     /// [`Protocol`](ErrorKind::Protocol) if there was no such ping.
-    pub(crate) fn pong(&self, bytes: &[u8; PING_LEN]) -> Result<()> {
+    pub(crate) fn pong(&self, bytes: &PingBytes) -> Result<()> {
         let mut inner = self.inner.lock();
         if inner.asked.remove(bytes) {
             return Ok(());
@@ -79,12 +80,12 @@ impl Shared {
     /// # Errors
     ///
     /// [`Protocol`](ErrorKind::Protocol) if it takes no answers.
-    pub(crate) fn answer(&self, bytes: [u8; PING_LEN]) -> Result<()> {
+    pub(crate) fn answer(&self, bytes: PingBytes) -> Result<()> {
         let mut inner = self.inner.lock();
         if inner.output.is_flooded(self.config.max_streams) {
             return Err(protocol("a flood of pings"));
         }
-        inner.say(&Message::Pong(bytes));
+        inner.output.push(&Frame::Pong(bytes));
         Ok(())
     }
 }

@@ -19,7 +19,7 @@ impl Inner {
             return Poll::Pending;
         };
         loop {
-            let bytes = self.output.outbox.bytes();
+            let bytes = self.output.bytes();
             if bytes.is_empty() {
                 break;
             }
@@ -38,7 +38,7 @@ impl Shared {
     /// Sends what is to be sent now, together with what the streams have. The driver sends what does not
     /// go now, and what can wait when its time has come.
     pub(super) fn send(&self, mut inner: MutexGuard<'_, Inner>) {
-        if inner.output.outbox.is_empty() {
+        if inner.output.is_empty() {
             return;
         }
         let news = if inner.output.urgent {
@@ -68,7 +68,7 @@ impl Shared {
     pub(crate) fn stop_gathering(&self, unshown: &mut Vec<Arc<StreamCore>>) {
         let mut inner = self.inner.lock();
         inner.output.gathers = false;
-        inner.output.urgent |= !inner.output.outbox.is_empty();
+        inner.output.urgent |= !inner.output.is_empty();
         inner.take_unshown(unshown);
     }
 }

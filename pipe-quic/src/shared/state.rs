@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pipe_core::backend::wire::{Hello, Message, PING_LEN};
+use pipe_core::backend::proto::{Hello, PingBytes};
 use pipe_core::backend::{ConnStatus, ConnWindow, StreamSlots};
 use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result, Wire};
 use pipe_tls::rustls::pki_types::CertificateDer;
@@ -84,9 +84,9 @@ pub(crate) struct Inner {
     pub(crate) output: Output,
     pub(super) table: Table,
     pub(super) unshown: Unshown,
-    pub(super) pings: HashMap<[u8; PING_LEN], Ping>,
+    pub(super) pings: HashMap<PingBytes, Ping>,
     /// Pings whose answers no caller waits for.
-    pub(super) asked: HashSet<[u8; PING_LEN]>,
+    pub(super) asked: HashSet<PingBytes>,
     pub(super) last_round_trip: Option<Duration>,
     pub(super) drain_announced: bool,
     pub(super) drain_by_peer: bool,
@@ -230,10 +230,6 @@ impl Shared {
 }
 
 impl Inner {
-    pub(super) fn say(&mut self, message: &Message) {
-        self.output.say(message);
-    }
-
     pub(super) fn check_open(&self) -> Result<()> {
         let why = if self.drain_announced {
             "this side is draining the connection"

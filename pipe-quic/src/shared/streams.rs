@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 
 use pipe_core::backend::StreamSlot;
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::{Frame, StreamFrame};
 use pipe_core::{Result, Wire};
 
 use super::half::{Half, StreamPair};
@@ -104,7 +104,10 @@ impl Shared {
         }
         if !core.ours && self.wire == Wire::Pipe {
             // It gives the peer room for another stream, of which it has plenty.
-            let done = Message::Done { stream: core.id };
+            let done = Frame::Stream {
+                id: core.id,
+                frame: StreamFrame::Done,
+            };
             let limit = if inner.drain_by_peer {
                 1
             } else {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pipe_core::backend::wire::{Hello, Message};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, StreamFrame};
 use pipe_core::{CloseReason, Config, Conn, Error, ErrorKind, Listener, Transport};
 use pipe_quic::{QuicConn, QuicListener, QuicTransport, TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
@@ -81,15 +82,20 @@ struct Peer {
     recv: quinn::RecvStream,
 }
 
-const HELLO: Message = Message::Hello(Hello {
+const HELLO: Frame = Frame::Hello(Hello {
     max_streams: 256,
     stream_window: 256 * 1024,
     connection_window: 0,
+    flight: 0,
 });
 
-fn encode(message: &Message) -> BytesMut {
+fn about(id: u64, frame: StreamFrame) -> Frame {
+    Frame::Stream { id, frame }
+}
+
+fn encode(frame: &Frame) -> BytesMut {
     let mut bytes = BytesMut::new();
-    message.encode(&mut bytes);
+    binary::encode(frame, &mut bytes);
     bytes
 }
 
@@ -271,7 +277,7 @@ async fn another_protocol_on_the_control_stream_is_a_failed_handshake() {
     for first in [
         &b"GET / HTTP/1.1\r\n\r\n"[..],
         &huge,
-        &encode(&Message::Ping([7; 64])),
+        &encode(&Frame::Ping([7; 64])),
         // A hello of another protocol.
         &[0x01, 0, 6, b'p', b'i', b'p', b'e', b'/', b'2'],
     ] {
@@ -297,23 +303,19 @@ async fn messages_against_the_rules_end_the_connection() {
     for (bytes, why) in [
         (encode(&HELLO).to_vec(), "a second hello"),
         (
-            encode(&Message::Pong([1; 64])).to_vec(),
+            encode(&Frame::Pong([1; 64])).to_vec(),
             "a ping that was not sent",
         ),
         (
-            encode(&Message::Drained).to_vec(),
+            encode(&Frame::Drained { streams: 0 }).to_vec(),
             "a drain that was not sent",
         ),
         (
-            [encode(&Message::Drain), encode(&Message::Drain)].concat(),
+            [encode(&Frame::Drain), encode(&Frame::Drain)].concat(),
             "a second drain",
         ),
         (
-            encode(&Message::End {
-                stream: 0,
-                bytes: 1,
-            })
-            .to_vec(),
+            encode(&about(0, StreamFrame::End(1))).to_vec(),
             "QUIC has no use for",
         ),
         (vec![0x02, 0xff, 0xff], "above the limit"),
@@ -342,16 +344,13 @@ async fn messages_against_the_rules_end_the_connection() {
     let (mut peer, accepted) = client.greet(&listener).await;
     for stream in [0, 1, 5, u64::MAX] {
         let messages = [
-            encode(&Message::Done { stream }),
-            encode(&Message::Credit {
-                stream,
-                bytes: u32::MAX,
-            }),
+            encode(&about(stream, StreamFrame::Done)),
+            encode(&about(stream, StreamFrame::Credit(u32::MAX))),
         ];
         peer.send.write_all(&messages.concat()).await.unwrap();
     }
     peer.send
-        .write_all(&encode(&Message::Ping([9; 64])))
+        .write_all(&encode(&Frame::Ping([9; 64])))
         .await
         .unwrap();
     let mut answer = vec![0; encode(&HELLO).len() + 3 + 64];
@@ -391,7 +390,7 @@ async fn pings_whose_answers_are_not_taken_end_the_connection() {
     let client = Client::of(&listener);
     let (here, there) = expect_service(&transport, &listener, &listener.local_addr()).await;
     let (mut peer, accepted) = client.greet(&listener).await;
-    let ping = encode(&Message::Ping([5; 64]));
+    let ping = encode(&Frame::Ping([5; 64]));
     let flood = async { while peer.send.write_all(&ping).await.is_ok() {} };
     soon(flood).await;
     let error = failure(&accepted).await;
@@ -519,8 +518,9 @@ async fn a_second_control_stream_is_against_the_limits_of_quic() {
     // The close comes over the control stream, and then over QUIC.
     let mut heard = peer.recv;
     let all = soon(heard.read_to_end(4096)).await.unwrap();
-    let close = encode(&Message::Close {
+    let close = encode(&Frame::Close {
         code: 0,
+        messages: 0,
         reason: String::new(),
     });
     assert!(all.ends_with(&close));

@@ -1,5 +1,7 @@
 use futures::stream::{StreamExt, unfold};
 use pipe_core::Result;
+use pipe_core::backend::proto::codec::text::{PROTOCOL, decode_control};
+use pipe_core::backend::proto::{Hello, PING_LEN};
 use tokio::time::Instant;
 
 use super::kind::Kind;
@@ -7,8 +9,6 @@ use super::watched::{Order, Watched};
 use super::{Driver, HELLO_AGAIN};
 use crate::engine::{Channel, ChannelEvent};
 use crate::error::protocol;
-use crate::shared::PING_LEN;
-use crate::wire::{ControlMessage, Hello, PROTOCOL};
 
 /// How many plain channels a peer may have open.
 const MAX_RAW: usize = 4096;
@@ -109,7 +109,7 @@ impl Driver {
         match (kind, event) {
             (Kind::Control, ChannelEvent::Open) if self.shared.wire.is_raw() => {
                 // A plain peer says nothing of itself.
-                return self.on_hello(Hello::plain()).await;
+                return self.on_hello(Hello::UNLIMITED).await;
             }
             (Kind::Control, ChannelEvent::Open) => {
                 self.open = true;
@@ -119,8 +119,8 @@ impl Driver {
                 }
             }
             (Kind::Control, ChannelEvent::Text(text)) => {
-                if let Some(message) = ControlMessage::parse(&text)? {
-                    self.on_control(message).await?;
+                if let Some(frame) = decode_control(&text)? {
+                    self.on_control(frame).await?;
                 }
             }
             (

@@ -1,6 +1,8 @@
 use std::time::Duration;
 
 use futures::stream::StreamExt;
+use pipe_core::backend::proto::Frame;
+use pipe_core::backend::proto::codec::text::decode_control;
 use pipe_core::{CloseReason, ConnState};
 use tokio::time::{sleep, timeout};
 
@@ -9,7 +11,6 @@ use super::{CLOSE_TIMEOUT, Driver, LINGER};
 use crate::engine::{ChannelEvent, IceState, PeerEvent};
 use crate::outbound::{Outbound, say_got};
 use crate::outbox::Job;
-use crate::wire::ControlMessage;
 
 impl Driver {
     /// Ends what is under the connection, as its end asks.
@@ -62,27 +63,25 @@ impl Driver {
         if outbound.flush().await.is_err() {
             return;
         }
-        let messages = self.shared.messages_sent();
-        let close = self
-            .shared
-            .status
-            .reason()
-            .and_then(|reason| ControlMessage::close(reason, messages));
-        if let Some(close) = close {
-            self.shared.say(&close);
+        if let Some(CloseReason::Local { code, reason }) = self.shared.status.reason() {
+            self.shared.say(&Frame::Close {
+                code: *code,
+                messages: self.shared.messages_sent(),
+                reason: reason.as_ref().to_owned(),
+            });
         }
         loop {
             if outbound.flush().await.is_err() {
                 return;
             }
             match self.next_last_word().await {
-                Some(ControlMessage::Closed) | None => return,
-                Some(ControlMessage::Close { .. }) => {
-                    self.shared.say(&ControlMessage::Closed);
+                Some(Frame::Closed) | None => return,
+                Some(Frame::Close { .. }) => {
+                    self.shared.say(&Frame::Closed);
                     let _ = outbound.flush().await;
                     return self.until_heard().await;
                 }
-                Some(ControlMessage::Got(bytes)) => {
+                Some(Frame::Received(bytes)) => {
                     let _ = self.shared.outbox.note_arrived(bytes);
                 }
                 Some(_) => {}
@@ -92,7 +91,7 @@ impl Driver {
 
     /// Confirms the peer's close and waits until it ends the transport.
     pub(super) async fn closed_by_peer(&mut self, outbound: &Outbound) {
-        self.shared.say(&ControlMessage::Closed);
+        self.shared.say(&Frame::Closed);
         if outbound.flush().await.is_err() {
             return;
         }
@@ -111,7 +110,7 @@ impl Driver {
 
     /// The next message of the peer about the connection; `None` when the transport has ended. What
     /// else comes is dropped.
-    pub(super) async fn next_last_word(&mut self) -> Option<ControlMessage> {
+    pub(super) async fn next_last_word(&mut self) -> Option<Frame> {
         loop {
             tokio::select! {
                 biased;
@@ -125,8 +124,8 @@ impl Driver {
                         return None;
                     }
                     Some((Kind::Control, _, ChannelEvent::Text(text))) => {
-                        if let Ok(Some(message)) = ControlMessage::parse(&text) {
-                            return Some(message);
+                        if let Ok(Some(frame)) = decode_control(&text) {
+                            return Some(frame);
                         }
                     }
                     Some((Kind::Ours | Kind::Theirs, _, ChannelEvent::Bytes(bytes))) => {

@@ -1,22 +1,23 @@
+use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{PeerIdentity, Result};
 use tokio::time::Instant;
 
 use super::{CLOSE_TIMEOUT, Closing, Driver};
 use crate::error::protocol;
 use crate::events::ConnEvent;
-use crate::wire::{ControlMessage, Hello, MAX_MESSAGE};
+use crate::wire::MAX_MESSAGE;
 
 impl Driver {
-    pub(super) async fn on_control(&mut self, message: ControlMessage) -> Result<()> {
-        if self.ready.is_some() && !matches!(message, ControlMessage::Hello(_)) {
+    pub(super) async fn on_control(&mut self, frame: Frame) -> Result<()> {
+        if self.ready.is_some() && !matches!(frame, Frame::Hello(_)) {
             return Err(protocol("a message before its hello"));
         }
-        match message {
-            ControlMessage::Hello(hello) => return self.on_hello(hello).await,
-            ControlMessage::Got(bytes) => self.shared.outbox.note_arrived(bytes)?,
-            ControlMessage::Drain => self.shared.drain_by_peer()?,
-            ControlMessage::Drained(streams) => self.shared.drained(streams)?,
-            ControlMessage::Close {
+        match frame {
+            Frame::Hello(hello) => return self.on_hello(hello).await,
+            Frame::Received(bytes) => self.shared.outbox.note_arrived(bytes)?,
+            Frame::Drain => self.shared.drain_by_peer()?,
+            Frame::Drained { streams } => self.shared.drained(streams)?,
+            Frame::Close {
                 code,
                 messages,
                 reason,
@@ -30,7 +31,10 @@ impl Driver {
                     deadline,
                 });
             }
-            ControlMessage::Closed => return Err(protocol("an answer to a close that was not")),
+            Frame::Closed => return Err(protocol("an answer to a close that was not")),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Stream { .. } => {
+                return Err(protocol("a message of another channel"));
+            }
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
+use pipe_core::backend::proto::Frame;
 use pipe_core::backend::{RecvState, SendState};
 use pipe_core::{CloseReason, OnDisconnect, Result};
 
 use super::{Shared, wake};
 use crate::error::protocol;
 use crate::events::ConnEvent;
-use crate::wire::ControlMessage;
 
 impl Shared {
     /// Ends the connection as this side asks, unless it has ended.
@@ -81,7 +81,7 @@ impl Shared {
             // A plain peer cannot be told.
             inner.drained = Some(0);
         } else {
-            self.say(&ControlMessage::Drain);
+            self.say(&Frame::Drain);
         }
         let opens = std::mem::take(&mut inner.opens);
         drop(inner);
@@ -96,7 +96,9 @@ impl Shared {
             return Err(protocol("a second drain"));
         }
         let opens = std::mem::take(&mut inner.opens);
-        self.say(&ControlMessage::Drained(inner.next_id));
+        self.say(&Frame::Drained {
+            streams: inner.next_id,
+        });
         drop(inner);
         self.slots.close();
         drop(opens);

@@ -3,12 +3,13 @@ use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use pipe_core::Result;
+use pipe_core::backend::proto::StreamFrame;
+use pipe_core::backend::proto::codec::text::{MAX_LEN, StreamWord, decode_stream};
 
 use super::{FLIGHT_PARTS, Inner, Shared, wake};
 use crate::engine::{Channel, ChannelInfo};
 use crate::error::protocol;
 use crate::stream_core::StreamCore;
-use crate::wire::{MAX_TEXT, StreamMessage};
 
 /// A plain channel that is full.
 struct Full<'a>(&'a Shared);
@@ -134,10 +135,10 @@ impl Shared {
     /// Something has been said on the channel of a stream.
     pub(crate) fn on_text(&self, channel: &Channel, ours: bool, text: &[u8]) -> Result<()> {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
-        if text.len() > MAX_TEXT {
+        if text.len() > MAX_LEN {
             let length = text.len();
             return Err(protocol(format_args!(
-                "a text message of {length} bytes, where {MAX_TEXT} are allowed"
+                "a text message of {length} bytes, where {MAX_LEN} are allowed"
             )));
         }
         text.split(|byte| *byte == b'\n')
@@ -145,29 +146,28 @@ impl Shared {
     }
 
     pub(super) fn on_line(&self, channel: &Channel, ours: bool, line: &[u8]) -> Result<()> {
-        let Some(message) = StreamMessage::parse(line)? else {
-            return Ok(());
+        let frame = match decode_stream(line)? {
+            Some(StreamWord::About(frame)) => frame,
+            Some(StreamWord::Open(id)) => return self.on_open(channel, ours, id),
+            None => return Ok(()),
         };
-        if let StreamMessage::Open(id) = message {
-            return self.on_open(channel, ours, id);
-        }
         let Some(stream) = self.current(channel.key()) else {
             return Err(protocol(format_args!(
-                "{message:?} on a channel without a stream"
+                "{frame:?} on a channel without a stream"
             )));
         };
         let mut state = stream.state.lock();
-        let (freed, waker) = match message {
-            StreamMessage::Open(_) => (0, None),
-            StreamMessage::End(bytes) => (0, state.announce_end(bytes)?),
-            StreamMessage::Reset(code) => (0, state.reset_by_peer(code)),
-            StreamMessage::Stop(code) => state.stop_by_peer(code),
-            StreamMessage::Credit(bytes) => state.credit(bytes),
-            StreamMessage::Taken => {
+        let (freed, waker) = match frame {
+            StreamFrame::Open => (0, None),
+            StreamFrame::End(bytes) => (0, state.announce_end(bytes)?),
+            StreamFrame::Reset(code) => (0, state.reset_by_peer(code)),
+            StreamFrame::Stop(code) => state.stop_by_peer(code),
+            StreamFrame::Credit(bytes) => state.credit(bytes),
+            StreamFrame::Taken => {
                 state.taken = true;
                 state.credit(u32::MAX)
             }
-            StreamMessage::Done => {
+            StreamFrame::Done => {
                 if !stream.ours {
                     return Err(protocol("a done of the side that opened the stream"));
                 }

@@ -10,6 +10,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use pipe_core::backend::proto::codec::text::ControlLine;
+use pipe_core::backend::proto::{Frame, Hello, PingBytes};
 use pipe_core::backend::{
     Backlog, ConnStatus, PeerWindows, RecvState, SendState, StreamSlot, StreamSlots,
 };
@@ -23,14 +25,11 @@ use crate::error::protocol;
 use crate::events::{ConnEvent, EventLog};
 use crate::outbox::Outbox;
 use crate::stream_core::{StreamCore, Unread};
-use crate::wire::{ControlMessage, Hello, MAX_MESSAGE, Wire};
+use crate::wire::{MAX_MESSAGE, Wire};
 
 /// How many pings may be under way, and how many questions for a sign of life beside them. Further
 /// pings wait.
 const MAX_PINGS: usize = 64;
-
-/// The length of a ping, in bytes.
-pub(crate) const PING_LEN: usize = 64;
 
 /// Of SCTP's receive buffer, the part that bytes on their way may use: what is over is for the
 /// overhead of small messages, and for those that the peer does not count.
@@ -115,7 +114,7 @@ struct Inner {
     held: BTreeMap<u64, Arc<StreamCore>>,
     /// The number of the next stream to be accepted.
     next_accept: u64,
-    pings: HashMap<[u8; PING_LEN], Ping>,
+    pings: HashMap<PingBytes, Ping>,
     /// How many of them nobody waits for.
     asked: usize,
     last_round_trip: Option<Duration>,
@@ -176,10 +175,8 @@ impl Shared {
                 Unread::new(&config)
             },
             hello: Hello {
-                max_streams: config.max_streams,
-                stream_window: config.stream_window,
-                connection_window: if ample { 0 } else { config.connection_window },
                 flight,
+                ..Hello::from(&config)
             },
             worth_telling: if ample {
                 (config.stream_window / 4).max(1)
@@ -218,8 +215,8 @@ impl Shared {
     }
 
     /// What this side says first.
-    pub(crate) fn hello(&self) -> ControlMessage {
-        ControlMessage::Hello(self.hello)
+    pub(crate) fn hello(&self) -> Frame {
+        Frame::Hello(self.hello)
     }
 
     /// What the peer has said first. Returns whether it is news: a hello may come again.
@@ -310,8 +307,8 @@ impl Shared {
     }
 
     /// Says something over the control channel.
-    pub(crate) fn say(&self, message: &ControlMessage) {
-        self.outbox.push_text(message.to_string());
+    pub(crate) fn say(&self, frame: &Frame) {
+        self.outbox.push_text(ControlLine(frame).to_string());
     }
 
     /// Puts a stream that has something to send into the queue, unless it is there.

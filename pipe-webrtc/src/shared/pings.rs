@@ -1,12 +1,13 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pipe_core::backend::wire::random_ping;
+use pipe_core::backend::proto::PingBytes;
+use pipe_core::backend::random_ping;
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{MAX_PINGS, PING_LEN, Ping, PingWaiter, Shared};
+use super::{MAX_PINGS, Ping, PingWaiter, Shared};
 use crate::error::protocol;
 use crate::wire::Wire;
 
@@ -55,7 +56,7 @@ impl Shared {
     /// The answer to a ping has come, or that to a sign of life.
     pub(crate) fn on_echo(&self, bytes: &[u8]) -> Result<()> {
         let mut inner = self.inner.lock();
-        let known = <[u8; PING_LEN]>::try_from(bytes).ok();
+        let known = PingBytes::try_from(bytes).ok();
         let Some(ping) = known.and_then(|bytes| inner.pings.remove(&bytes)) else {
             let length = bytes.len();
             return Err(protocol(format_args!(

@@ -1,6 +1,5 @@
 use bytes::BytesMut;
-
-use crate::wire::StreamMessage;
+use pipe_core::backend::proto::StreamFrame;
 
 /// How many bytes of a stream wait to be put into messages, at most.
 pub(super) const SEND_BUFFER: usize = 128 * 1024;
@@ -8,7 +7,7 @@ pub(super) const SEND_BUFFER: usize = 128 * 1024;
 /// The next thing to send of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    Text(StreamMessage),
+    Text(StreamFrame),
     Bytes(BytesMut),
     /// A message of a plain channel, and whether it is text.
     Message(BytesMut, bool),

@@ -2,11 +2,11 @@
 
 use std::task::Waker;
 
+use pipe_core::backend::proto::StreamFrame;
 use pipe_core::backend::{RecvState, SendState};
 
 use super::output::{Output, Owed, SEND_BUFFER};
 use super::state::StreamState;
-use crate::wire::StreamMessage;
 
 impl StreamState {
     /// Whether there is something to tell or to send. The peer is told of what was read from
@@ -36,7 +36,6 @@ impl StreamState {
     /// their way.
     pub(crate) fn next_output(
         &mut self,
-        id: u64,
         most: usize,
         flight: usize,
         worth_telling: u32,
@@ -45,22 +44,22 @@ impl StreamState {
             let reset = matches!(self.send, SendState::Reset(_) | SendState::Disconnected);
             return raw.next_output(reset, self.done);
         }
-        let text = |message| Some(Output::Text(message));
+        let text = |frame| Some(Output::Text(frame));
         let owes_credit = self.owes_credit(worth_telling);
         let owed = &mut self.owed;
         if std::mem::take(&mut owed.open) {
-            return text(StreamMessage::Open(id));
+            return text(StreamFrame::Open);
         }
         if let Some(code) = owed.stop.take() {
-            return text(StreamMessage::Stop(code));
+            return text(StreamFrame::Stop(code));
         }
         if std::mem::take(&mut owed.taken) {
-            return text(StreamMessage::Taken);
+            return text(StreamFrame::Taken);
         }
         if owes_credit {
             let bytes = std::mem::take(&mut self.unreturned);
             self.granted = self.granted.saturating_add(bytes);
-            return text(StreamMessage::Credit(bytes));
+            return text(StreamFrame::Credit(bytes));
         }
         if !self.buffer.is_empty() {
             let count = self.buffer.len().min(most);
@@ -70,13 +69,13 @@ impl StreamState {
             return Some(Output::Bytes(self.buffer.split_to(count)));
         }
         if std::mem::take(&mut owed.end) {
-            return text(StreamMessage::End(self.sent));
+            return text(StreamFrame::End(self.sent));
         }
         if let Some(code) = owed.reset.take() {
-            return text(StreamMessage::Reset(code));
+            return text(StreamFrame::Reset(code));
         }
         if std::mem::take(&mut owed.done) {
-            return text(StreamMessage::Done);
+            return text(StreamFrame::Done);
         }
         None
     }

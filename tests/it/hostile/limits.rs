@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use pipe_core::backend::wire::Message;
+use pipe_core::backend::proto::StreamFrame;
 use pipewerks::tcp::{MuxConn, MuxStream};
 use pipewerks::{Config, Conn, ConnState, Error, ErrorKind, Listener, RecvStream, Stream};
 use tokio::io::AsyncReadExt;
 use tokio::time::Instant;
 
 use super::peer::{
-    CONTROL, DATA, FIN, Peer, SIDES, SYN, Side, control, data, header, hello, listen, meet,
+    CONTROL, DATA, FIN, Peer, SIDES, SYN, Side, about, control, data, header, hello, listen, meet,
 };
 use super::{HEAP, assert_serves, error_of, failure, in_time};
 
@@ -78,10 +78,7 @@ async fn bytes_that_were_read_or_given_up_do_not_count_any_more() {
         }
         drop(stream);
         peer.send(&data(FIN, id, &[])).await;
-        let all = Message::Reset {
-            stream: id.into(),
-            code: 0,
-        };
+        let all = about(id.into(), StreamFrame::Reset(0));
         peer.send(&control(&[all])).await;
         // The next one comes once this one is over.
         while conn.stats().streams_open > 0 {
@@ -135,8 +132,8 @@ async fn a_stream_right_behind_the_hello_is_welcome() {
 fn open_and_cut(id: u32) -> Vec<u8> {
     let stream = u64::from(id);
     let cut = [
-        Message::Reset { stream, code: 1 },
-        Message::Stop { stream, code: 1 },
+        about(stream, StreamFrame::Reset(1)),
+        about(stream, StreamFrame::Stop(1)),
     ];
     [data(SYN | FIN, id, &[]), control(&cut)].concat()
 }
@@ -277,11 +274,11 @@ async fn a_peer_that_broke_the_rules_is_not_read_any_further() {
 async fn messages_about_streams_that_never_come_are_counted() {
     let limit = 16;
     let (mut peer, conn) = meet(Side::Client, Config::default().with_max_streams(limit)).await;
-    let about = |stream| Message::Stop { stream, code: 0 };
+    let stop = |stream| about(stream, StreamFrame::Stop(0));
     // Those for streams that are passed over are dropped.
     for n in 0..200_u32 {
         let first = u64::from(3 + 20 * n);
-        let messages: Vec<_> = (0..5).map(|i| about(first + 2 * i)).collect();
+        let messages: Vec<_> = (0..5).map(|i| stop(first + 2 * i)).collect();
         peer.send(&control(&messages)).await;
         peer.send(&data(SYN, 3 + 20 * n + 18, &[])).await;
         let stream = in_time("a stream", conn.accept_stream()).await;
@@ -290,7 +287,7 @@ async fn messages_about_streams_that_never_come_are_counted() {
         peer.send(&data(FIN, 3 + 20 * n + 18, &[])).await;
     }
     assert_eq!(*conn.state().borrow(), ConnState::Connected);
-    let messages: Vec<_> = (0..100).map(|n| about(100_001 + 2 * n)).collect();
+    let messages: Vec<_> = (0..100).map(|n| stop(100_001 + 2 * n)).collect();
     peer.send(&control(&messages)).await;
     let error: Error = failure(&conn).await;
     assert!(error.to_string().contains("do not come"), "{error}");

@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use peer::{
-    ACK, CONTROL, DATA, FIN, GO_AWAY, PING, Peer, RST, SIDES, SYN, Side, WINDOW_UPDATE, control,
-    data, header, listen, meet,
+    ACK, CONTROL, DATA, FIN, GO_AWAY, PING, Peer, RST, SIDES, SYN, Side, WINDOW_UPDATE, about,
+    control, data, header, listen, meet,
 };
-use pipe_core::backend::wire::{Message, PING_LEN};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, PING_LEN, StreamFrame};
 use pipewerks::tcp::{MuxConn, MuxListener, TcpTransport};
 use pipewerks::{
     CloseReason, Config, Conn, ConnState, Error, ErrorKind, Listener, Stream, Transport,
@@ -124,7 +125,7 @@ async fn garbage_from_a_listener_is_an_error_of_the_dial() {
     let answers: [&[u8]; 4] = [
         b"SSH-2.0-OpenSSH_9.2p1 Debian-2+deb12u3\r\n",
         &[0xff; 64],
-        &control(&[Message::Drain]),
+        &control(&[Frame::Drain]),
         &header(GO_AWAY, 0, 0, 0),
     ];
     for answer in answers {
@@ -183,10 +184,7 @@ async fn a_truncated_frame_is_an_error_and_no_end() {
     for side in SIDES {
         let id = side.first_stream();
         let whole = data(0, id, &[7; 100]);
-        let end = control(&[Message::End {
-            stream: u64::from(id),
-            bytes: 200,
-        }]);
+        let end = control(&[about(u64::from(id), StreamFrame::End(200))]);
         // Within the header, within the body, and within a message of the control channel.
         for truncated in [&whole[..5], &whole[..50], &end[..20]] {
             let (mut peer, conn) = meet(side, Config::default()).await;
@@ -222,10 +220,7 @@ async fn data_behind_the_end_is_an_error() {
     for side in SIDES {
         let id = side.first_stream();
         let (mut peer, conn) = meet(side, Config::default()).await;
-        let end = Message::End {
-            stream: u64::from(id),
-            bytes: 4,
-        };
+        let end = about(u64::from(id), StreamFrame::End(4));
         // In one write: what comes once the stream is over and forgotten is ignored.
         let frames = [
             data(SYN | FIN, id, b"four"),
@@ -248,7 +243,7 @@ async fn data_behind_the_end_is_an_error() {
 async fn an_end_that_lies_about_the_bytes_is_an_error() {
     for (bytes, twice) in [(2, false), (9, false), (4, true)] {
         let (mut peer, conn) = meet(Side::Client, Config::default()).await;
-        let end = Message::End { stream: 3, bytes };
+        let end = about(3, StreamFrame::End(bytes));
         peer.send(&data(SYN | FIN, 3, b"four")).await;
         let mut stream = conn.accept_stream().await.unwrap();
         stream.read_exact(&mut [0; 4]).await.unwrap();
@@ -273,21 +268,15 @@ async fn frames_for_unknown_streams_disturb_nobody() {
             peer.send(&header(DATA, RST, id, 0)).await;
         }
         peer.send(&control(&[
-            Message::Done { stream: 999 },
-            Message::Taken { stream: 999 },
-            Message::Credit {
-                stream: 999,
-                bytes: u32::MAX,
-            },
+            about(999, StreamFrame::Done),
+            about(999, StreamFrame::Taken),
+            about(999, StreamFrame::Credit(u32::MAX)),
         ]))
         .await;
         let id = side.first_stream();
         peer.send(&data(SYN | FIN, id, b"still here")).await;
-        peer.send(&control(&[Message::End {
-            stream: u64::from(id),
-            bytes: 10,
-        }]))
-        .await;
+        peer.send(&control(&[about(u64::from(id), StreamFrame::End(10))]))
+            .await;
         let mut stream = conn.accept_stream().await.unwrap();
         let mut bytes = Vec::new();
         in_time("the read", stream.read_to_end(&mut bytes))
@@ -374,9 +363,9 @@ impl PingOf for MuxConn {
                 if frame.kind == DATA && frame.stream == CONTROL {
                     said.extend_from_slice(&frame.body);
                 }
-                while let Some(message) = Message::decode(&mut said).unwrap() {
-                    if let Message::Ping(bytes) = message {
-                        peer.send(&control(&[Message::Pong(bytes)])).await;
+                while let Some(message) = binary::decode(&mut said).unwrap() {
+                    if let Frame::Ping(bytes) = message {
+                        peer.send(&control(&[Frame::Pong(bytes)])).await;
                         return;
                     }
                 }
@@ -406,8 +395,8 @@ async fn flood(peer: &mut Peer, bytes: &[u8], most: usize) -> usize {
 
 #[tokio::test]
 async fn floods_cost_bounded_memory_and_no_other_connection() {
-    let ping = Message::Ping([5; PING_LEN]);
-    let reset = |stream| Message::Reset { stream, code: 1 };
+    let ping = Frame::Ping([5; PING_LEN]);
+    let reset = |stream| about(stream, StreamFrame::Reset(1));
     let floods = [
         ("pings of yamux", header(PING, SYN, 0, 1).repeat(1000)),
         (
@@ -503,11 +492,11 @@ async fn a_peer_that_never_answers_a_close_is_torn_down() {
                     }
                 }
                 let mut last = None;
-                while let Some(message) = Message::decode(&mut said).unwrap() {
+                while let Some(message) = binary::decode(&mut said).unwrap() {
                     last = Some(message);
                 }
                 assert!(
-                    matches!(last, Some(Message::Close { code: 7, .. })),
+                    matches!(last, Some(Frame::Close { code: 7, .. })),
                     "{last:?}"
                 );
             }
@@ -526,11 +515,11 @@ async fn a_peer_that_never_answers_a_close_is_torn_down() {
 #[tokio::test]
 async fn messages_that_break_the_control_protocol_end_the_connection() {
     let unknown = [0x7f, 0, 0];
-    let foreign_pong = Message::Pong([1; PING_LEN]);
+    let foreign_pong = Frame::Pong([1; PING_LEN]);
     for bytes in [
         data(0, CONTROL, &unknown),
         control(&[foreign_pong]),
-        control(&[Message::Drain, Message::Drain]),
+        control(&[Frame::Drain, Frame::Drain]),
         control(&[peer_hello()]),
         data(0, CONTROL, &[0x04, 0, 3, 1, 2, 3]),
         header(DATA, FIN, CONTROL, 0),
@@ -549,10 +538,11 @@ async fn messages_that_break_the_control_protocol_end_the_connection() {
     }
 }
 
-fn peer_hello() -> Message {
-    Message::Hello(pipe_core::backend::wire::Hello {
+fn peer_hello() -> Frame {
+    Frame::Hello(Hello {
         max_streams: 1,
         stream_window: 1,
         connection_window: 0,
+        flight: 0,
     })
 }

@@ -1,7 +1,8 @@
 use std::net::SocketAddr;
 
 use bytes::{Buf, BytesMut};
-use pipe_core::backend::wire::{Hello, Message};
+use pipe_core::backend::proto::codec::binary;
+use pipe_core::backend::proto::{Frame, Hello, StreamFrame};
 use pipewerks::tcp::{MuxConn, MuxListener, TcpTransport};
 use pipewerks::{Addr, Config, Listener, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -47,7 +48,7 @@ impl Side {
 
 /// A frame that came.
 #[derive(Debug)]
-pub(crate) struct Frame {
+pub(crate) struct MuxFrame {
     pub(crate) kind: u8,
     pub(crate) stream: u32,
     pub(crate) body: Vec<u8>,
@@ -69,20 +70,26 @@ pub(crate) fn data(flags: u16, stream: u32, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// A frame with messages of the control channel.
-pub(crate) fn control(messages: &[Message]) -> Vec<u8> {
+/// A frame of yamux with frames of the control channel.
+pub(crate) fn control(frames: &[Frame]) -> Vec<u8> {
     let mut bytes = BytesMut::new();
-    for message in messages {
-        message.encode(&mut bytes);
+    for frame in frames {
+        binary::encode(frame, &mut bytes);
     }
     data(0, CONTROL, &bytes)
 }
 
-pub(crate) fn hello() -> Message {
-    Message::Hello(Hello {
+/// A frame about a stream.
+pub(crate) fn about(id: u64, frame: StreamFrame) -> Frame {
+    Frame::Stream { id, frame }
+}
+
+pub(crate) fn hello() -> Frame {
+    Frame::Hello(Hello {
         max_streams: 256,
         stream_window: 256 * 1024,
         connection_window: 0,
+        flight: 0,
     })
 }
 
@@ -151,7 +158,7 @@ impl Peer {
     }
 
     /// The next frame, or `None` at the end of the byte stream, however it ends.
-    pub(crate) async fn next(&mut self) -> Option<Frame> {
+    pub(crate) async fn next(&mut self) -> Option<MuxFrame> {
         loop {
             if let Some(frame) = self.parse() {
                 return Some(frame);
@@ -174,7 +181,7 @@ impl Peer {
         while self.next().await.is_some() {}
     }
 
-    fn parse(&mut self) -> Option<Frame> {
+    fn parse(&mut self) -> Option<MuxFrame> {
         let mut bytes = &self.input[..];
         if bytes.len() < 12 {
             return None;
@@ -188,6 +195,6 @@ impl Peer {
         }
         let body = bytes[..body].to_vec();
         self.input.advance(12 + body.len());
-        Some(Frame { kind, stream, body })
+        Some(MuxFrame { kind, stream, body })
     }
 }

@@ -1,3 +1,0 @@
-//! The tests of this crate over its public items.
-
-mod wire;

@@ -1,0 +1,5 @@
+//! The rules of a connection through the public interface, without I/O.
+
+mod codec;
+mod hostile;
+mod simulation;
