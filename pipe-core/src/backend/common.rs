@@ -6,7 +6,7 @@ use std::io::IoSlice;
 use std::time::Duration;
 
 use pipe_proto::{PING_LEN, PingBytes};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{Addr, Conn, Error, ErrorKind, Result};
 
@@ -24,10 +24,16 @@ pub async fn dial_within<T>(
     limit: Duration,
     dial: impl Future<Output = Result<T>>,
 ) -> Result<T> {
-    timeout(limit, dial).await.unwrap_or_else(|_| {
-        let why = format!("{addr} made no connection within {limit:?}");
-        Err(Error::new(ErrorKind::TimedOut, why))
-    })
+    let deadline = Instant::now() + limit;
+    match timeout_at(deadline, dial).await {
+        Ok(Ok(conn)) => Ok(conn),
+        // The listener gives up after the same time, and may be noticed first.
+        Ok(Err(error)) if Instant::now() < deadline => Err(error),
+        _ => {
+            let why = format!("{addr} made no connection within {limit:?}");
+            Err(Error::new(ErrorKind::TimedOut, why))
+        }
+    }
 }
 
 /// Returns the first `count` bytes of the buffers of a vectored write, piece by piece.
@@ -78,6 +84,8 @@ pub fn random_ping() -> Result<PingBytes> {
 mod tests {
     use std::future::{pending, ready};
 
+    use tokio::time::sleep;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -90,6 +98,16 @@ mod tests {
         assert!(error.to_string().contains("inproc://nowhere"), "{error}");
         assert!(error.to_string().contains("3s"), "{error}");
         assert_eq!(dial_within(&addr, limit, ready(Ok(5))).await.unwrap(), 5);
+        let refused = || Err::<(), _>(Error::new(ErrorKind::Refused, "no"));
+        let error = dial_within(&addr, limit, ready(refused())).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Refused);
+        // The other side gave up at the same moment.
+        let late = async {
+            sleep(limit).await;
+            refused()
+        };
+        let error = dial_within(&addr, limit, late).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::TimedOut);
     }
 
     #[test]
