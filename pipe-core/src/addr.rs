@@ -57,16 +57,16 @@ impl Addr {
         if url.fragment().is_some() {
             return Err(invalid("an address has no fragment (#…)"));
         }
-        // The rules for URLs of files and of the web have corners where what is written is read as another
-        // one: a host before a drive letter is lost, say.
+        // The rules for URLs of files and of the web parse some inputs as something else: a host
+        // before a drive letter is lost, say.
         if Url::parse(url.as_str()).as_ref() != Ok(&url) {
             return Err(invalid("it would be another one once it is written down"));
         }
         Ok(Self(url))
     }
 
-    /// Returns an address of this scheme that no other call in this process returns, `scheme://~1`: for
-    /// what has no name of its own.
+    /// Returns an address of this scheme that no other call in this process returns, `scheme://~1`,
+    /// for an endpoint without a name.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Addr {
         Self::parse(&format!("{scheme}://~{number}"))
     }
 
-    /// The scheme, in lower case: what chooses the transport.
+    /// Returns the scheme, in lower case; it selects the transport.
     pub fn scheme(&self) -> &str {
         self.0.scheme()
     }
@@ -92,7 +92,7 @@ impl Addr {
         self.0.port()
     }
 
-    /// What stands between the host and the query, with its leading slash; it may be empty.
+    /// Returns the part between the host and the query, with its leading slash; it may be empty.
     pub fn path(&self) -> &str {
         self.0.path()
     }
@@ -131,8 +131,8 @@ impl Addr {
 
     /// Refuses an option in the query that is none of `known`, or that is given twice.
     ///
-    /// A transport calls it before it reads its options, so that one that is misspelt is told instead of
-    /// being left out.
+    /// Transports call it before they read their options, so that a misspelt option is an error
+    /// instead of being ignored.
     ///
     /// # Errors
     ///
@@ -161,8 +161,8 @@ impl Addr {
         Ok(())
     }
 
-    /// The error of a transport that cannot use this address, [`AddrInvalid`](ErrorKind::AddrInvalid):
-    /// it quotes the address and says why.
+    /// Returns the error of a transport that cannot use this address,
+    /// [`AddrInvalid`](ErrorKind::AddrInvalid), which quotes the address and gives the reason.
     pub fn invalid(&self, why: impl fmt::Display) -> Error {
         Error::new(
             ErrorKind::AddrInvalid,
@@ -170,19 +170,19 @@ impl Addr {
         )
     }
 
-    /// The same address with this option added at the end of the query.
+    /// Returns the same address with this option added at the end of the query.
     #[must_use]
     pub fn with_param(mut self, name: &str, value: &str) -> Self {
         self.0.query_pairs_mut().append_pair(name, value);
         self
     }
 
-    /// The address as text.
+    /// Returns the address as text.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
 
-    /// The address as a [`Url`].
+    /// Returns the address as a [`Url`].
     pub fn as_url(&self) -> &Url {
         &self.0
     }

@@ -19,38 +19,39 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Config {
-    /// How many streams opened by one side may be alive at once. Further opens wait. 256 by default;
-    /// from 1 to 65,536.
+    /// Maximum number of streams opened by one side that are alive at once. Further opens wait. 256
+    /// by default; from 1 to 65,536.
     pub max_streams: u32,
-    /// How many bytes of one direction of a stream may be under way or unread, in bytes. A writer
-    /// waits when they are used up. 256 KiB by default; from 1 byte to 1 GiB.
+    /// Maximum number of bytes in flight or unread in one direction of a stream. A writer waits
+    /// when they are used up. 256 KiB by default; from 1 byte to 1 GiB.
     pub stream_window: u32,
-    /// How many bytes of all streams of one direction together may be under way or unread, in bytes.
+    /// Maximum number of bytes in flight or unread in one direction of all streams together.
     ///
     /// 128 MiB by default, which is every stream's window at once, so that streams left unread never
     /// hold up others; a smaller one saves memory at that price. From `stream_window` upwards.
     pub connection_window: u64,
-    /// How many connections may wait to be accepted at a listener. Further dials wait. 128 by
-    /// default; from 1 to 65,536.
+    /// Maximum number of connections that wait to be accepted at a listener. Further dials wait.
+    /// 128 by default; from 1 to 65,536.
     pub accept_backlog: u32,
-    /// How many incoming handshakes may run at once at a listener. 64 by default; from 1 to 65,536.
+    /// Maximum number of incoming handshakes that run at once at a listener. 64 by default; from 1
+    /// to 65,536.
     pub max_handshakes: u32,
-    /// How long a dial, or the handshake of an incoming connection, may take. 10 s by default.
+    /// Time limit of a dial, and of the handshake of an incoming connection. 10 s by default.
     pub handshake_timeout: Duration,
-    /// How long a connection may be silent before a ping is sent. 5 s by default; less than
-    /// `disconnected_after`.
+    /// Time of silence after which a ping is sent. 5 s by default; less than `disconnected_after`.
     pub keep_alive: Duration,
-    /// After how much silence of the peer a connection is
+    /// Time without packets from the peer after which a connection is
     /// [`Disconnected`](crate::ConnState::Disconnected). 10 s by default.
     pub disconnected_after: Duration,
-    /// After how much silence of the peer a connection is [`Failed`](crate::ConnState::Failed),
-    /// counted from the last sign of life. 30 s by default; more than `disconnected_after`.
+    /// Time without packets from the peer after which a connection is
+    /// [`Failed`](crate::ConnState::Failed), counted from the last one received. 30 s by default;
+    /// more than `disconnected_after`.
     pub failed_after: Duration,
-    /// What becomes of the streams of a connection that is disconnected. They wait by default.
+    /// Effect of a disconnect on the streams of the connection. They wait by default.
     pub on_disconnect: OnDisconnect,
 }
 
-/// What becomes of the streams of a connection that is
+/// The effect on the streams of a connection that becomes
 /// [`Disconnected`](crate::ConnState::Disconnected).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -58,8 +59,8 @@ pub enum OnDisconnect {
     /// Their reads and writes wait, and go on without a loss once the peer is back.
     #[default]
     Wait,
-    /// They end with [`Disconnected`](crate::ErrorKind::Disconnected). The connection itself waits,
-    /// and carries new streams once the peer is back.
+    /// Streams end with [`Disconnected`](crate::ErrorKind::Disconnected). The connection itself
+    /// waits, and carries new streams once the peer is reachable again.
     FailStreams,
 }
 
@@ -107,8 +108,8 @@ impl Config {
         with_on_disconnect, on_disconnect: OnDisconnect;
     }
 
-    /// Whether a connection's streams can use all their windows at once, so that
-    /// [`connection_window`](Self::connection_window) never holds a writer up.
+    /// Returns whether a connection's streams can use all their windows at once, so that
+    /// [`connection_window`](Self::connection_window) never blocks a writer.
     pub fn connection_window_is_ample(&self) -> bool {
         // Streams of both openers carry bytes in each direction.
         self.connection_window >= 2 * u64::from(self.max_streams) * u64::from(self.stream_window)

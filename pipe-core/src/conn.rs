@@ -34,7 +34,7 @@ pub trait Conn: Clone + Send + Sync + 'static {
 
     /// Waits for the next stream that the peer opened.
     ///
-    /// Streams that nobody accepts stay within the peer's stream limit, and do no harm to others.
+    /// Streams that are not accepted stay within the peer's stream limit, and do not block others.
     /// Any number of tasks may accept at once; each stream goes to one of them.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ pub trait Conn: Clone + Send + Sync + 'static {
     /// A stream is never lost: what a dropped call would have returned, the next one returns.
     fn accept_stream(&self) -> impl Future<Output = Result<Self::Stream>> + Send;
 
-    /// Asks the peer for a sign of life and returns the time until it came. Always above zero.
+    /// Pings the peer and returns the round-trip time. Always above zero.
     ///
     /// While the connection is [`Disconnected`](ConnState::Disconnected) the call waits.
     ///
@@ -61,18 +61,18 @@ pub trait Conn: Clone + Send + Sync + 'static {
     /// Safe to drop.
     fn ping(&self) -> impl Future<Output = Result<Duration>> + Send;
 
-    /// The state of the connection, to look at or to wait for.
+    /// Returns the state of the connection, to look at or to wait for.
     fn state(&self) -> watch::Receiver<ConnState>;
 
-    /// What the connection has carried so far.
+    /// Returns counters of the connection so far.
     fn stats(&self) -> ConnStats;
 
     /// Ends the connection in good order: no new streams on either side, those that are open run to
     /// their ends, then `close(0, "")`.
     ///
-    /// It waits as long as a stream is open, and one of the peer that nobody has accepted is open: go on
-    /// accepting meanwhile, until [`Closed`](crate::ErrorKind::Closed). For a bound, put a timeout around it
-    /// and [`close`](Self::close) after it.
+    /// Waits as long as a stream is open, which includes streams of the peer that are not accepted
+    /// yet: continue to accept meanwhile, until [`Closed`](crate::ErrorKind::Closed). For a bound,
+    /// put a timeout around it and [`close`](Self::close) after it.
     ///
     /// # Errors
     ///
@@ -93,20 +93,20 @@ pub trait Conn: Clone + Send + Sync + 'static {
     /// [`MAX_REASON_LEN`](crate::MAX_REASON_LEN) bytes is cut.
     fn close(&self, code: u32, reason: &str);
 
-    /// Waits until the connection is over, and tells why. Once it is, it returns at once, for any
-    /// number of callers.
+    /// Waits until the connection is over, and returns the reason. After the end it returns at
+    /// once, for any number of callers.
     ///
     /// # Cancel safety
     ///
     /// Safe to drop.
     fn closed(&self) -> impl Future<Output = CloseReason> + Send;
 
-    /// The address of this side.
+    /// Returns the address of this side.
     fn local_addr(&self) -> Addr;
 
-    /// The address of the peer, as seen from this side.
+    /// Returns the address of the peer, as seen from this side.
     fn remote_addr(&self) -> Addr;
 
-    /// Who the peer has proved to be, if the transport can tell.
+    /// Returns the identity that the peer has proved, if the transport can tell.
     fn peer_identity(&self) -> Option<PeerIdentity>;
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 /// The result of a pipewerks operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an operation failed: a [kind](Self::kind) to act on, and a text for people that names what was
-/// wrong.
+/// The error of an operation: a [kind](Self::kind) to act on, and a text for people that names the
+/// cause.
 ///
 /// An error is one word wide and cheap to clone. It converts into an [`io::Error`] of the matching
 /// kind, and [`Error::from_io`] takes it back out.
@@ -29,39 +29,39 @@ enum Source {
     Close(Box<CloseReason>),
 }
 
-/// What kind of failure an [`Error`] is.
+/// The kind of failure of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The address is malformed, or makes no sense to its transport.
     AddrInvalid,
-    /// No transport at hand serves the scheme of the address.
+    /// No registered transport serves the scheme of the address.
     AddrUnsupported,
-    /// Somebody listens on the address already.
+    /// A listener uses the address already.
     AddrInUse,
     /// A setting is out of its range.
     ConfigInvalid,
-    /// No path leads to the address.
+    /// No route leads to the address.
     Unreachable,
-    /// The address was reached, and nobody listens there.
+    /// The address was reached, and no listener is there.
     Refused,
     /// The peer speaks another protocol, or broke off while the connection was being made.
     Handshake,
-    /// The peer could not prove to be who it has to be.
+    /// The peer could not prove the expected identity.
     Unauthenticated,
-    /// It took longer than the time allowed.
+    /// The operation took longer than the time allowed.
     TimedOut,
     /// A configured limit stands in the way.
     LimitReached,
-    /// The stream was abandoned by its sender; [`Error::code`] tells its code.
+    /// The sender reset the stream; [`Error::code`] returns its code.
     Reset,
-    /// The stream is no longer wanted by its receiver; [`Error::code`] tells its code.
+    /// The receiver stopped the stream; [`Error::code`] returns its code.
     Stopped,
     /// The peer cannot be reached at the moment; the transport goes on trying.
     Disconnected,
     /// The connection is lost for good.
     Failed,
-    /// The connection or the listener was closed, as somebody asked.
+    /// The connection or the listener was closed by one of the applications.
     Closed,
     /// The peer broke the rules of the protocol.
     Protocol,
@@ -72,7 +72,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// An error of this kind, with a text that names what was wrong.
+    /// Creates an error of this kind, with a text that names the cause.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Arc::new(Inner {
             kind,
@@ -148,7 +148,7 @@ impl Error {
         }))
     }
 
-    /// The kind of failure.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
@@ -167,7 +167,7 @@ impl Error {
         }
     }
 
-    /// Whether the same operation on the same object may succeed later.
+    /// Returns whether the same operation on the same object may succeed later.
     ///
     /// True for [`Disconnected`](ErrorKind::Disconnected), [`LimitReached`](ErrorKind::LimitReached)
     /// and [`TimedOut`](ErrorKind::TimedOut).
@@ -178,7 +178,7 @@ impl Error {
         )
     }
 
-    /// The error inside an [`io::Error`], if a read or write of a pipewerks stream made it.
+    /// Returns the error inside an [`io::Error`], if a read or write of a pipewerks stream made it.
     pub fn from_io(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
@@ -274,10 +274,11 @@ impl From<Infallible> for Error {
     }
 }
 
-/// The longest reason of a close, in bytes. A longer one is cut at a character's boundary.
+/// Maximum length of the reason of a close, in bytes. A longer one is cut at a character's
+/// boundary.
 ///
-/// It is what fits into the one packet that QUIC closes a connection with (RFC 9000, section 19.19,
-/// in a datagram of 1,200 bytes), so that a reason arrives alike over every transport.
+/// This is what fits into the one packet that QUIC closes a connection with (RFC 9000, section
+/// 19.19, in a datagram of 1,200 bytes), so that a reason arrives unchanged over every transport.
 pub const MAX_REASON_LEN: usize = pipe_proto::MAX_REASON_LEN;
 
 /// Why a connection is over.
@@ -297,7 +298,7 @@ pub enum CloseReason {
         /// The application's reason, for people.
         reason: Arc<str>,
     },
-    /// It was lost, of the cause in the error.
+    /// The connection was lost for the reason in the error.
     Failed(Error),
 }
 

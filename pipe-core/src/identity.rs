@@ -2,16 +2,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Who the peer of a connection has proved to be.
+/// The identity that the peer of a connection has proved.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PeerIdentity {
-    /// The peer's certificate chain, each in DER, its own certificate first. The handshake has
-    /// checked it against what this side trusts.
+    /// The peer's certificate chain, each in DER, its own certificate first. The handshake verified
+    /// it against the roots of this side.
     Certificates(Arc<[Bytes]>),
-    /// Certificates that the peer has made for itself, each in DER, its own first: those of DTLS under WebRTC.
-    /// The peer holds the key, and the signalling has named its fingerprint. Nothing vouches for the names
-    /// in them: a stranger may write any.
+    /// Self-signed certificates of the peer, each in DER, its own first: those of DTLS under
+    /// WebRTC. The peer holds the key, and the signalling carried its fingerprint. The names in
+    /// them are not verified.
     SelfSigned(Arc<[Bytes]>),
     /// The credentials that the kernel vouches for on a Unix socket.
     Unix(UnixCredentials),
@@ -21,7 +21,7 @@ pub enum PeerIdentity {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct UnixCredentials {
-    /// Its process id, where the system tells.
+    /// Process id, where the system reports it.
     pub pid: Option<i32>,
     /// Its effective user id.
     pub uid: u32,

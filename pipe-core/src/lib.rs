@@ -1,4 +1,4 @@
-//! The traits of pipewerks, and what every transport is built from.
+//! The traits of pipewerks, and the building blocks of every transport.
 //!
 //! An application is written against [`Transport`], [`Listener`], [`Conn`] and [`Stream`], and runs
 //! unchanged over any transport. Applications usually depend on the facade `pipewerks`, which
@@ -6,7 +6,7 @@
 //!
 //! # The contract
 //!
-//! What every transport promises, whatever carries it:
+//! Every transport promises, on any carrier:
 //!
 //! | Event | Here | At the peer |
 //! |---|---|---|

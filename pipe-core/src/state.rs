@@ -8,18 +8,20 @@ use std::time::Duration;
 pub enum ConnState {
     /// The peer answers.
     Connected,
-    /// Nothing was heard of the peer for
-    /// [`Config::disconnected_after`](crate::Config::disconnected_after). It may come back.
+    /// No packet came from the peer for
+    /// [`Config::disconnected_after`](crate::Config::disconnected_after). The connection may
+    /// recover.
     Disconnected,
-    /// Nothing was heard of the peer for [`Config::failed_after`](crate::Config::failed_after), or it
-    /// is known to be lost. Every operation ends with [`Failed`](crate::ErrorKind::Failed).
+    /// No packet came from the peer for [`Config::failed_after`](crate::Config::failed_after), or
+    /// the connection is known to be lost. Every operation ends with
+    /// [`Failed`](crate::ErrorKind::Failed).
     Failed,
     /// One of the sides closed the connection.
     Closed,
 }
 
 impl ConnState {
-    /// Whether no other state can follow.
+    /// Returns whether no other state can follow.
     pub fn is_final(self) -> bool {
         matches!(self, Self::Failed | Self::Closed)
     }
@@ -36,7 +38,7 @@ impl fmt::Display for ConnState {
     }
 }
 
-/// What a connection has carried, counted on this side.
+/// Counters of a connection, counted on this side.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnStats {

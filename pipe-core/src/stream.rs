@@ -6,13 +6,13 @@ use crate::Result;
 
 /// An ordered, reliable, flow-controlled stream of bytes in both directions.
 ///
-/// Each direction ends by itself. `shutdown` (of [`AsyncWrite`]) ends the sending direction cleanly;
-/// [`reset`](Self::reset) abandons it; [`stop`](Self::stop) tells the peer that its bytes are no
-/// longer wanted. A read gives `Ok(0)` only after the peer's `shutdown`, and then every time: a
-/// stream that was cut short reads as an error.
+/// Each direction ends by itself. `shutdown` (of [`AsyncWrite`]) ends the sending direction
+/// cleanly; [`reset`](Self::reset) abandons it; [`stop`](Self::stop) asks the peer to stop sending.
+/// A read gives `Ok(0)` only after the peer's `shutdown`, and then every time: a stream that was
+/// cut short reads as an error.
 ///
-/// A `shutdown` after the peer's stop succeeds: the peer wants no more, and there is no more.
-/// [`SendStream::stopped`] tells whether that happened.
+/// A `shutdown` after the peer's stop succeeds, since no bytes are left to deliver.
+/// [`SendStream::stopped`] returns whether that happened.
 ///
 /// Dropping a stream before its `shutdown` resets it with code 0, and dropping it before the peer's
 /// end was read stops the peer with code 0. After `shutdown`, dropping loses nothing as long as the
@@ -26,7 +26,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     /// The receiving direction by itself.
     type RecvHalf: RecvStream;
 
-    /// The number of this stream, the same on both sides and unique in its connection.
+    /// Returns the number of this stream, the same on both sides and unique in its connection.
     fn id(&self) -> u64;
 
     /// Abandons the sending direction: the peer's reads give [`Reset`](crate::ErrorKind::Reset) with
@@ -51,7 +51,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 ///
 /// Dropping it before its `shutdown` resets it with code 0.
 pub trait SendStream: AsyncWrite + Unpin + Send + 'static {
-    /// The number of the stream; see [`Stream::id`].
+    /// Returns the number of the stream; see [`Stream::id`].
     fn id(&self) -> u64;
 
     /// Abandons this direction; see [`Stream::reset`].
@@ -76,7 +76,7 @@ pub trait SendStream: AsyncWrite + Unpin + Send + 'static {
 ///
 /// Dropping it before its end was read stops the peer with code 0.
 pub trait RecvStream: AsyncRead + Unpin + Send + 'static {
-    /// The number of the stream; see [`Stream::id`].
+    /// Returns the number of the stream; see [`Stream::id`].
     fn id(&self) -> u64;
 
     /// Gives this direction up; see [`Stream::stop`].

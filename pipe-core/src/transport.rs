@@ -2,21 +2,20 @@ use std::future::Future;
 
 use crate::{Addr, Conn, Result};
 
-/// A way to reach peers: it dials addresses of its schemes, and listens on them.
+/// Dials addresses of its schemes, and listens on them.
 ///
-/// A transport is cheap to share behind an `Arc` and holds the settings that its connections are
-/// made with. What its connections promise is the [contract](crate#the-contract), the same for
-/// every transport.
+/// A transport is cheap to share behind an `Arc` and holds the settings of its connections. They
+/// keep the [contract](crate#the-contract), the same for every transport.
 ///
 /// An implementation may write `async fn` for the methods that return a future; the future has to
 /// be `Send`, so that generic code can spawn it.
 pub trait Transport: Send + Sync + 'static {
     /// The connections that this transport makes, on both sides.
     type Conn: Conn;
-    /// Where this transport accepts connections.
+    /// Listener of this transport.
     type Listener: Listener<Conn = Self::Conn>;
 
-    /// The address schemes that this transport serves, such as `["tcp", "tls"]`.
+    /// Returns the address schemes that this transport serves, such as `["tcp", "tls"]`.
     fn schemes(&self) -> &[&'static str];
 
     /// Connects to the listener at `addr`.
@@ -28,13 +27,13 @@ pub trait Transport: Send + Sync + 'static {
     /// - [`AddrUnsupported`](crate::ErrorKind::AddrUnsupported) for a scheme that is not among
     ///   [`schemes`](Self::schemes), and [`AddrInvalid`](crate::ErrorKind::AddrInvalid) for an
     ///   address that makes no sense to this transport, both before any I/O;
-    /// - [`Refused`](crate::ErrorKind::Refused) where nobody listens,
+    /// - [`Refused`](crate::ErrorKind::Refused) where no listener is,
     ///   [`Unreachable`](crate::ErrorKind::Unreachable) where no path leads,
     ///   [`TimedOut`](crate::ErrorKind::TimedOut) after
     ///   [`Config::handshake_timeout`](crate::Config::handshake_timeout);
     /// - [`Handshake`](crate::ErrorKind::Handshake) or
     ///   [`Unauthenticated`](crate::ErrorKind::Unauthenticated) when the peer speaks something else
-    ///   or is somebody else.
+    ///   or has another identity.
     ///
     /// # Cancel safety
     ///
@@ -44,11 +43,11 @@ pub trait Transport: Send + Sync + 'static {
     /// Starts to listen on `addr`.
     ///
     /// Where the address leaves a choice (port 0, no name), the transport makes it, and
-    /// [`Listener::local_addr`] tells the outcome.
+    /// [`Listener::local_addr`] returns the outcome.
     ///
     /// # Errors
     ///
-    /// [`AddrInUse`](crate::ErrorKind::AddrInUse) when somebody listens there already;
+    /// [`AddrInUse`](crate::ErrorKind::AddrInUse) when a listener is there already;
     /// [`AddrUnsupported`](crate::ErrorKind::AddrUnsupported) and
     /// [`AddrInvalid`](crate::ErrorKind::AddrInvalid) as in [`dial`](Self::dial).
     ///
@@ -58,7 +57,7 @@ pub trait Transport: Send + Sync + 'static {
     fn listen(&self, addr: &Addr) -> impl Future<Output = Result<Self::Listener>> + Send;
 }
 
-/// Where a transport accepts connections.
+/// Accepts the connections of a transport.
 ///
 /// Dropping a listener closes it.
 pub trait Listener: Send + Sync + 'static {
@@ -67,8 +66,8 @@ pub trait Listener: Send + Sync + 'static {
 
     /// Waits for the next connection.
     ///
-    /// Handshakes run side by side in the background, so a peer that stalls or fails in its own
-    /// delays nobody, and does not end the listener. Any number of tasks may accept at once; each
+    /// Handshakes run concurrently in the background, so a peer that stalls or fails in its own
+    /// neither delays others nor ends the listener. Any number of tasks may accept at once; each
     /// connection goes to one of them.
     ///
     /// # Errors
@@ -81,7 +80,7 @@ pub trait Listener: Send + Sync + 'static {
     /// A connection is never lost: what a dropped call would have returned, the next one returns.
     fn accept(&self) -> impl Future<Output = Result<Self::Conn>> + Send;
 
-    /// The address of this listener, complete: it can be dialed as it is.
+    /// Returns the address of this listener, complete: it can be dialed as it is.
     fn local_addr(&self) -> Addr;
 
     /// Stops listening and frees the address.

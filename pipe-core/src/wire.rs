@@ -1,6 +1,6 @@
 use crate::{Addr, Result};
 
-/// What is spoken over a connection. An address names it in its option `wire`.
+/// The protocol of a connection. An address names it in its option `wire`.
 ///
 /// The documentation of each transport lists what is missing with a peer that speaks its plain protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -20,7 +20,7 @@ use crate::side::{PerSide, Side};
 use crate::stream_core::{Part, StreamCore};
 use crate::wire::Wire;
 
-/// A connection: what its two sides share.
+/// A connection: the state that its two sides share.
 ///
 /// Both sides' handles point here, and so does the pump while the link is not ideal. Streams do not,
 /// so there is no cycle. Locks are taken in the order streams, pipe, connection window, and never
@@ -29,13 +29,13 @@ pub(crate) struct ConnCore {
     pub(crate) sides: PerSide<SideCore>,
     /// The window of each stream, by the writer's side.
     pub(crate) stream_windows: PerSide<u32>,
-    /// What all streams together may use, by the writer's side; none where it cannot be short.
+    /// Window of all streams together, by the writer's side; absent where it cannot run short.
     pub(crate) conn_windows: PerSide<Option<ConnWindow>>,
     pub(crate) wire: Wire,
     streams: Mutex<Streams>,
-    /// Told when the last stream is over, and of every step of a drain.
+    /// Notified when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
-    /// Where its pump runs.
+    /// Runtime of its delivery task.
     pub(crate) runtime: Handle,
     /// The pump was started.
     pub(crate) pumped: AtomicBool,
@@ -54,7 +54,7 @@ pub(crate) struct SideCore {
     next_id: AtomicU64,
     opened: AtomicU64,
     accepted: AtomicU64,
-    /// This side has announced a drain.
+    /// Whether this side has announced a drain.
     draining: AtomicBool,
     /// The peer has announced a drain.
     drained_by_peer: AtomicBool,
@@ -64,7 +64,7 @@ pub(crate) struct SideCore {
 
 struct Streams {
     live: Slab<LiveStream>,
-    /// What streams that are over have carried, by the writer's side.
+    /// Counters of the streams that are over, by the writer's side.
     carried: PerSide<Carried>,
     /// Whether no stream was alive when the first side ended.
     ended_idle: bool,
@@ -99,7 +99,7 @@ impl ConnCore {
             number,
             runtime,
         } = new;
-        // What the receiver allows binds the sender.
+        // The receiver's limits apply to the sender.
         let max_streams = configs.iter().map(|c| c.max_streams).min().unwrap_or(1);
         let conn_window = |writer: Side| {
             let config = &configs[writer.other()];
@@ -151,12 +151,12 @@ impl ConnCore {
         self.end(side, CloseReason::Failed(error));
     }
 
-    /// Whether both sides have ended.
+    /// Returns whether both sides have ended.
     pub(crate) fn is_over(&self) -> bool {
         self.sides.iter().all(|side| side.status.reason().is_some())
     }
 
-    /// Whether any side has ended.
+    /// Returns whether any side has ended.
     pub(crate) fn is_ending(&self) -> bool {
         self.sides.iter().any(|side| side.status.reason().is_some())
     }
@@ -171,7 +171,7 @@ impl ConnCore {
     pub(crate) fn apply(&self, at: Side, event: Event) {
         let side = &self.sides[at];
         if let Some(reason) = side.status.reason() {
-            // Like a host that has no such connection: the peer hears of it.
+            // As on a host without such a connection, the peer is notified.
             if matches!(reason, CloseReason::Failed(_)) && !matches!(event, Event::Gone) {
                 self.send(at, Event::Gone);
             }
@@ -468,12 +468,12 @@ impl ConnCore {
         }
     }
 
-    /// Whether nothing is left to wait for in a drain.
+    /// Returns whether the drain has nothing left to wait for.
     pub(crate) fn is_drained(&self, at: Side) -> bool {
         self.sides[at].drain_seen.load(Ordering::Acquire) && self.streams.lock().live.is_empty()
     }
 
-    /// Whether the connection ended in good order, with no stream cut short.
+    /// Returns whether the connection ended in good order, with no stream cut short.
     pub(crate) fn ended_idle(&self) -> bool {
         self.streams.lock().ended_idle
     }
@@ -514,7 +514,7 @@ fn lost_ping() -> Error {
     Error::new(ErrorKind::Failed, "the connection ended before the answer")
 }
 
-/// Whether a direction that was cut is over; if so, its window and memory are free.
+/// Returns whether a direction that was cut is over; if so, its window and memory are free.
 fn settle(pipe: &mut Pipe) -> (bool, u32) {
     let over = pipe.is_over();
     let freed = if over { pipe.release() } else { 0 };
@@ -529,7 +529,7 @@ pub(crate) fn wake(waker: Option<Waker>) {
 }
 
 impl Streams {
-    /// Notes what a stream that is over has carried.
+    /// Adds the counters of a stream that is over.
     fn settle(&mut self, stream: &StreamCore) {
         for writer in Side::BOTH {
             self.carried[writer].add(&stream.pipes[writer].lock());

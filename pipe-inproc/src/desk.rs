@@ -3,7 +3,7 @@ use pipe_core::{Addr, Config};
 
 use crate::conn::InprocConn;
 
-/// Where dialers hand connections in.
+/// The queue in which dialers put connections for a listener.
 pub(crate) struct Desk {
     pub(crate) config: Config,
     pub(crate) addr: Addr,

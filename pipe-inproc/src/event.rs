@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::stream_core::StreamCore;
 
-/// What one side tells the other.
+/// A message of one side to the other.
 ///
 /// The side that sends it has made the change in its own half of the state already; the other half
 /// changes when it arrives.
@@ -19,12 +19,12 @@ pub(crate) enum Event {
     Stop(Arc<StreamCore>, u32),
     /// The sender has read so many bytes of the receiver's direction.
     Credit(Arc<StreamCore>, u32),
-    /// A sign of life is asked for; the token comes back.
+    /// Requests the answer to a ping; the token comes back.
     Ping(u64),
     Pong(u64),
-    /// The sender opens no more streams, and wants none.
+    /// The sender opens no more streams, and asks the peer to open none.
     Drain,
-    /// The sender opens no more streams since it was asked not to.
+    /// The sender opens no more streams, in answer to a drain.
     Drained,
     /// The sender has closed the connection.
     Close(u32, Arc<str>),

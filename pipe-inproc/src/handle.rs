@@ -4,7 +4,8 @@ use crate::conn_core::ConnCore;
 use crate::link::Link;
 use crate::side::Side;
 
-/// What the handles and streams of one side hold together: with the last of them the side closes.
+/// A reference that the handles and streams of one side share: dropping the last one closes the
+/// side.
 pub(crate) struct Handle {
     pub(crate) conn: Arc<ConnCore>,
     pub(crate) side: Side,

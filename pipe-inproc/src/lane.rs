@@ -9,15 +9,15 @@ use crate::profile::LinkProfile;
 /// The size of a packet, for losses.
 const PACKET: usize = 1200;
 
-/// One direction of a shaped link: what is under way, in order, each with the time of its arrival.
+/// One direction of a shaped link: the items in flight, in order, each with its time of arrival.
 ///
 /// It does no I/O and reads no clock. It does not bound itself: bytes are bounded by the windows of
 /// the streams, and each stream and connection has a bounded number of other messages under way.
 pub(crate) struct Lane<T> {
     queue: VecDeque<(Instant, T)>,
-    /// When the last bit of what was sent so far leaves.
+    /// Time at which the last bit sent so far leaves.
     free_at: Instant,
-    /// Nothing arrives before, whatever its time says.
+    /// Earliest time of any arrival.
     not_before: Instant,
     outage: Option<(Instant, Instant)>,
     rng: Rng,
@@ -34,14 +34,14 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Starts over with a new profile. What is under way arrives as it would have.
+    /// Starts over with a new profile. Items in flight arrive as scheduled.
     pub(crate) fn reshape(&mut self, seed: u64, now: Instant) {
         self.rng = Rng::with_seed(seed);
         self.outage = None;
         self.free_at = now;
     }
 
-    /// Lets nothing arrive before `instant`: what a cut held up sets out again when it is healed.
+    /// Delays all arrivals until `instant`: items that a cut held up start again when it is healed.
     pub(crate) fn hold_until(&mut self, instant: Instant) {
         self.not_before = self.not_before.max(instant);
     }
@@ -59,7 +59,7 @@ impl<T> Lane<T> {
         self.queue.push_back((due, item));
     }
 
-    /// Takes what has arrived by `now`.
+    /// Takes the next item that has arrived by `now`.
     pub(crate) fn pop(&mut self, now: Instant) -> Option<T> {
         if self.next_arrival()? > now {
             return None;
@@ -67,7 +67,7 @@ impl<T> Lane<T> {
         self.queue.pop_front().map(|(_, item)| item)
     }
 
-    /// When the next item arrives, if one is under way.
+    /// Returns when the next item arrives, if one is in flight.
     pub(crate) fn next_arrival(&self) -> Option<Instant> {
         self.queue
             .front()
@@ -86,7 +86,7 @@ impl<T> Lane<T> {
         profile.jitter.mul_f64(self.rng.f64())
     }
 
-    /// The time that lost packets add: those sent again can be lost again.
+    /// Returns the time that lost packets add: those sent again can be lost again.
     fn resends(&mut self, profile: &LinkProfile, size: usize) -> Duration {
         let mut delay = Duration::ZERO;
         if profile.loss == 0.0 {
@@ -100,8 +100,8 @@ impl<T> Lane<T> {
         delay
     }
 
-    /// The first moment from `start` on that is in no outage. Each gap between outages is drawn from
-    /// half to one and a half times the average.
+    /// Returns the first moment from `start` on that is in no outage. Each gap between outages is
+    /// drawn from half to one and a half times the average.
     fn after_outages(&mut self, profile: &LinkProfile, start: Instant) -> Instant {
         let Some((every, lasting)) = profile.outages else {
             return start;
@@ -120,7 +120,7 @@ impl<T> Lane<T> {
     }
 }
 
-/// How long so many bytes take at this bandwidth.
+/// Returns the time that so many bytes take at this bandwidth.
 fn transfer(size: usize, bandwidth: u64) -> Duration {
     Duration::from_secs_f64(size as f64 / bandwidth as f64)
 }

@@ -46,7 +46,7 @@ struct Inner {
     attached: Mutex<Attached>,
 }
 
-/// How the link is at the moment.
+/// The condition of a link.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Condition {
     pub(crate) profile: LinkProfile,
@@ -56,7 +56,7 @@ pub(crate) struct Condition {
 #[derive(Default)]
 struct Attached {
     conns: Vec<Weak<ConnCore>>,
-    /// How many there ever were.
+    /// Number of connections so far.
     count: u64,
 }
 
@@ -78,30 +78,30 @@ impl Link {
         self.0.condition.borrow().profile
     }
 
-    /// Gives the link another profile. What is under way arrives as it would have; values out of
-    /// their ranges are taken into them.
+    /// Sets the profile of the link. Items in flight arrive as scheduled; values out of their
+    /// ranges are clamped.
     pub fn set_profile(&self, profile: LinkProfile) {
         self.change(|condition| condition.profile = profile.sane());
     }
 
-    /// Cuts the link: from now on nothing arrives in either direction. Nothing is lost; what is sent
-    /// waits within the windows.
+    /// Cuts the link: from now on nothing arrives in either direction. Nothing is lost; data that
+    /// is sent waits within the windows.
     pub fn cut(&self) {
         self.change(|condition| condition.up = false);
     }
 
-    /// Heals the link: what waited arrives after the latency of the link.
+    /// Heals the link: delayed data arrives after the latency of the link.
     pub fn heal(&self) {
         self.change(|condition| condition.up = true);
     }
 
-    /// Whether the link is cut.
+    /// Returns whether the link is cut.
     pub fn is_cut(&self) -> bool {
         !self.0.condition.borrow().up
     }
 
-    /// Lets the listening side of every connection vanish without a word, as if its process had been
-    /// killed: its handles report `Failed`, and the dialing side hears nothing more.
+    /// Makes the listening side of every connection vanish without a close, as if its process had
+    /// been killed: its handles report `Failed`, and no more packets arrive at the dialing side.
     pub fn crash_listeners(&self) {
         self.crash(Side::Listener);
     }
@@ -112,7 +112,7 @@ impl Link {
         self.crash(Side::Dialer);
     }
 
-    /// Makes a connection over this link. `make` is told the link's condition and the connection's
+    /// Makes a connection over this link. `make` receives the link's condition and the connection's
     /// number on it.
     pub(crate) fn attach(
         &self,

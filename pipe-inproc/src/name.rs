@@ -4,7 +4,7 @@ use crate::LinkProfile;
 
 pub(crate) const SCHEME: &str = "inproc";
 
-/// What an `inproc://` address says.
+/// The parts of an `inproc://` address.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Name {
     /// The host and the path; empty where the transport is to choose.

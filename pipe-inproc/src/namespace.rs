@@ -7,10 +7,10 @@ use parking_lot::Mutex;
 
 use crate::desk::Desk;
 
-/// Where `inproc://` names are registered. Clones stand for the same namespace.
+/// A registry of `inproc://` names. Clones stand for the same namespace.
 ///
-/// Transports share the namespace of the process unless they are given one of their own, as tests
-/// that run side by side want it.
+/// Transports share the namespace of the process unless they are given one of their own, as for
+/// tests that run concurrently.
 #[derive(Clone)]
 pub struct Namespace(Arc<Mutex<HashMap<String, Weak<Desk>>>>);
 

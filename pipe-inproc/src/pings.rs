@@ -7,17 +7,17 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-/// How many pings of one side may be under way. Further ones wait.
+/// Maximum number of pings of one side in flight. Further ones wait.
 const MAX_UNDER_WAY: usize = 64;
 
-/// The pings that one side waits for.
+/// The unanswered pings of one side.
 ///
-/// A ping that nobody waits for any more keeps its place until its answer comes, so that a link that
-/// is cut never holds more than the limit.
+/// A ping whose caller has gone keeps its place until its answer comes, so that a link that is cut
+/// never holds more than the limit.
 pub(crate) struct Pings {
     places: Arc<Semaphore>,
     next_token: AtomicU64,
-    /// None once the side has ended.
+    /// Absent once the side has ended.
     waiting: Mutex<Option<HashMap<u64, Waiting>>>,
     last_round_trip: Mutex<Option<Duration>>,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Ping<'a> {
 }
 
 impl Pings {
-    /// The token of a ping that nobody waits for.
+    /// Token of a ping without a caller.
     pub(crate) const KEEP_ALIVE: u64 = 0;
 
     pub(crate) fn new() -> Self {
@@ -73,7 +73,7 @@ impl Pings {
     pub(crate) fn answer(&self, token: u64) {
         let waiting = self.waiting.lock().as_mut().and_then(|w| w.remove(&token));
         if let Some(Waiting { answer, .. }) = waiting {
-            // Whoever asked may have given up.
+            // The caller may have gone.
             let _ = answer.send(());
         }
     }

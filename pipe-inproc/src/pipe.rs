@@ -5,17 +5,18 @@ use tokio::io::ReadBuf;
 
 use crate::ring::Ring;
 
-/// One direction of a stream: the bytes, the window, and how each of its ends stands.
+/// One direction of a stream: the bytes, the window, and the state of each end.
 ///
-/// Both ends share it. On an ideal link every change takes effect at once at both; on any other, what
-/// one end does reaches the other's half of the state (`send` or `recv`) when the link delivers it.
+/// Both ends share it. On an ideal link every change takes effect at once at both; on any other, a
+/// change at one end reaches the other's half of the state (`send` or `recv`) when the link
+/// delivers it.
 #[derive(Default)]
 pub(crate) struct Pipe {
-    /// What has arrived and was not read.
+    /// Bytes that have arrived and are unread.
     ring: Ring,
     /// Bytes that count against the window: under way, unread, or read without the writer's knowing.
     used: u32,
-    /// Of `used`, what was read and not yet told to the writer.
+    /// Part of `used` that was read and not yet returned to the writer as credit.
     unreturned: u32,
     pub(crate) send: SendState,
     pub(crate) recv: RecvState,
@@ -30,7 +31,7 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    /// How much the writer may write now.
+    /// Returns the number of bytes that the writer may write now.
     #[inline]
     pub(crate) fn room(&self, window: u32) -> usize {
         window.saturating_sub(self.used) as usize
@@ -43,7 +44,7 @@ impl Pipe {
         self.sent += count as u64;
     }
 
-    /// Stores what has arrived, unless the reader is past wanting it.
+    /// Stores bytes that have arrived, unless the reader discards them.
     #[inline]
     pub(crate) fn arrive(&mut self, bytes: &[u8], window: u32) {
         if matches!(self.recv, RecvState::Open) {
@@ -71,7 +72,7 @@ impl Pipe {
         }
     }
 
-    /// Takes all credit that the writer was not told of.
+    /// Takes all credit that was not returned to the writer.
     #[inline]
     pub(crate) fn all_credit(&mut self) -> u32 {
         std::mem::take(&mut self.unreturned)
@@ -93,7 +94,7 @@ impl Pipe {
         )
     }
 
-    /// Gives all room back, once nobody will read or write any more. Returns how much that was.
+    /// Releases all credit, once both ends are done. Returns how much that was.
     pub(crate) fn release(&mut self) -> u32 {
         self.ring.clear();
         self.unreturned = 0;
@@ -105,13 +106,13 @@ impl Pipe {
         !self.ring.is_empty()
     }
 
-    /// Whether the end has arrived and everything before it was read.
+    /// Returns whether the end has arrived and everything before it was read.
     #[inline]
     pub(crate) fn is_consumed(&self) -> bool {
         matches!(self.recv, RecvState::Ended) && self.ring.is_empty()
     }
 
-    /// Whether the writer has shut down and knows that the reader has every byte.
+    /// Returns whether the writer has shut down and the reader has acknowledged every byte.
     #[inline]
     pub(crate) fn is_delivered(&self) -> bool {
         self.send == SendState::Shut && self.used == 0
@@ -134,13 +135,13 @@ impl Pipe {
         self.reader.take()
     }
 
-    /// Whether nothing can happen on this direction any more.
+    /// Returns whether nothing can happen on this direction any more.
     pub(crate) fn is_over(&self) -> bool {
         match self.recv {
             RecvState::Open => false,
             RecvState::Ended => self.ring.is_empty(),
             RecvState::Reset(_) => true,
-            // The writer goes on until it hears of it.
+            // The writer continues until the stop arrives.
             RecvState::Stopped(_) | RecvState::Disconnected | RecvState::ConnEnded => {
                 self.send != SendState::Open
             }

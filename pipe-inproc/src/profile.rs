@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// How a link behaves: the time it takes, its jitter, its bandwidth, its losses and its outages.
+/// The behaviour of a link: its latency, jitter, bandwidth, losses and outages.
 ///
 /// The link is under a reliable transport, so nothing is ever lost for good or out of order: a loss
 /// costs the time of sending again. All times count on tokio's clock, so a program under paused time
@@ -18,24 +18,24 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct LinkProfile {
-    /// How long a packet travels, one way.
+    /// Travel time of a packet, one way.
     pub latency: Duration,
-    /// How much longer it may travel, at random.
+    /// Maximum additional travel time, at random.
     pub jitter: Duration,
-    /// How much passes in each direction, in bytes a second. Without a bound if `None`.
+    /// Bandwidth of each direction, in bytes a second. Unlimited if `None`.
     pub bandwidth: Option<u64>,
     /// The share of packets (of 1,200 bytes) that are lost and sent again a round trip later, from 0
     /// to 0.9.
     pub loss: f64,
-    /// How much time passes from the start of one outage to the start of the next, on average, and
-    /// how long each lasts. An outage holds up everything in both directions.
+    /// Average time from the start of one outage to the start of the next, and the length of each.
+    /// An outage delays everything in both directions.
     pub outages: Option<(Duration, Duration)>,
-    /// What all random choices follow from.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
 impl LinkProfile {
-    /// No delay and no bound: bytes are handed over in memory.
+    /// Returns a profile without delay and bound: bytes are handed over in memory.
     pub const fn ideal() -> Self {
         Self {
             latency: Duration::ZERO,
@@ -144,7 +144,8 @@ impl LinkProfile {
         self
     }
 
-    /// The same with every field in the range that its doc gives, and no time above an hour.
+    /// Returns the same with every field in the range that its doc gives, and no time above an
+    /// hour.
     pub(crate) fn sane(mut self) -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         self.latency = self.latency.min(HOUR);
@@ -165,12 +166,12 @@ impl LinkProfile {
         self
     }
 
-    /// Whether the link takes no time and has no bound.
+    /// Returns whether the link takes no time and has no bound.
     pub fn is_ideal(&self) -> bool {
         Self { seed: 0, ..*self } == Self::ideal()
     }
 
-    /// The time from here to the peer and back, without jitter.
+    /// Returns the time from here to the peer and back, without jitter.
     pub fn round_trip(&self) -> Duration {
         2 * self.latency
     }

@@ -18,10 +18,11 @@ pub(crate) fn ensure(conn: &Arc<ConnCore>) {
     }
 }
 
-/// Delivers what is under way on a wire that is not direct, and watches whether the sides hear of each
-/// other. Runs until both sides have ended; rests while the wire is direct.
+/// Delivers the events in flight on a wire that is not direct, and detects silence between the
+/// sides. Runs until both sides have ended; rests while the wire is direct.
 ///
-/// Dropped before, together with its runtime, it ends them: nothing would arrive any more.
+/// If it is dropped before, together with its runtime, it ends both sides: nothing would arrive any
+/// more.
 async fn run(conn: Arc<ConnCore>) {
     let _end = EndOnDrop(conn.clone());
     let mut clocks = new_clocks(&conn);
@@ -76,7 +77,8 @@ fn new_clocks(conn: &ConnCore) -> PerSide<Liveness> {
     PerSide::new(|side| liveness(&conn.sides[side].config, now.into_std()))
 }
 
-/// Does what one side's clock says is due. Returns when to look again; never, once the side has ended.
+/// Performs the due actions of one side's liveness clock. Returns when to look again; never, once
+/// the side has ended.
 fn watch(conn: &ConnCore, side: Side, clock: &mut Liveness, now: Instant) -> Option<Instant> {
     while conn.sides[side].status.reason().is_none() {
         match clock.poll(now.into_std()) {

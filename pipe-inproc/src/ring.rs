@@ -1,6 +1,6 @@
 use tokio::io::ReadBuf;
 
-/// How much is copied at once where the two ends lie unluckily.
+/// Size of a copy where the two ends are aligned unfavourably.
 ///
 /// The C library copies larger blocks with `rep movsb`, which falls to a small fraction of its speed
 /// on common processors when the destination lies a few bytes past the source modulo 4 KiB. Blocks of
@@ -104,7 +104,7 @@ fn put(dst: &mut ReadBuf<'_>, src: &[u8]) {
     }
 }
 
-/// Whether the destination lies up to 16 bytes past the source modulo 4 KiB.
+/// Returns whether the destination lies up to 16 bytes past the source modulo 4 KiB.
 #[inline]
 fn is_unlucky(dst: &[u8], src: &[u8]) -> bool {
     let distance = dst.as_ptr().addr().wrapping_sub(src.as_ptr().addr()) % 4096;

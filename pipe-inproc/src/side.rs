@@ -19,7 +19,7 @@ impl Side {
     }
 }
 
-/// One value for each side.
+/// A pair of values, one for each side.
 #[derive(Debug, Default)]
 pub(crate) struct PerSide<T>([T; 2]);
 

@@ -39,15 +39,15 @@ pub struct InprocRecvStream(End);
 struct End {
     stream: Arc<StreamCore>,
     handle: Arc<Handle>,
-    /// What was done since the scheduler was asked whether the task may go on.
+    /// Cost of the operations since the last check of the scheduler's budget.
     spent: usize,
 }
 
-/// How much is done before the scheduler is asked again: asking costs a good part of a small
-/// operation.
+/// Cost of operations after which the scheduler's budget is checked again: a check costs a good
+/// part of a small operation.
 const TURN: usize = 16 * 1024;
 
-/// What an operation counts besides its bytes.
+/// Cost of an operation besides its bytes.
 const OPERATION: usize = 1024;
 
 impl InprocStream {
@@ -75,7 +75,7 @@ impl End {
         Poll::Ready(())
     }
 
-    /// The error of everything once this side of the connection has ended.
+    /// Returns the error of everything once this side of the connection has ended.
     fn conn_error(&self) -> Option<Error> {
         self.handle.conn.sides[self.handle.side].status.error()
     }
@@ -132,8 +132,8 @@ impl InprocSendStream {
         Poll::Ready(Ok(room))
     }
 
-    /// The same over a link that is shaped, or within a connection window: up to `room` bytes, which
-    /// `first` gathers.
+    /// Returns the same over a link that is shaped, or within a connection window: up to `room`
+    /// bytes, which `first` gathers.
     #[cold]
     fn poll_write_slowly(
         &self,
@@ -190,7 +190,7 @@ impl AsyncWrite for InprocSendStream {
         true
     }
 
-    /// There is nothing to flush: what was written is on its way.
+    /// Returns at once: written bytes are in flight already.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -284,8 +284,7 @@ impl AsyncRead for InprocRecvStream {
 }
 
 impl InprocRecvStream {
-    /// Tells the writer of the room that a read has made, and notes the end if that was the last of
-    /// it.
+    /// Returns the credit of a read to the writer, and notes the end if that was the last of it.
     fn return_credit(&self, mut pipe: MutexGuard<'_, Pipe>, window: u32) {
         let End { stream, handle, .. } = &self.0;
         let (conn, writer) = (&handle.conn, handle.side.other());
@@ -294,7 +293,8 @@ impl InprocRecvStream {
             let credit = pipe.all_credit();
             conn.credit(writer, pipe, credit);
         } else {
-            // What a stream keeps to itself is missing to the others in a tight connection window.
+            // With a small connection window, return credit at once: credit held by one stream
+            // blocks the others.
             let worth = if conn.conn_windows[writer].is_some() {
                 1
             } else {

@@ -5,12 +5,12 @@ use parking_lot::Mutex;
 use crate::pipe::Pipe;
 use crate::side::{PerSide, Side};
 
-/// A stream: what its two ends share.
+/// A stream: the state that its two ends share.
 pub(crate) struct StreamCore {
     pub(crate) id: u64,
     /// Its place in the connection's table.
     pub(crate) key: usize,
-    /// By the writer's side.
+    /// Directions, by the writer's side.
     pub(crate) pipes: PerSide<Mutex<Pipe>>,
     /// The [parts](Part) that have ended so far.
     over: AtomicU8,

@@ -51,7 +51,8 @@ pub struct InprocTransport {
 }
 
 impl InprocTransport {
-    /// In the namespace of the process, with the default configuration, over ideal links.
+    /// Creates a transport in the namespace of the process, with the default configuration, over
+    /// ideal links.
     pub fn new() -> Self {
         Self {
             namespace: Namespace::of_process(),
@@ -60,8 +61,9 @@ impl InprocTransport {
         }
     }
 
-    /// Uses this configuration, for what is dialed and for what is accepted. Where the two ends of a
-    /// connection differ, a receiver's windows bind its sender, and the smaller stream limit counts.
+    /// Sets the configuration of dialed and accepted connections. Where the two ends of a
+    /// connection differ, a receiver's windows apply to its sender, and the smaller stream limit
+    /// counts.
     ///
     /// # Errors
     ///
@@ -166,7 +168,7 @@ impl Transport for InprocTransport {
             let fresh = Addr::opaque(SCHEME)?;
             let name = Name::of(&fresh)?;
             match bind(fresh, name) {
-                // Somebody has taken a name that was not given yet.
+                // Another listener has taken a name that was not given yet.
                 Err(error) if error.kind() == ErrorKind::AddrInUse => {}
                 bound => return bound,
             }

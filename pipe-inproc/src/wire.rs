@@ -9,14 +9,14 @@ use crate::lane::Lane;
 use crate::profile::LinkProfile;
 use crate::side::{PerSide, Side};
 
-/// What is between the two sides of a connection.
+/// The link state between the two sides of a connection.
 ///
 /// While it is *direct*, events take effect at once, in the task of the sender. Otherwise they are
-/// under way in a lane, and the pump delivers them.
+/// in flight in a lane, and the pump delivers them.
 pub(crate) struct Wire {
     direct: AtomicBool,
     state: Mutex<State>,
-    /// Told of everything that the pump has to look at.
+    /// Notified of every change that concerns the pump.
     changed: Notify,
 }
 
@@ -25,7 +25,7 @@ struct State {
     up: bool,
     /// The side that vanished.
     dead: Option<Side>,
-    /// By the sender.
+    /// Lanes, by the sender.
     lanes: PerSide<Lane<Event>>,
 }
 
@@ -55,8 +55,8 @@ impl Wire {
         }
     }
 
-    /// Whether events take effect at once. It can turn false at any time, but true only when nothing
-    /// is under way, so that events of one task never overtake each other.
+    /// Returns whether events take effect at once. It can turn false at any time, but true only
+    /// when nothing is in flight, so that events of one task never overtake each other.
     #[inline]
     pub(crate) fn is_direct(&self) -> bool {
         self.direct.load(Ordering::Acquire)
@@ -80,7 +80,7 @@ impl Wire {
         None
     }
 
-    /// The next event that has arrived, and where.
+    /// Returns the next event that has arrived, and where.
     pub(crate) fn arrived(&self, now: Instant) -> Option<(Side, Event)> {
         let mut state = self.state.lock();
         if !state.up {
@@ -91,7 +91,7 @@ impl Wire {
             .find_map(|from| Some((from.other(), state.lanes[from].pop(now)?)))
     }
 
-    /// When the next event arrives, if one is under way and the link is up.
+    /// Returns when the next event arrives, if one is in flight and the link is up.
     pub(crate) fn next_arrival(&self) -> Option<Instant> {
         let state = self.state.lock();
         if !state.up {
@@ -131,7 +131,7 @@ impl Wire {
         self.changed.notify_one();
     }
 
-    /// Lets a side vanish: what is on its way there gets lost, now and later.
+    /// Makes a side vanish: events in flight to it are lost, now and later.
     pub(crate) fn kill(&self, side: Side) {
         let mut state = self.state.lock();
         state.dead = Some(side);

@@ -58,7 +58,7 @@ pub struct MuxBuilder {
 }
 
 impl Mux {
-    /// The side that dialed. Both sides have to agree on who that is.
+    /// Connects as the side that dialed. The two sides have to take opposite roles.
     ///
     /// # Errors
     ///
@@ -105,20 +105,20 @@ impl Mux {
 }
 
 impl MuxBuilder {
-    /// The configuration of this side. A window of a stream below the 256 KiB of yamux is counted over the
-    /// control channel; a plain peer knows of none, and may fill 256 KiB.
+    /// Sets the configuration of this side. A stream window below the 256 KiB of yamux is counted
+    /// over the control channel; a plain peer does not support that, and may fill 256 KiB.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         Self { config, ..self }
     }
 
-    /// What is spoken.
+    /// Sets the protocol.
     #[must_use]
     pub fn wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
     }
 
-    /// What the connection tells as its addresses: this side's and the peer's.
+    /// Sets the addresses that the connection reports: this side's and the peer's.
     #[must_use]
     pub fn addrs(self, local: Addr, remote: Addr) -> Self {
         Self {
@@ -127,13 +127,13 @@ impl MuxBuilder {
         }
     }
 
-    /// Who the peer has proved to be.
+    /// Sets the identity that the peer has proved.
     #[must_use]
     pub fn identity(self, identity: Option<PeerIdentity>) -> Self {
         Self { identity, ..self }
     }
 
-    /// What [`MuxConn::inner`] gives: the socket, say, for whoever needs it.
+    /// Sets the value that [`MuxConn::inner`] returns, such as the socket.
     #[must_use]
     pub fn inner(self, inner: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
@@ -168,8 +168,9 @@ impl MuxBuilder {
         self.server_split(reader, writer).await
     }
 
-    /// As [`client`](Self::client), over two directions that come apart: a pair of pipes, or a socket of
-    /// which both can be used at once, such as those of `pipe_net::SharedSocket::into_split`.
+    /// Connects as [`client`](Self::client) does, over two separate directions: a pair of pipes, or a socket
+    /// that is read and written at once, such as the halves of
+    /// `pipe_net::SharedSocket::into_split`.
     ///
     /// # Errors
     ///
@@ -182,7 +183,7 @@ impl MuxBuilder {
         self.connect(reader, writer, true).await
     }
 
-    /// As [`server`](Self::server), over two directions that come apart; see
+    /// Connects as [`server`](Self::server) does, over two separate directions; see
     /// [`client_split`](Self::client_split).
     ///
     /// # Errors
@@ -257,7 +258,7 @@ impl MuxBuilder {
     }
 }
 
-/// What the peer may do, as this side's configuration has it.
+/// Returns the bounds of the peer, from this side's configuration.
 fn limits(config: &Config, wire: Wire) -> Limits {
     let counts = wire == Wire::Pipe && !config.connection_window_is_ample();
     Limits {
@@ -266,7 +267,7 @@ fn limits(config: &Config, wire: Wire) -> Limits {
             Wire::Pipe => config.stream_window,
             Wire::Raw => u32::MAX,
         },
-        // The peer takes a reset for the end of what it counts, and other streams may write before it
+        // A reset removes the bytes from the peer's counts, and other streams may write before it
         // arrives.
         conn_unread: counts.then(|| {
             config

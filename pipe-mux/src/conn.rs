@@ -22,9 +22,9 @@ impl MuxConn {
         Self(Arc::new(ConnRef(inner)))
     }
 
-    /// What is under the connection, if it is a `T`: a `TcpStream` under `tcp://` and `tls://`, a
-    /// `UnixStream` under `unix://`. To look at and to set options on; reading, writing or shutting it
-    /// down breaks the connection.
+    /// Returns the object under the connection, if it is a `T`: a `TcpStream` under `tcp://` and
+    /// `tls://`, a `UnixStream` under `unix://`. Use it to read and set options; reading, writing
+    /// or shutting it down breaks the connection.
     pub fn inner<T: 'static>(&self) -> Option<&T> {
         self.conn().inner_io.as_ref()?.downcast_ref()
     }

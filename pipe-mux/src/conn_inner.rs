@@ -22,10 +22,10 @@ use crate::turns::DriverWaker;
 use crate::yamux::frame::{ACK, DATA, PING, RST, SYN};
 use crate::yamux::{Header, Limits, Output, Unread, WINDOW};
 
-/// How many pings of the application may have no answer. Further ones wait.
+/// Maximum number of unanswered pings of the application. Further ones wait.
 const MAX_PINGS: usize = 64;
 
-/// A connection: what its handles, its streams and its driver share.
+/// A connection: the state that its handles, its streams and its driver share.
 ///
 /// Locks are taken in the order `state`, stream, output. No task is woken while one is held.
 pub(crate) struct ConnInner {
@@ -39,9 +39,9 @@ pub(crate) struct ConnInner {
     pub(crate) status: ConnStatus,
     pub(crate) backlog: Backlog<StreamRef>,
     pub(crate) slots: StreamSlots,
-    /// Told when the last stream is over, and of every step of a drain.
+    /// Notified when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
-    /// Closed once the driver has left: what was to be said has been said, or cannot be.
+    /// Closed once the driver has ended: all frames have been sent, or cannot be.
     pub(crate) left: Semaphore,
     pub(crate) state: Mutex<ConnState>,
     pub(crate) output: Output,
@@ -50,10 +50,10 @@ pub(crate) struct ConnInner {
     pub(crate) driver: Arc<DriverWaker>,
     /// The session has frames to send, or an earlier deadline.
     has_work: AtomicBool,
-    /// What the peer said of its windows, where it counts them.
+    /// Windows that the peer grants, where this side counts them.
     peer_windows: OnceLock<Option<PeerWindows>>,
     ping_permits: Arc<Semaphore>,
-    /// From how many bytes read on the peer is told, where it counts by itself.
+    /// Number of bytes read from which credit is returned, where the peer counts by itself.
     pub(crate) credit_threshold: Option<u32>,
 }
 
@@ -62,7 +62,7 @@ pub(crate) struct ConnState {
     pub(crate) opens: Opens,
 }
 
-/// What a connection is made with.
+/// The parts of a new connection.
 pub(crate) struct NewConn {
     pub(crate) config: Config,
     pub(crate) wire: Wire,
@@ -132,18 +132,18 @@ impl ConnInner {
         })
     }
 
-    /// Has the driver send the session's frames and look at its deadline.
+    /// Wakes the driver to send the session's frames and check its deadline.
     pub(crate) fn call_driver(&self) {
         self.has_work.store(true, Ordering::Release);
         self.driver.notify();
     }
 
-    /// Has the driver look for frames in its present turn.
+    /// Requests that the driver looks for frames in its present turn.
     pub(crate) fn expect_frames(&self) {
         self.has_work.store(true, Ordering::Release);
     }
 
-    /// Returns whether the driver was called since it last asked.
+    /// Returns whether the driver was called since the last check.
     pub(crate) fn take_work(&self) -> bool {
         self.has_work.swap(false, Ordering::AcqRel)
     }
@@ -174,8 +174,8 @@ impl ConnInner {
         check.map_err(|error| open_error(error, self.error()))
     }
 
-    /// Ends the yamux stream as far as its state asks for it. Streams become visible in their order, so that one that
-    /// is hidden is shown first, with those before it.
+    /// Ends the yamux stream as far as its state requires. Streams are announced in their order, so
+    /// a stream that is not announced yet is announced first, with those before it.
     fn finish(&self, conn: &mut ConnState, stream: &StreamRef) {
         let mut state = stream.lock();
         if !state.needs_finish(self.wire) {
@@ -260,7 +260,7 @@ impl ConnInner {
         self.settle_with(conn, Deferred::default());
     }
 
-    /// As [`settle`](Self::settle), with what is deferred already.
+    /// Settles as [`settle`](Self::settle) does, with actions that are deferred already.
     pub(crate) fn settle_with(&self, mut conn: MutexGuard<'_, ConnState>, mut deferred: Deferred) {
         while let Some(event) = conn.session.poll_event() {
             self.on_event(&mut conn, event, &mut deferred);
@@ -273,7 +273,7 @@ impl ConnInner {
         self.run(deferred);
     }
 
-    /// Acts on the events of the session, for the driver, which knows of its frames.
+    /// Acts on the events of the session, for the driver, which handles its frames itself.
     pub(crate) fn settle_events(&self, mut conn: MutexGuard<'_, ConnState>) {
         let mut deferred = Deferred::default();
         while let Some(event) = conn.session.poll_event() {
@@ -467,7 +467,7 @@ impl ConnInner {
         true
     }
 
-    /// Wakes what waits for the connection itself.
+    /// Wakes the tasks that wait for the connection itself.
     fn on_end(&self, opens: Opens) {
         self.slots.close();
         self.ping_permits.close();
@@ -519,7 +519,7 @@ impl ConnInner {
         stats
     }
 
-    /// The error of the connection, if it has ended.
+    /// Returns the error of the connection, if it has ended.
     pub(crate) fn error(&self) -> Option<Error> {
         self.status.error()
     }
@@ -530,7 +530,7 @@ fn value_of(bytes: &PingBytes) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }
 
-/// The bytes that a yamux ping stands for.
+/// Returns the bytes that a yamux ping stands for.
 fn ping_of(value: u32) -> PingBytes {
     let mut bytes = [0; PING_LEN];
     bytes[..4].copy_from_slice(&value.to_be_bytes());

@@ -9,16 +9,17 @@ use pipe_core::{Error, ErrorKind, Result};
 use crate::yamux::frame::{ACK, DATA, SYN, WINDOW_UPDATE};
 use crate::yamux::{CONTROL, Header, Limits, MAX_BODY, Output, WINDOW, broken};
 
-/// How many bytes of frames are taken out of the session ahead of what the peer takes. What stays there is merged.
+/// Maximum number of bytes of frames taken from the session ahead of the peer's credit. Frames left
+/// there are merged.
 const MAX_QUEUED: usize = 4 * 1024;
 
 /// The stream that carries the control channel. The driver alone uses it.
 pub(crate) struct ControlStream {
-    /// What the next frame has to say: SYN, ACK, or nothing.
+    /// Flag of the next frame: SYN, ACK, or none.
     flag: u16,
-    /// How many more bytes the peer takes.
+    /// Number of bytes that the peer accepts further.
     credit: u32,
-    /// How many more bytes the peer may send.
+    /// Number of bytes that the peer may send further.
     window: u32,
     /// Bytes that came and that no window update has returned.
     unreturned: u32,
@@ -50,12 +51,12 @@ impl ControlStream {
         self.output.is_empty()
     }
 
-    /// Adds a frame to what is to be sent.
+    /// Queues a frame.
     pub(crate) fn push(&mut self, frame: &Frame) {
         binary::encode(frame, &mut self.output);
     }
 
-    /// Sends what the peer takes. Pending while it takes nothing.
+    /// Sends as much as the peer's credit allows. Pending without credit.
     pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
@@ -99,7 +100,7 @@ impl ControlStream {
         }
     }
 
-    /// Adds to what the peer takes.
+    /// Adds to the peer's credit.
     pub(crate) fn add_credit(&mut self, room: u32) -> Result<()> {
         self.credit = self.credit.checked_add(room).ok_or_else(|| {
             let most = u32::MAX;

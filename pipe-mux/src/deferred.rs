@@ -7,13 +7,13 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use crate::opens::Opens;
 use crate::stream_inner::StreamRef;
 
-/// What waits for the answer to a ping.
+/// A caller that waits for the answer to a ping.
 pub(crate) struct PingWaiter {
     pub(crate) answer: oneshot::Sender<Duration>,
     pub(crate) _permit: OwnedSemaphorePermit,
 }
 
-/// What follows from events once no lock is held.
+/// Actions that follow from events once no lock is held.
 #[derive(Default)]
 pub(crate) struct Deferred {
     pub(crate) wakers: Vec<Waker>,

@@ -18,11 +18,11 @@ use crate::turns::Turns;
 use crate::yamux::frame::{GO_AWAY, INTERNAL_ERROR, NORMAL, PROTOCOL_ERROR};
 use crate::yamux::{Header, Input, LateNumbers};
 
-/// How long the last frames of a connection may take to get out, and the peer to end its side.
+/// Time limit for the last frames of a connection to be sent, and for the peer to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How much is read at most of what a peer that has broken the rules still sends, in bytes. Any other is read until
-/// its end: a socket that is closed with unread data would take back what it has sent last.
+/// Maximum number of bytes read after the peer has broken the rules. Any other peer is read until
+/// its end: closing a socket with unread data would discard the bytes sent last.
 const MAX_LATE_BYTES_OF_A_BREAKER: u64 = 256 * 1024;
 
 /// Owns the byte stream and drives the connection over it until it has ended.
@@ -33,13 +33,13 @@ pub(crate) struct Driver<R> {
     pub(crate) body: Option<Body>,
     /// The stream of the last frame.
     pub(crate) last: Option<StreamRef>,
-    /// None over a plain wire, and at the server until the client has opened it.
+    /// Absent over a plain wire, and at the server until the client has opened it.
     pub(crate) control: Option<ControlStream>,
     /// The numbers of the streams of a plain peer.
     pub(crate) late_numbers: LateNumbers,
-    /// Streams of the peer that it may not know to have come.
+    /// Streams of the peer that were not acknowledged yet.
     pub(crate) unanswered: Vec<u32>,
-    /// Told of the peer's hello.
+    /// Notified of the peer's hello.
     ready: Option<oneshot::Sender<Result<()>>>,
     /// The peer has introduced itself. Until then there is the control channel alone.
     pub(crate) is_greeted: bool,
@@ -70,7 +70,7 @@ pub(crate) struct Body {
     pub(crate) fin: bool,
 }
 
-/// Where the bytes of a data frame go.
+/// Destination of the bytes of a data frame.
 pub(crate) enum Receiver {
     Control,
     Stream(StreamRef),
@@ -79,7 +79,7 @@ pub(crate) enum Receiver {
 }
 
 impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
-    /// Creates the driver of a connection. `ready` is told of the peer's hello.
+    /// Creates the driver of a connection. `ready` is notified of the peer's hello.
     pub(crate) fn new(
         reader: R,
         conn: Arc<ConnInner>,
@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
                 return Poll::Ready(self.on_input_end(Some(error)));
             }
             if let Poll::Ready(Err(error)) = self.conn.output.poll_flush(cx) {
-                // The peer may have said why before it closed the byte stream.
+                // The peer may have sent the reason before it closed the byte stream.
                 self.unsent = Some((lost(error), Box::pin(sleep(CLOSE_TIMEOUT))));
                 continue;
             }
@@ -217,8 +217,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         }
     }
 
-    /// Takes in what has arrived. Ready with whether there was anything, and with `Ok(false)` at the end of the byte
-    /// stream or of the connection.
+    /// Processes the input that has arrived. Ready with whether there was any, and with `Ok(false)`
+    /// at the end of the byte stream or of the connection.
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool>> {
         // Some of it may have stayed behind in the last turn.
         let before = self.input.bytes.len();
@@ -235,7 +235,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         if self.input.is_turn_over() {
             return Poll::Pending;
         }
-        // What the peer sends can ask for answers, which it may not read.
+        // Frames of the peer can require answers, which it may not read.
         if self.conn.output.is_too_much() {
             ready!(self.conn.output.poll_flush(cx)).map_err(lost)?;
         }
@@ -285,7 +285,8 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         }
     }
 
-    /// Sends what is due, ends the sending direction, and takes in what still comes until the peer's end, up to a limit.
+    /// Sends the pending frames, ends the sending direction, and reads until the peer's end, up to
+    /// a limit.
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.input.begin_turn();
         // The end shows before its frame is there, but not before the lock is free.
@@ -328,7 +329,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         self.control.as_ref().is_none_or(ControlStream::is_empty) && !self.conn.has_work()
     }
 
-    /// Tells the peer that it broke a rule.
+    /// Sends the peer an error because it broke a rule.
     pub(crate) fn blame(&mut self, error: &Error) {
         self.is_broken = true;
         self.go_away(match error.kind() {
@@ -349,7 +350,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         }
     }
 
-    /// Tells the maker of the connection how the handshake went.
+    /// Reports the result of the handshake to the caller that makes the connection.
     pub(crate) fn tell_ready(&mut self, hello: Result<()>) {
         if let Some(ready) = self.ready.take() {
             // It may have given up; then the handle that it held closes the connection.
@@ -384,7 +385,7 @@ fn far_future() -> Instant {
 }
 
 fn lost(error: io::Error) -> Error {
-    // An error with words of its own, such as one of TLS, says more.
+    // An error with a text of its own, such as one of TLS, is more specific.
     let bare = error.get_ref().is_none();
     let why = if bare && error.kind() == io::ErrorKind::UnexpectedEof {
         "the byte stream ended in the middle of a frame".to_owned()

@@ -1,4 +1,4 @@
-//! What the driver does with the frames of the peer.
+//! Processing of the peer's frames, for the driver.
 
 use pipe_core::backend::proto::Stream;
 use pipe_core::{Error, ErrorKind, Result, Wire};
@@ -13,14 +13,15 @@ use crate::yamux::frame::{
 };
 use crate::yamux::{CONTROL, Header, broken};
 
-/// How long a frame may be whose stream is over or never was, in bytes. Its body is discarded.
+/// Maximum length of a frame for a stream that is over or never was, in bytes. Its body is
+/// discarded.
 const MAX_STRAY: u32 = 1 << 20;
 
-/// How many streams of the peer may go without an acknowledgement. Some implementations stop opening at 256.
+/// Maximum number of unacknowledged streams of the peer. Some implementations stop opening at 256.
 const MAX_UNANSWERED: usize = 64;
 
 impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
-    /// Takes in the frames that have arrived. On a broken rule the peer is told.
+    /// Processes the frames that have arrived. A broken rule is reported to the peer.
     pub(crate) fn take_frames(&mut self) -> Result<()> {
         let taken = self.try_take_frames();
         if let Err(error) = &taken {
@@ -177,7 +178,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         if conn.wire == Wire::Raw {
             self.late_numbers.take(id)?;
             if !locked.session.has_room() {
-                // A plain peer does not know the limit.
+                // The limit is not sent to a plain peer.
                 drop(locked);
                 tracing::debug!(id, "a stream beyond the limit is refused");
                 conn.refuse(id);
@@ -195,7 +196,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         Ok(())
     }
 
-    /// Lets the peer know that its stream has come: at once, or together with others.
+    /// Acknowledges the peer's stream: at once, or together with others.
     fn acknowledge(&mut self, stream: &StreamRef) {
         let conn = &self.conn;
         if conn.wire == Wire::Raw {
@@ -228,7 +229,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         Ok(())
     }
 
-    /// Takes what has come of the body. Returns whether that is all.
+    /// Takes the part of the body that has come. Returns whether that is all.
     fn take_body(&mut self) -> Result<bool> {
         let Some(mut body) = self.body.take() else {
             return Ok(true);
@@ -314,7 +315,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
     }
 }
 
-/// The error of a peer that has given the connection up.
+/// Returns the error of a peer that has given the connection up.
 fn given_up(code: u32) -> Error {
     let why = match code {
         PROTOCOL_ERROR => "it found the yamux protocol broken".to_owned(),

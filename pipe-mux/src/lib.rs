@@ -8,14 +8,15 @@
 //!
 //! # Plain yamux
 //!
-//! With [`Wire::Raw`] it speaks plain yamux to a peer of another make. What that protocol has no message for
-//! does not arrive:
+//! With [`Wire::Raw`] it speaks plain yamux to another implementation. Events without a message in
+//! that protocol do not arrive:
 //!
 //! - a reset or stop carries no code (0 is reported), and ends both directions of the stream, once
 //!   this side is done with both;
-//! - after this side's own shutdown, a stop is not told: what still comes is thrown away;
+//! - after this side's own shutdown, a stop is not sent: bytes that still come are discarded;
 //! - a close carries no code and no reason: the peer's streams are reset by this side's, and the
-//!   peer's own is told with code 0, or as a failure if it ends the byte stream without a GoAway;
+//!   peer's own is reported with code 0, or as a failure if it ends the byte stream without a
+//! GoAway;
 //! - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams.
 //!
 //! After a GoAway of the peer no more streams can be opened; those that are open go on, and the connection

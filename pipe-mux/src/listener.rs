@@ -10,22 +10,22 @@ use pipe_core::{Addr, Config, Error, ErrorKind, Incoming, Listener, Result};
 
 use crate::conn::MuxConn;
 
-/// What a [`MuxListener`] listens on: it takes in raw connections, and each becomes a [`MuxConn`].
+/// Accepts raw connections for a [`MuxListener`], and upgrades each to a [`MuxConn`].
 pub trait Acceptor: Send + Sync + 'static {
-    /// A connection that has said nothing yet.
+    /// Raw connection, before the first byte of its handshake.
     type Raw: Send + 'static;
-    /// What a raw connection is turned into a [`MuxConn`] with; shared by all handshakes.
+    /// Context for the upgrade of raw connections, shared by all handshakes.
     type Upgrade: Send + Sync + 'static;
 
-    /// The next raw connection.
+    /// Polls for the next raw connection.
     fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<Self::Raw>>;
 
-    /// Returns what is known of the peer of a raw connection.
+    /// Returns the data known about the peer of a raw connection.
     fn incoming(raw: &Self::Raw) -> Incoming;
 
-    /// Turns a raw connection into one with streams. It is given up after
-    /// [`Config::handshake_timeout`], and where a newcomer needs its place; `progress` tells what the peer
-    /// has done for it.
+    /// Upgrades a raw connection to a [`MuxConn`]. The upgrade is cancelled after
+    /// [`Config::handshake_timeout`], and when a newcomer displaces it; `progress` reports the
+    /// messages of the peer.
     fn upgrade(
         upgrade: &Self::Upgrade,
         raw: Self::Raw,
@@ -92,8 +92,8 @@ impl<A: Acceptor> Accept for Socket<A> {
 }
 
 impl MuxListener {
-    /// Listens through `acceptor`, and takes in whom `admission` admits. `addr` is what
-    /// [`local_addr`](Listener::local_addr) tells.
+    /// Listens through `acceptor`, and accepts the peers that `admission` admits.
+    /// [`local_addr`](Listener::local_addr) returns `addr`.
     pub fn new<A: Acceptor>(
         acceptor: A,
         upgrade: A::Upgrade,

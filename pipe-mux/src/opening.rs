@@ -9,8 +9,8 @@ use crate::deferred::Deferred;
 use crate::opens::Open;
 use crate::stream_inner::StreamRef;
 
-/// How many streams of this side may go without the peer's acknowledgement. Implementations that hold a queue of
-/// streams to be accepted reset what is beyond it; the first one held 256.
+/// Maximum number of streams of this side without the peer's acknowledgement. Implementations with
+/// an accept queue reset streams beyond its bound, which was 256 in the first one.
 const MAX_UNANSWERED: usize = 256;
 
 /// Waits for a stream that is opened later. Dropped, it abandons one that has come already.

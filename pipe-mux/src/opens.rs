@@ -15,7 +15,7 @@ pub(crate) struct Opens {
     pub(crate) hidden: VecDeque<StreamRef>,
     /// The number of the next stream; none when they are used up.
     pub(crate) next_id: Option<u32>,
-    /// How many streams wait for the peer's acknowledgement.
+    /// Number of streams that wait for the peer's acknowledgement.
     pub(crate) unanswered: usize,
 }
 
@@ -45,7 +45,7 @@ impl Opens {
         self.waiting.is_empty()
     }
 
-    /// Takes out what is under way, now that the connection has ended.
+    /// Removes the opens in progress, after the end of the connection.
     pub(crate) fn end(&mut self) -> Self {
         Self {
             waiting: std::mem::take(&mut self.waiting),

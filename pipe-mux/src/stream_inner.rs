@@ -26,14 +26,14 @@ pub(crate) struct StreamInner {
 pub(crate) struct StreamState {
     pub(crate) proto: Stream,
     id: u32,
-    /// What the next frame has to say: SYN, ACK, or nothing.
+    /// Flag of the next frame: SYN, ACK, or none.
     flag: u16,
     /// The peer has acknowledged a stream that this side opened.
     pub(crate) is_answered: bool,
-    /// How many more bytes the peer takes, as yamux counts them.
+    /// Number of bytes that the peer accepts further, as yamux counts them.
     credit: u32,
     received: Received,
-    /// How many more bytes the peer may send, as yamux counts them.
+    /// Number of bytes that the peer may send further, as yamux counts them.
     window: u32,
     /// Bytes of the current frame that have not come yet, for the application.
     announced: u32,
@@ -188,7 +188,7 @@ impl StreamState {
             if let Some(windows) = windows {
                 windows.give_back(count as u64);
             }
-            // The driver tells what became of the connection.
+            // The driver reports the end of the connection.
             self.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -250,7 +250,7 @@ impl StreamState {
             // With the connection, a plain stream would seem to end.
             (Wire::Pipe, SendHalf::ConnEnded) => None,
             (Wire::Pipe, _) => Some(FIN),
-            // The end of a plain direction would say that all of it has come.
+            // The end of a plain direction would mean that all of its bytes have come.
             (Wire::Raw, SendHalf::ConnEnded) => Some(RST),
             (Wire::Raw, SendHalf::Reset { .. })
                 if matches!(proto.recv(), RecvHalf::Reset { .. }) =>
@@ -265,7 +265,8 @@ impl StreamState {
         self.is_reset || self.fin_sent && self.fin_received
     }
 
-    /// Ends this side's direction of the yamux stream where the state asks for it, and drops bytes that no one reads.
+    /// Ends this side's direction of the yamux stream where the state requires it, and drops unread
+    /// bytes without a reader.
     pub(crate) fn finish(&mut self, wire: Wire, limits: &Limits, output: &Output, unread: &Unread) {
         match self.due_flag(wire) {
             Some(RST) => {
@@ -298,9 +299,9 @@ impl StreamState {
         }
     }
 
-    // What the peer does.
+    // Events from the peer.
 
-    /// Adds to what the peer takes.
+    /// Adds to the peer's credit.
     pub(crate) fn add_credit(&mut self, room: u32) -> Result<Option<Waker>> {
         let Some(credit) = self.credit.checked_add(room) else {
             return Err(broken(&format!(
@@ -313,7 +314,7 @@ impl StreamState {
         Ok(self.writer.take())
     }
 
-    /// Notes that a data frame of so many bytes begins. An error says that they are more than was granted.
+    /// Notes that a data frame of `length` bytes begins. Fails if that is more than was granted.
     pub(crate) fn begin_frame(
         &mut self,
         length: u32,

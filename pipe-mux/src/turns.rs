@@ -11,16 +11,16 @@ const RUNNING: u8 = 1;
 /// The driver was woken and has not had its turn yet.
 const WOKEN: u8 = 2;
 
-/// How many turns in a row the driver takes before it lets other tasks run.
+/// Maximum number of consecutive turns of the driver before other tasks run.
 const MAX_TURNS: usize = 8;
 
 /// Wakes the driver.
 ///
-/// What wakes it during its turn gives it another turn right afterwards, and is no business of the
-/// runtime's: a task that is woken while it runs goes to the end of a queue, and another worker is woken
-/// to take it from there, which costs more than the turn itself. The multiplexer wakes its own task each
-/// time it has looked at every one of its streams, however few they are, and streams do it from other
-/// threads.
+/// A wake-up during the driver's turn gives it another turn right afterwards, without the runtime:
+/// a task that is woken while it runs goes to the end of a queue, and another worker is woken to
+/// take it from there, which costs more than the turn itself. The multiplexer wakes its own task
+/// each time it has looked at every one of its streams, however few they are, and streams do it
+/// from other threads.
 pub(crate) struct DriverWaker {
     state: AtomicU8,
     /// The driver has done so much that others come first.
@@ -82,7 +82,7 @@ impl Turns {
         let DriverWaker { state, rests, task } = &*self.driver;
         task.register(cx.waker());
         for _ in 0..MAX_TURNS {
-            // Takes in what was prepared before the wake-up.
+            // Processes what was prepared before the wake-up.
             state.swap(RUNNING, Ordering::AcqRel);
             let over = turn(&mut Context::from_waker(&self.waker));
             if over.is_ready() {

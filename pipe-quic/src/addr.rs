@@ -13,7 +13,7 @@ pub(crate) struct QuicAddr {
     given: Addr,
     pub(crate) at: HostPort,
     pub(crate) params: PeerParams,
-    /// Whether early data is sent or taken, if the address has it.
+    /// Whether early data is sent or accepted, if the address has the option.
     pub(crate) zero_rtt: Option<bool>,
 }
 
@@ -53,7 +53,7 @@ impl QuicAddr {
     }
 }
 
-/// How the addresses of the ends of connections of one address are written.
+/// The format of the local and remote addresses of connections.
 #[derive(Clone, Debug)]
 pub(crate) struct AddrForm {
     /// The address that was dialed or listened on.

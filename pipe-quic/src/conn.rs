@@ -36,20 +36,23 @@ impl QuicConn {
         self.shared().endpoint()
     }
 
-    /// Whether the connection was used before its handshake was over, and whether that is over by now.
+    /// Returns whether the connection was used before its handshake was over, and whether that is
+    /// over by now.
     pub fn early_data(&self) -> EarlyData {
         self.shared().early()
     }
 
-    /// Waits until the handshake is over at this side: from then on [`early_data`](Self::early_data) is
-    /// not [`Pending`](EarlyData::Pending). Returns at once where early data was not used.
+    /// Waits until the handshake is over at this side: from then on
+    /// [`early_data`](Self::early_data) is not [`Pending`](EarlyData::Pending). Returns at once
+    /// where early data was not used.
     ///
-    /// A listener calls it before it does, for a stream, what must not be done twice. Safe to cancel.
+    /// A listener calls it before it performs an action for a stream that must not be repeated.
+    /// Safe to cancel.
     ///
     /// # Errors
     ///
-    /// The one that the connection ended with before:
-    /// [`Refused`](ErrorKind::Refused) when the listener has not taken the data.
+    /// The error that the connection ended with before: [`Refused`](ErrorKind::Refused) when the
+    /// listener has not accepted the early data.
     pub async fn confirmed(&self) -> Result<()> {
         let shared = self.shared();
         loop {

@@ -1,4 +1,4 @@
-//! The control streams of a connection, and what is said over them first.
+//! The control streams of a connection, and their first messages.
 
 use bytes::BytesMut;
 use pipe_core::backend::proto::codec::binary;
@@ -12,16 +12,16 @@ use crate::error::handshake_error;
 /// The peer's control stream.
 pub(crate) struct ControlInput {
     pub(crate) recv: quinn::RecvStream,
-    /// What has come and was not looked at.
+    /// Bytes received and not decoded yet.
     pub(crate) input: BytesMut,
 }
 
-/// What is expected of the peer's first messages.
+/// The expectations on the peer's first messages.
 #[derive(Clone)]
 pub(crate) struct Greeting {
-    /// What was tried, for errors.
+    /// Description of the attempt, for errors.
     pub(crate) context: String,
-    /// What both sides have to agree on.
+    /// Parameters that both sides have to agree on.
     pub(crate) params: PeerParams,
 }
 

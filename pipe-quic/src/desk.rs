@@ -18,7 +18,7 @@ use crate::control_stream::Greeting;
 use crate::error::handshake_error;
 use crate::handshake::Handshake;
 
-/// Makes connections of what comes to a listener's socket.
+/// Makes connections from the packets at a listener's socket.
 pub(crate) struct Desk {
     config: Config,
     on: QuicAddr,
@@ -26,9 +26,9 @@ pub(crate) struct Desk {
     server: Arc<ServerConfig>,
     /// Whether clients have to show certificates.
     asks_clients: bool,
-    /// How many handshakes are under way.
+    /// Number of handshakes in progress.
     under_way: AtomicUsize,
-    /// When handshakes have failed, of late.
+    /// Times of recent failed handshakes.
     failures: Mutex<VecDeque<Instant>>,
 }
 
@@ -55,13 +55,13 @@ impl Desk {
         (*self.server).clone()
     }
 
-    /// The address of a listener at this socket.
+    /// Returns the address of a listener at this socket.
     pub(crate) fn local_addr(&self, socket: SocketAddr) -> Addr {
         self.on.form().end(socket, Some(self.pin))
     }
 
-    /// Whether so many handshakes are under way, or have failed of late, that the next client has to
-    /// prove its address (RFC 9000, section 8.1.2).
+    /// Returns whether so many handshakes are in progress, or have failed recently, that the next
+    /// client has to prove its address (RFC 9000, section 8.1.2).
     pub(crate) fn is_busy(&self) -> bool {
         let most = self.config.max_handshakes as usize;
         let under_way = self.under_way.load(Ordering::Relaxed) + 1;
@@ -83,7 +83,7 @@ impl Desk {
         failures.push_back(Instant::now());
     }
 
-    /// Makes a connection of what has come to the desk's socket, and counts it meanwhile.
+    /// Accepts a connection at the desk's socket, and counts it meanwhile.
     pub(crate) async fn receive(
         self: &Arc<Self>,
         incoming: Incoming,
@@ -111,9 +111,9 @@ impl Desk {
             // The client's part may come in several datagrams.
             connecting.handshake_data().await.map_err(lost)?;
             progress.heard();
-            // Where nothing is asked of a client, this side says hello together with its part of the
-            // handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the client's own
-            // hello comes after the handshake in any case). The dial is over with it.
+            // Where clients need no certificate, this side sends its hello together with its part
+            // of the handshake, which saves the dialer a round trip (RFC 9001, section 4.1.1: the
+            // client's own hello comes after the handshake in any case). It completes the dial.
             let plain = self.asks_clients || self.on.params.wire == Wire::Raw;
             let (conn, under_way) = if plain || !progress.promise() {
                 let conn = connecting.await.map_err(lost)?;

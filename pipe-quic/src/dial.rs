@@ -22,7 +22,7 @@ use crate::sessions::Session;
 use crate::settings::Settings;
 use crate::socket::Socket;
 
-/// By when the first packet of an attempt is surely sent.
+/// Time after which the first packet of an attempt has been sent.
 const FIRST_PACKET: Duration = Duration::from_millis(50);
 
 /// A dial to a listener.
@@ -36,12 +36,12 @@ pub(crate) struct Dial<'a> {
     pub(crate) name: &'a ServerName<'a>,
 }
 
-/// How a listener is dialed.
+/// The parameters of a dial.
 struct How {
     client: ClientConfig,
-    /// Where quinn leaves the reason for a refusal.
+    /// Destination of the reason for a refusal, which quinn sets.
     verdict: Verdict,
-    /// What is kept of the listener, if early data is wanted.
+    /// Session with the listener, if early data is used.
     session: Option<Arc<Session>>,
 }
 
@@ -58,7 +58,7 @@ impl Dial<'_> {
         race(&found, |socket| self.attempt(&how, socket)).await
     }
 
-    /// Returns how to dial the listener: what is kept of it counts where early data is wanted.
+    /// Returns the parameters of the dial, with the session where early data is used.
     fn how(&self) -> Result<How> {
         let Self {
             settings, addr, to, ..
@@ -119,7 +119,7 @@ impl Dial<'_> {
                 _ => handshake_error(&context, &error),
             })?,
             error = nobody_there(socket_addr) => {
-                // There is no peer that could hear a close.
+                // No peer could receive a close.
                 if let Some(socket) = socket {
                     socket.close();
                 }
@@ -132,8 +132,8 @@ impl Dial<'_> {
             .await
     }
 
-    /// Begins a connection that can be used before the listener has said anything, if there is a session to
-    /// be resumed.
+    /// Begins a connection that can be used before the listener's first packet, if there is a
+    /// session to resume.
     fn attempt_early(
         &self,
         session: &Arc<Session>,
@@ -167,7 +167,7 @@ impl Dial<'_> {
         }
     }
 
-    /// Returns what a connection is made with whose listener has shown these certificates.
+    /// Returns the handshake for a listener with these certificates.
     fn handshake(
         &self,
         context: String,

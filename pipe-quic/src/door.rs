@@ -13,8 +13,8 @@ use crate::socket::Socket;
 
 /// The UDP sockets of this process that listen, or that connections of a closed listener still use.
 ///
-/// The second kind is why they are known: a connection of QUIC goes on over the socket that it came by,
-/// so a new listener on the address has to take the same socket over.
+/// They are kept for the second kind: a connection of QUIC continues on the socket that it arrived
+/// at, so a new listener on the address has to take over the same socket.
 static DOORS: Mutex<Option<HashMap<SocketAddr, Weak<Door>>>> = Mutex::new(None);
 
 /// A UDP socket with its endpoint, for a listener, its connections and its dials.
@@ -23,9 +23,9 @@ pub(crate) struct Door {
     profile: Profile,
     socket: Arc<Socket>,
     pub(crate) endpoint: Endpoint,
-    /// Who receives new connections; none once the listener is closed.
+    /// Receiver of new connections; absent once the listener is closed.
     desk: Mutex<Option<Arc<Desk>>>,
-    /// Told when there is another desk, or none.
+    /// Notified when the desk is replaced or removed.
     changed: Notify,
 }
 
@@ -44,7 +44,7 @@ impl Door {
         let known = doors.get_or_insert_default();
         if let Some(door) = known.get(&addr).and_then(Weak::upgrade) {
             let taken = door.take_over(profile, desk);
-            // A last handle of a door wants the lock when it is dropped.
+            // The drop of a door's last handle takes the lock.
             drop(doors);
             return taken.then_some(door).ok_or_else(in_use);
         }
@@ -74,7 +74,7 @@ impl Door {
         self.addr
     }
 
-    /// Whether it has a listener.
+    /// Returns whether it has a listener.
     pub(crate) fn is_attended(&self) -> bool {
         self.desk.lock().is_some()
     }
@@ -144,8 +144,8 @@ impl Drop for Attending {
     }
 }
 
-/// The task of a door: as long as it has a listener or a connection. While it has a listener, the desk
-/// receives what comes.
+/// Runs the task of a door, as long as it has a listener or a connection. While it has a listener,
+/// the desk receives new connections.
 async fn attend(attending: Attending) {
     let door = &attending.0;
     loop {

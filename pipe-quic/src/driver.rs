@@ -22,18 +22,19 @@ use crate::shared::Shared;
 use crate::socket::Socket;
 use crate::stream_core::StreamCore;
 
-/// How long the last words of a connection may take.
+/// Time limit for the last frames of a connection.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// How long words wait that can, and a stream for being shown to the peer by what is written to it.
+/// Time for which deferrable frames wait, and for which a stream waits to be announced by its first
+/// write.
 const GATHER: Duration = Duration::from_millis(1);
 
 /// The task of a connection: its control streams, and its clock.
 pub(crate) struct Driver {
     pub(crate) shared: Arc<Shared>,
-    /// None where the wire is raw, and until the peer is heard.
+    /// Absent where the wire is raw, and until the peer's hello.
     pub(crate) control: Option<ControlInput>,
-    /// There when the handshake of TLS is under way.
+    /// Present while the handshake of TLS is in progress.
     pub(crate) early: Option<Early>,
     pub(crate) end: End,
 }
@@ -108,7 +109,8 @@ impl Driver {
                 loop {
                     match binary::decode(&mut control.input) {
                         Ok(None) => break,
-                        // A peer that talks nonsense will not listen.
+                        // The control stream of a peer that sends malformed frames is of no further
+                        // use.
                         Ok(Some(Frame::Close { .. })) | Err(_) => return,
                         Ok(Some(_)) => {}
                     }
@@ -149,7 +151,7 @@ impl Driver {
                 _ = ended.as_mut() => return Ok(()),
                 error = lost.as_mut() => {
                     if under_way {
-                        // It knows more of the reason.
+                        // It has more details of the reason.
                         let _ = (&mut early).now_or_never();
                     }
                     shared.lost(&error);
@@ -189,7 +191,7 @@ impl Driver {
     }
 }
 
-/// Reads of the control stream; `None` when the connection is over, which others tell.
+/// Reads from the control stream; `None` when the connection is over, which is reported elsewhere.
 async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Option<usize>> {
     let Some(recv) = recv else {
         return std::future::pending().await;
@@ -202,10 +204,10 @@ async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Op
     }
 }
 
-/// Sends what there is to say, until the control stream is cut.
+/// Sends pending frames until the control stream is cut.
 async fn send(shared: &Shared) -> quinn::WriteError {
     poll_fn(|cx| match shared.inner.lock().poll_send(cx) {
-        // The end of the connection is told by others.
+        // The end of the connection is reported elsewhere.
         Poll::Ready(quinn::WriteError::ConnectionLost(_)) => Poll::Pending,
         sent => sent,
     })
@@ -253,10 +255,10 @@ fn useless(frame: &impl std::fmt::Debug) -> Error {
     ))
 }
 
-/// Tells from silence whether the peer is there.
+/// Detects from silence whether the peer is reachable.
 struct Clock {
     liveness: Liveness,
-    /// What had been received when it was last looked at.
+    /// Number of packets received at the last check.
     seen: u64,
     looked: Instant,
     period: Duration,
@@ -273,8 +275,8 @@ impl Clock {
         }
     }
 
-    /// When to strike next. While there is traffic, what comes is looked at now and then; else the
-    /// answers to pings tell by themselves.
+    /// Returns when to strike next. While there is traffic, received packets are checked now and
+    /// then; otherwise the answers to pings are observed directly.
     fn next(&self, shared: &Shared) -> Instant {
         let deadline = self.liveness.deadline().into();
         if shared.wire == Wire::Pipe && shared.in_use() == 0 {
@@ -289,7 +291,7 @@ impl Clock {
         }
     }
 
-    /// Does what is due. Returns whether the peer is lost.
+    /// Performs the due actions. Returns whether the peer is lost.
     fn strike(&mut self, shared: &Shared) -> bool {
         let now = Instant::now();
         self.looked = now;

@@ -18,12 +18,12 @@ pub(crate) enum Early {
     Accepted(ZeroRttAccepted),
 }
 
-/// What a dialer has to see to once the handshake is over.
+/// The part of a dial that is left until the handshake is over.
 pub(crate) struct Dialed {
     pub(crate) handshake: ZeroRttAccepted,
     pub(crate) greeting: Greeting,
     pub(crate) session: Arc<Session>,
-    /// What the session says of the listener.
+    /// Data that the session holds about the listener.
     pub(crate) met: Met,
 }
 
@@ -36,9 +36,9 @@ impl Early {
         }
     }
 
-    /// Waits until the handshake is over, and does what is left of the beginning. Returns the peer's
-    /// control stream where that was not heard yet. Pending for ever when the connection has ended over
-    /// it.
+    /// Waits until the handshake is over, and completes the exchange of first messages. Returns the
+    /// peer's control stream where it had not arrived yet. Pending for ever when the connection has
+    /// ended over it.
     pub(crate) async fn finish(self, shared: &Shared) -> Option<ControlInput> {
         let finished = match self {
             Self::Accepted(handshake) => {
@@ -47,7 +47,7 @@ impl Early {
                     shared.confirm();
                     return None;
                 }
-                // The driver tells of it.
+                // The driver reports it.
                 None
             }
             Self::Dialed(dialed) => match dialed.finish(shared).await {

@@ -9,7 +9,7 @@ use quinn::{ConnectionError, TransportErrorCode, VarInt};
 pub(crate) enum Condition {
     /// The peer broke the rules of `pipe/1`.
     Protocol,
-    /// Nothing was heard of the peer for too long.
+    /// No packet came from the peer for too long.
     Silent,
     /// The handshake of `pipe/1` failed.
     Handshake,
@@ -22,7 +22,7 @@ const FIRST_CONDITION: u64 = 1 << 32;
 impl Condition {
     const ALL: [Self; 4] = [Self::Protocol, Self::Silent, Self::Handshake, Self::Refused];
 
-    /// The code on the wire.
+    /// Returns the code on the wire.
     pub(crate) fn code(self) -> VarInt {
         VarInt::from_u64(FIRST_CONDITION + self as u64).unwrap_or(VarInt::MAX)
     }
@@ -37,7 +37,7 @@ pub(crate) fn code_of(code: VarInt) -> u32 {
     u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
 }
 
-/// How the loss of a connection that was made is told.
+/// Returns the reason for the loss of an established connection.
 pub(crate) fn reason_of(error: &ConnectionError) -> CloseReason {
     match error {
         ConnectionError::ApplicationClosed(close) => {
@@ -52,7 +52,7 @@ pub(crate) fn reason_of(error: &ConnectionError) -> CloseReason {
     }
 }
 
-/// The error of a connection that was not made. `context` says what was tried.
+/// Returns the error of a connection that was not established. `context` describes the attempt.
 pub(crate) fn handshake_error(context: &str, error: &ConnectionError) -> Error {
     match error {
         ConnectionError::ApplicationClosed(close) => {
@@ -72,7 +72,7 @@ pub(crate) fn handshake_error(context: &str, error: &ConnectionError) -> Error {
     }
 }
 
-/// Whether it was this side that ended the TLS handshake, with an error that quinn keeps the number of.
+/// Returns whether this side ended the TLS handshake, with an error whose number quinn keeps.
 pub(crate) fn by_this_side(error: &ConnectionError) -> bool {
     matches!(error, ConnectionError::TransportError(error) if alert(error.code).is_some())
 }

@@ -13,7 +13,7 @@ use quinn_proto::transport_parameters::TransportParameters;
 pub(crate) struct OpensOnly(pub(crate) Arc<QuicServerConfig>);
 
 impl ServerConfig for OpensOnly {
-    /// Returns keys for a client's first packet. What comes later has keys of its session.
+    /// Returns keys for a client's first packet. Later packets have keys of their session.
     fn initial_keys(&self, version: u32, to: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
         let mut keys = self.0.initial_keys(version, to)?;
         keys.packet.remote = Box::new(FirstPacketKey(keys.packet.remote));
@@ -66,8 +66,8 @@ impl PacketKey for FirstPacketKey {
     }
 }
 
-/// Whether there is a CONNECTION_CLOSE among the frames of an Initial packet. Frames that may not be there
-/// (RFC 9000, section 12.4), or that are cut off, end it: quinn refuses them.
+/// Returns whether there is a CONNECTION_CLOSE among the frames of an Initial packet. Stops at
+/// frames that may not be there (RFC 9000, section 12.4), or that are cut off: quinn refuses them.
 fn closes(mut payload: &[u8]) -> bool {
     while let Some(kind) = number(&mut payload) {
         let skipped = match kind {

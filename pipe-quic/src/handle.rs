@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use crate::shared::Shared;
 
-/// What the handles and streams of a connection hold together: with the last of them it closes. It lies apart
-/// from its count, which each stream changes: 128 bytes are two lines of a cache.
+/// A reference that the handles and streams of a connection share: dropping the last one closes it.
+/// It lies apart from its count, which each stream changes: 128 bytes are two lines of a cache.
 #[repr(align(128))]
 pub(crate) struct Handle(pub(crate) Arc<Shared>);
 

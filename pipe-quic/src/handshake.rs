@@ -19,7 +19,7 @@ use crate::sessions::{Met, Session};
 use crate::shared::{Ends, NewConn, Shared};
 use crate::socket::Socket;
 
-/// What a connection of quinn is made into one of pipewerks with.
+/// Parameters of the `pipe/1` handshake over a QUIC connection.
 pub(crate) struct Handshake {
     pub(crate) greeting: Greeting,
     pub(crate) config: Config,
@@ -34,7 +34,7 @@ pub(crate) struct Handshake {
     pub(crate) socket: Option<Arc<Socket>>,
 }
 
-/// What the first messages have come to.
+/// The result of the first messages.
 #[derive(Default)]
 struct Greeted {
     hello: Option<Hello>,
@@ -43,7 +43,7 @@ struct Greeted {
     early: Option<Early>,
 }
 
-/// Says that a handshake was given up.
+/// Closes a connection whose handshake was given up.
 struct Pending(Option<quinn::Connection>);
 
 impl Drop for Pending {
@@ -56,8 +56,8 @@ impl Drop for Pending {
 }
 
 impl Handshake {
-    /// Exchanges the first messages. `handshake` is that of TLS, if it may not be over yet. What the
-    /// peer says is kept in the session, if there is one.
+    /// Exchanges the first messages. `handshake` is that of TLS, if it may not be over yet. The
+    /// peer's hello is kept in the session, if there is one.
     ///
     /// # Cancel safety
     ///
@@ -90,7 +90,7 @@ impl Handshake {
         Ok(self.start(conn, greeted))
     }
 
-    /// Begins before the peer has said anything, by what is known of it.
+    /// Begins before the peer's first message, with the data of the session.
     ///
     /// # Errors
     ///

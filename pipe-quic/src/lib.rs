@@ -53,30 +53,30 @@
 //! - Each dial has a socket of its own, and [`QuicListener::transport`] dials through the listener's. A
 //!   socket is closed when no connection needs it, whatever handles are still held.
 //! - See [`QuicListener`] for the address of a closed listener.
-//! - A dial asks, with one byte from a second socket, whether anybody is there: that is how a dial to
-//!   nobody is refused at once, where the network says so.
+//! - A dial probes, with one byte from a second socket, whether a listener is there: a dial to a
+//!   port without a listener is refused at once, where the network reports that.
 //!
 //! # The end of a connection
 //!
 //! A close goes over the control stream first and over QUIC when the peer has it, or after 3 s: QUIC's
 //! own close is a single packet, and quinn (0.11) does not send it while data waits for the congestion
-//! window. A program that ends right after a [`close`](pipe_core::Conn::close) may take its last words
-//! with it; [`drain`](pipe_core::Conn::drain) returns when the peer has heard them.
+//! window. A program that ends right after a [`close`](pipe_core::Conn::close) may end before it is
+//! sent; [`drain`](pipe_core::Conn::drain) returns when the peer has acknowledged it.
 //!
 //! # The beginning of a connection
 //!
 //! A dial takes one round trip, and two where the listener asks for a certificate. Every connection
 //! proves anew who its ends are: sessions are not resumed.
 //!
-//! Early data (0-RTT) is an option of both ends, off by default: the second dial to an address then takes no
-//! round trip. It has a price, as somebody on the way can deliver it twice:
-//! [`QuicTransport::with_zero_rtt`] says when, and what to do. [`QuicConn::early_data`] and
-//! [`QuicConn::confirmed`] tell whether the handshake is over.
+//! Early data (0-RTT) is an option of both ends, off by default: the second dial to an address then
+//! takes no round trip. It has a price, since an attacker on the path can replay it:
+//! [`QuicTransport::with_zero_rtt`] describes when, and the remedies. [`QuicConn::early_data`] and
+//! [`QuicConn::confirmed`] report whether the handshake is over.
 //!
 //! # Plain QUIC
 //!
-//! With `?wire=raw&alpn=…` ([`Wire::Raw`]) it speaks plain bidirectional streams to a peer of another make.
-//! What QUIC has no message for does not arrive:
+//! With `?wire=raw&alpn=…` ([`Wire::Raw`]) it speaks plain bidirectional streams to another
+//! implementation. Events without a message in QUIC do not arrive:
 //!
 //! - a stream is visible to the peer with its first byte, not when it is opened;
 //! - a stream holds its slot until it is over at this side; beyond that, the peer's own limit
@@ -91,7 +91,7 @@
 //!   then finds out by QUIC's idle timeout: quinn (0.11) does not send it while data waits for the
 //!   congestion window. Between two ends of pipewerks it goes another way first;
 //! - codes of the peer above `u32::MAX` are reported as `u32::MAX`;
-//! - streams in one direction, which the peer may want to open, are not allowed.
+//! - streams in one direction, which the peer may try to open, are not allowed.
 //!
 //! # On the wire
 //!

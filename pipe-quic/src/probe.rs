@@ -15,8 +15,8 @@ pub(crate) fn any_like(addr: SocketAddr) -> SocketAddr {
 
 /// Waits until the network reports that no socket takes datagrams at this address, which it need not report.
 ///
-/// The socket of a QUIC endpoint has many peers, and so is not told (by ICMP) that one of them is not
-/// there. This one has a single peer: it sends it one byte, which no QUIC endpoint answers.
+/// The socket of a QUIC endpoint has many peers, and so does not receive the ICMP errors of one of
+/// them. This one has a single peer: it sends it one byte, which no QUIC endpoint answers.
 pub(crate) async fn nobody_there(to: SocketAddr) -> io::Error {
     match probe(to).await {
         Ok(()) => pending().await,

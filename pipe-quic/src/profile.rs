@@ -5,7 +5,7 @@ use pipe_core::{Config, Wire};
 use quinn::congestion::CubicConfig;
 use quinn::{EndpointConfig, MtuDiscoveryConfig, TransportConfig, VarInt};
 
-/// What the paths of a transport are like.
+/// The kind of paths that a transport uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Profile {
@@ -18,14 +18,14 @@ pub enum Profile {
     Loopback,
 }
 
-/// How many bytes a connection takes beyond those of the application's streams: for the control
-/// streams and the first bytes of streams.
+/// Number of bytes that a connection accepts beyond those of the application's streams: for the
+/// control streams and the first bytes of streams.
 const RESERVE: u64 = 128 * 1024;
 
 /// The least stream window, in bytes: the control streams have it, too.
 const MIN_WINDOW: u32 = 1024;
 
-/// How long a chain of certificates may be, in bytes.
+/// Maximum length of a chain of certificates, in bytes.
 const CRYPTO_BUFFER: usize = 64 * 1024;
 
 impl Profile {
@@ -37,7 +37,7 @@ impl Profile {
         }
     }
 
-    /// What an endpoint takes.
+    /// Returns the settings of an endpoint.
     pub(crate) fn endpoint(self) -> EndpointConfig {
         let mut config = EndpointConfig::default();
         // Bounds the buffers of the socket. 1,472 bytes, and those of the other profile, are in range.
@@ -45,7 +45,7 @@ impl Profile {
         config
     }
 
-    /// How a connection behaves.
+    /// Returns the settings of a connection.
     pub(crate) fn transport(self, config: &Config, wire: Wire) -> Arc<TransportConfig> {
         let mut transport = TransportConfig::default();
         let mut discovery = MtuDiscoveryConfig::default();
@@ -67,8 +67,9 @@ impl Profile {
             .send_window(window);
         match wire {
             Wire::Pipe => {
-                // The limit that counts is the opener's, who knows when both ends are done. This one
-                // is above it, since it is raised only when an eighth of it is used up.
+                // The opener's limit counts, since it is the one that tracks when both ends are
+                // done. This one is above it, since it is raised only when an eighth of it is used
+                // up.
                 let streams = (config.max_streams * 8).div_ceil(7) + 2;
                 transport
                     .max_concurrent_bidi_streams(streams.into())
@@ -85,8 +86,9 @@ impl Profile {
     }
 }
 
-/// When QUIC itself gives up: not before the connection's own clock does. It is there for what has no
-/// clock of its own. Of both sides' timeouts the shorter one counts (RFC 9000, section 10.1).
+/// Returns QUIC's own idle timeout, which is longer than the connection's own clock. It covers
+/// phases without that clock. Of both sides' timeouts the shorter one counts (RFC 9000, section
+/// 10.1).
 fn idle_timeout(failed_after: Duration) -> Duration {
     2 * failed_after
 }

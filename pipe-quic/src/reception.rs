@@ -28,8 +28,8 @@ impl Accept for Reception {
                 return Err(Error::new(ErrorKind::Failed, why));
             };
             if self.desk.is_busy() && incoming.may_retry() && !incoming.remote_address_validated() {
-                // The client has to show that it is where it says; nothing is kept of it meanwhile.
-                // An error means that it has shown that.
+                // The client has to prove its address; no state is kept of it meanwhile. An error
+                // means that it has done so.
                 let _ = incoming.retry();
                 continue;
             }

@@ -8,26 +8,28 @@ use pipe_core::{Addr, Result};
 use pipe_tls::rustls::pki_types::{CertificateDer, ServerName};
 use pipe_tls::{ClientSessions, rustls};
 
-/// Of how many addresses a transport keeps sessions. Beyond it, the one that was dialed longest ago is
-/// forgotten.
+/// Maximum number of addresses whose sessions a transport keeps. Beyond it, the one that was dialed
+/// longest ago is removed.
 const ADDRS: usize = 64;
 
-/// What a transport and its clones keep of the listeners that they have dialed, to send early data to them.
+/// The sessions that a transport and its clones keep for early data to the listeners that they have
+/// dialed.
 #[derive(Clone, Default)]
 pub(crate) struct Sessions(Arc<Mutex<VecDeque<Kept>>>);
 
 type Kept = (Addr, Arc<Session>);
 
-/// What is kept of a listener.
+/// The stored session of a listener.
 pub(crate) struct Session {
     pub(crate) tls: ClientSessions,
     met: Mutex<Option<Met>>,
 }
 
-/// What the last connection with a full handshake has told.
+/// The result of the last full handshake.
 #[derive(Clone)]
 pub(crate) struct Met {
-    /// Where: another address of the same name may be of another machine, which knows nothing of it.
+    /// Address of the listener: another address of the same name may be of another machine, without
+    /// the session.
     pub(crate) at: SocketAddr,
     pub(crate) certificates: Vec<CertificateDer<'static>>,
     pub(crate) hello: Hello,
@@ -59,8 +61,8 @@ impl Sessions {
 }
 
 impl Session {
-    /// What is needed to resume a session with one of these addresses, if there is one to resume: with
-    /// certificates that would be trusted anew for this name.
+    /// Returns the data to resume a session with one of these addresses, if there is one to resume:
+    /// with certificates that would be trusted anew for this name.
     pub(crate) fn resume(
         &self,
         found: &[SocketAddr],
@@ -79,7 +81,7 @@ impl Session {
         Some((resuming, met))
     }
 
-    /// Takes in what a full handshake has told.
+    /// Stores the result of a full handshake.
     pub(crate) fn learn(&self, met: Met) {
         *self.met.lock() = Some(met);
     }

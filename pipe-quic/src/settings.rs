@@ -11,14 +11,15 @@ use crate::first_packet::OpensOnly;
 use crate::profile::Profile;
 use crate::sessions::Sessions;
 
-/// How many bytes of a client's first packets are kept until its turn comes, and of all clients'.
+/// Maximum number of bytes of a client's first packets that are kept until its turn comes, and of
+/// all clients'.
 const INCOMING_BUFFER: u64 = 32 * 1024;
 const INCOMING_BUFFERS: u64 = 8 * 1024 * 1024;
 
-/// How many sessions a listener remembers that takes early data.
+/// Number of sessions that a listener with early data keeps.
 const SESSIONS: usize = 1024;
 
-/// What a transport was told, and what it keeps of the listeners that it has dialed.
+/// The settings of a transport, and the sessions with the listeners that it has dialed.
 #[derive(Clone, Default)]
 pub(crate) struct Settings {
     pub(crate) config: Config,
@@ -26,12 +27,12 @@ pub(crate) struct Settings {
     pub(crate) profile: Profile,
     pub(crate) zero_rtt: bool,
     pub(crate) admission: Admission,
-    /// Of the listeners that were dialed with early data.
+    /// Sessions with listeners that were dialed with early data.
     pub(crate) sessions: Sessions,
 }
 
 impl Settings {
-    /// Returns whether early data is wanted at this address.
+    /// Returns whether early data is used at this address.
     pub(crate) fn wants_early_data(&self, at: &QuicAddr) -> bool {
         at.zero_rtt.unwrap_or(self.zero_rtt) && at.params.wire == Wire::Pipe
     }

@@ -11,13 +11,13 @@ use quinn::udp::{RecvMeta, Transmit};
 use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, SockRef, Type};
 
-/// How large the kernel's buffers of a socket should be, in bytes. The system may allow less.
+/// Size of the kernel's buffers of a socket, in bytes. The system may allow less.
 const BUFFER: usize = 4 * 1024 * 1024;
 
 /// A UDP socket that can be closed under its endpoint.
 ///
-/// quinn holds the socket as long as somebody has a handle of one of its connections or streams, even
-/// if they are over. This one is closed once no connection needs it, which frees its port.
+/// quinn holds the socket as long as a handle of one of its connections or streams exists, even if
+/// they are over. This one is closed once no connection needs it, which frees its port.
 pub(crate) struct Socket {
     inner: RwLock<Option<Arc<dyn AsyncUdpSocket>>>,
     addr: SocketAddr,
@@ -54,12 +54,12 @@ impl Socket {
         }))
     }
 
-    /// Whether anything was sent.
+    /// Returns whether anything was sent.
     pub(crate) fn has_sent(&self) -> bool {
         self.has_sent.load(Ordering::Relaxed)
     }
 
-    /// Closes the socket. What is sent from now on is lost, and nothing comes.
+    /// Closes the socket. Datagrams sent from now on are lost, and none are received.
     pub(crate) fn close(&self) {
         let inner = self.inner.write().take();
         drop(inner);

@@ -9,19 +9,19 @@ use quinn::WriteError;
 
 use crate::preamble::poll_announce;
 
-/// What a connection knows of a stream. Its bytes go between its halves and quinn.
+/// The part of a stream that its connection keeps. Its bytes go between its halves and quinn.
 #[derive(Debug)]
 pub(crate) struct StreamCore {
     pub(crate) id: u64,
     /// Whether this side opened it.
     pub(crate) ours: bool,
-    /// How often the connection had ended its streams when this one came.
+    /// Number of times that the connection had ended its streams when this one came.
     pub(crate) disconnects: u64,
-    /// How many directions this side's application is done with.
+    /// Number of directions that this side's application is done with.
     over: AtomicU8,
     pub(crate) room: Mutex<Room>,
     start: Mutex<Start>,
-    /// Who waits in a half, to be woken when the connection ends or a disconnect ends the stream.
+    /// Tasks that wait in a half, woken when the connection ends or a disconnect ends the stream.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
 }
@@ -35,12 +35,12 @@ pub(crate) enum Direction {
     Recv,
 }
 
-/// What a stream has of the peer's connection window; only where the peer counts that.
+/// The credit that a stream uses of the peer's connection window; only where the peer counts that.
 #[derive(Debug, Default)]
 pub(crate) struct Room {
-    /// What was written and the peer has not read.
+    /// Number of bytes written that the peer has not read.
     pub(crate) used: u32,
-    /// The peer needs no more room for this stream: what comes, it throws away.
+    /// Whether the peer returns no more credit for this stream, since it discards its bytes.
     pub(crate) free: bool,
     /// The stream's place in the queue for room.
     pub(crate) ticket: WindowTicket,
@@ -57,7 +57,8 @@ enum Start {
 }
 
 impl StreamCore {
-    /// A stream that this side opened. If it is not `shown` to the peer, somebody will have to.
+    /// Creates a stream that this side opened. Unless it is `shown` to the peer, it has to be
+    /// announced later.
     pub(crate) fn opened(id: u64, disconnects: u64, send: quinn::SendStream, shown: bool) -> Self {
         let start = if shown {
             Start::Shown(send)
@@ -94,13 +95,13 @@ impl StreamCore {
         }
     }
 
-    /// Whether nobody has shown the stream to the peer, or has taken it to do so.
+    /// Returns whether the stream is not announced to the peer, and not claimed for that.
     pub(crate) fn is_unshown(&self) -> bool {
         matches!(*self.start.lock(), Start::Unshown(_))
     }
 
-    /// Shows the stream to the peer, if it is still to be shown. Whoever finds no room is woken when there
-    /// is some.
+    /// Announces the stream to the peer, if that is still pending. Without room, the task is woken
+    /// when there is some.
     pub(crate) fn poll_show(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
         let mut start = self.start.lock();
         let Start::Unshown(send) = &mut *start else {
@@ -120,7 +121,7 @@ impl StreamCore {
         self.over.fetch_add(1, Ordering::AcqRel) == 1
     }
 
-    /// Wakes whoever waits in a half.
+    /// Wakes the tasks that wait in a half.
     pub(crate) fn wake(&self) {
         self.reader.wake();
         self.writer.wake();
@@ -135,7 +136,7 @@ impl Room {
         freed
     }
 
-    /// What is in use will not be read. Returns how much it was.
+    /// Releases the credit in use, since it will not be read. Returns how much it was.
     pub(crate) fn free(&mut self) -> u32 {
         self.free = true;
         mem::take(&mut self.used)

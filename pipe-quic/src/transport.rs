@@ -18,8 +18,8 @@ use crate::settings::Settings;
 
 /// The transport of `quic://host:port`.
 ///
-/// Names are resolved when dialing, and the addresses of a name are raced (RFC 8305). Port 0 listens
-/// on a free port. The listener proves who it is, and the dialer trusts it
+/// Names are resolved when dialing, and the addresses of a name are raced (RFC 8305). Port 0
+/// listens on a free port. The listener proves its identity, and the dialer trusts it
 ///
 /// - if the address has the hash of its certificate (`?cert-sha256=…`, 64 hex digits): that one
 ///   certificate, whatever its names and dates, since the hash says which one is meant;
@@ -29,8 +29,8 @@ use crate::settings::Settings;
 /// [`local_addr`](pipe_core::Listener::local_addr) of a listener always has the hash, and so can be
 /// dialed as it is. A listener without an identity makes one on the spot.
 ///
-/// With `?wire=raw&alpn=…` it speaks plain QUIC streams to peers of other makes, see
-/// [the crate](crate#plain-quic).
+/// With `?wire=raw&alpn=…` it speaks plain QUIC streams to other implementations, see [the
+/// crate](crate#plain-quic).
 ///
 /// With `?zero-rtt=true` it sends and takes data before the handshake is over, see
 /// [`with_zero_rtt`](Self::with_zero_rtt) for what that risks.
@@ -60,7 +60,7 @@ pub struct QuicTransport {
 }
 
 impl QuicTransport {
-    /// With the default configuration, options and profile.
+    /// Creates a transport with the default configuration, options and profile.
     pub fn new() -> Self {
         Self::default()
     }
@@ -77,7 +77,7 @@ impl QuicTransport {
         Ok(self)
     }
 
-    /// Says who this side is and whom it trusts.
+    /// Sets the identity of this side, and the certificates that it trusts.
     #[must_use]
     pub fn with_tls(mut self, options: TlsOptions) -> Self {
         self.settings.tls = options;
@@ -85,8 +85,8 @@ impl QuicTransport {
         self
     }
 
-    /// Asks this function for each client of its listeners, before the handshake, whether to take it in.
-    /// It must not block. Those that are refused are told so.
+    /// Sets a function that decides for each client of the listeners, before the handshake, whether
+    /// to accept it. It must not block. Rejected clients are refused.
     #[must_use]
     pub fn with_admission(
         mut self,
@@ -96,7 +96,7 @@ impl QuicTransport {
         self
     }
 
-    /// Says what the paths are like.
+    /// Sets the kind of paths.
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.settings.profile = profile;
@@ -104,52 +104,55 @@ impl QuicTransport {
         self
     }
 
-    /// Sends and takes data before the handshake is over (early data, 0-RTT: RFC 9001, section 4.6), or
-    /// not, which is the default. `?zero-rtt=true` or `?zero-rtt=false` in an address goes before it. Only
-    /// between two ends of pipewerks: with `?wire=raw` nothing is sent or taken early.
+    /// Enables or disables data before the handshake is over (early data, 0-RTT: RFC 9001, section
+    /// 4.6). Disabled by default. `?zero-rtt=true` or `?zero-rtt=false` in an address overrides it.
+    /// Only between two ends of pipewerks: with `?wire=raw` no early data is sent or accepted.
     ///
     /// # What it does
     ///
-    /// A dialer keeps what it needs to resume the session of a connection: for the 64 addresses that it
-    /// has dialed last, in memory, shared by the clones of the transport that have the same settings. The
-    /// next dial to such an address returns at once, with a connection that can be used: what is
-    /// written goes with the first datagrams, a round trip earlier. A listener remembers 1,024 sessions,
-    /// for up to a day and as long as it lives, each good for one connection; it returns from `accept`
-    /// with the first datagrams as well.
+    /// A dialer keeps the sessions of the 64 addresses that it dialed last, in memory, shared by
+    /// the clones of the transport that have the same settings. The next dial to such an address
+    /// returns at once, with a usable connection: written bytes go with the first datagrams, a
+    /// round trip earlier. A listener keeps 1,024 sessions, for up to a day and as long as it
+    /// lives, each good for one connection; it returns from `accept` with the first datagrams as
+    /// well.
     ///
-    /// The listener is who it was: the session is of the certificate that it has shown, which is judged
-    /// again (its names, its dates, the roots, the hash in the address) before the session is resumed, and
-    /// is what [`peer_identity`](pipe_core::Conn::peer_identity) gives. A listener that asks clients for
-    /// certificates takes no early data, and with this on it is an error to listen.
+    /// A resumed session belongs to the certificate of the original handshake. The dialer verifies
+    /// that certificate again (its names, its dates, the roots, the hash in the address) before it
+    /// resumes the session, and [`peer_identity`](pipe_core::Conn::peer_identity) returns it. A
+    /// listener that asks clients for certificates accepts no early data, and listening with this
+    /// enabled is an error.
     ///
-    /// # When the listener takes none
+    /// # When the listener accepts none
     ///
-    /// It need not: it may have been started again, or have forgotten the session. Then it has read
-    /// nothing of what was sent, and the dialer's connection fails as a whole with
-    /// [`Refused`](pipe_core::ErrorKind::Refused), since parts of what was sent may be forgotten by whoever wrote them;
-    /// the session is forgotten, and the next dial is an ordinary one. Nothing is sent again behind the
-    /// back of the application.
+    /// A listener may reject early data: it may have been restarted, or have dropped the session.
+    /// Then it has read none of the early data, and the dialer's connection fails as a whole with
+    /// [`Refused`](pipe_core::ErrorKind::Refused), since the application may not have kept all that
+    /// it wrote; the session is removed, and the next dial is an ordinary one. Early data is never
+    /// sent again automatically.
     ///
-    /// A dial that resumes a session does not wait to see whether anybody is there. Where nobody
-    /// is, the connection fails with `Refused` if the network says so, or else as one that was lost:
-    /// [`Disconnected`](pipe_core::ErrorKind::Disconnected), then [`Failed`](pipe_core::ErrorKind::Failed).
+    /// A dial that resumes a session does not wait for an answer of the listener. Without a
+    /// listener, the connection fails with `Refused` if the network reports that, or else as one
+    /// that was lost: [`Disconnected`](pipe_core::ErrorKind::Disconnected), then
+    /// [`Failed`](pipe_core::ErrorKind::Failed).
     ///
     /// # The risk
     ///
-    /// Whoever has recorded the first datagrams can send them again, without being able to read or change
-    /// them. Early data is all that can be repeated so, never what was sent after the handshake. A listener
-    /// takes each session once, so that a copy of what it has read is worth nothing, to it as to
-    /// any other. But an attacker who keeps the datagrams from the listener can deliver them later, within
-    /// a minute (rustls takes a ticket as fresh for so long), when the dialer has given up and sent the
-    /// same over another connection: "pay 5" is then read twice. So
+    /// An attacker who recorded the first datagrams can replay them, without being able to read or
+    /// change them. Only early data can be replayed, never data sent after the handshake. A
+    /// listener accepts each session once, so a replay of data that a listener has read fails. But
+    /// an attacker who withholds the datagrams from the listener can deliver them later, within a
+    /// minute (rustls accepts a ticket as fresh for so long), when the dialer has given up and sent
+    /// the same over another connection: "pay 5" is then read twice. Therefore
     ///
-    /// - switch it on only for applications whose first requests may be done twice;
-    /// - or let the listener wait for [`QuicConn::confirmed`] before it does what must not be: the
-    ///   handshake ends only with the one who began it, not with a copy;
+    /// - enable it only for applications whose first requests can be repeated safely;
+    /// - or let the listener wait for [`QuicConn::confirmed`] before it performs an action that
+    ///   cannot: the handshake completes only with the original dialer, not with a replay;
     /// - or let the dialer wait for it before it sends such a request.
     ///
-    /// Early data also has no forward secrecy: who steals the listener's or the dialer's memory within the
-    /// life of a session can read what was sent early with it (RFC 8446, section 2.3).
+    /// Early data also has no forward secrecy: an attacker with access to the listener's or the
+    /// dialer's memory within the life of a session can read the early data sent with it (RFC 8446,
+    /// section 2.3).
     #[must_use]
     pub fn with_zero_rtt(mut self, on: bool) -> Self {
         self.settings.zero_rtt = on;

@@ -23,14 +23,14 @@ use ring::digest::{SHA256, digest};
 pub struct CertSha256([u8; 32]);
 
 impl CertSha256 {
-    /// The hash of this certificate in DER.
+    /// Returns the hash of this certificate in DER.
     pub fn of(der: &[u8]) -> Self {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, der).as_ref());
         Self(hash)
     }
 
-    /// The hash itself.
+    /// Returns the hash itself.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }

@@ -9,23 +9,23 @@ use time::OffsetDateTime;
 
 use crate::pinned::PinMismatch;
 
-/// How many of a peer's names are quoted.
+/// Maximum number of a peer's names that are quoted.
 const NAMES: usize = 5;
 
-/// What an error of TLS means: [`Unauthenticated`](ErrorKind::Unauthenticated) when a certificate was
-/// not accepted, by either side, and [`Handshake`](ErrorKind::Handshake) otherwise, with the reason in
-/// words after `context` ("could not connect to …").
+/// Converts an error of TLS: [`Unauthenticated`](ErrorKind::Unauthenticated) when a certificate was
+/// not accepted, by either side, and [`Handshake`](ErrorKind::Handshake) otherwise, with the reason
+/// in words after `context` ("could not connect to …").
 ///
-/// An alert of the peer is an error too:
-/// [`AlertReceived`](rustls::Error::AlertReceived). In TLS 1.3 a client may get the one that refuses
-/// its certificate only after its own handshake, with the first read.
+/// An alert of the peer is an error too: [`AlertReceived`](rustls::Error::AlertReceived). In TLS
+/// 1.3 a client may get the one that refuses its certificate only after its own handshake, with the
+/// first read.
 pub fn explain(context: &str, error: &TlsError) -> Error {
     let (kind, reason) = reason(error);
     Error::with_source(kind, format!("{context}: {reason}"), error.clone())
 }
 
-/// The same for the error of a byte stream under TLS. One that broke off or was reset becomes
-/// [`Handshake`](ErrorKind::Handshake), any other keeps its kind.
+/// Returns the same for the error of a byte stream under TLS. One that broke off or was reset
+/// becomes [`Handshake`](ErrorKind::Handshake), any other keeps its kind.
 pub fn explain_io(context: &str, error: io::Error) -> Error {
     if let Some(error) = find(&error) {
         return explain(context, error);
@@ -45,14 +45,14 @@ pub fn explain_io(context: &str, error: io::Error) -> Error {
     }
 }
 
-/// The error of TLS among the causes of this one.
+/// Returns the error of TLS among the causes of this one.
 pub fn find<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a TlsError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        // An io::Error is not the source of itself: it gives the source of what it carries.
+        // An io::Error is not the source of itself: its source is that of the error inside.
         let carried = error
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
@@ -116,7 +116,7 @@ fn refusal(error: &CertificateError) -> String {
     format!("the peer's certificate {reason}")
 }
 
-/// What the peer has against this side.
+/// Returns the kind and the text for an alert of the peer.
 fn alert_reason(alert: Alert) -> (ErrorKind, String) {
     let refused = |why: &str| {
         let reason = format!("the peer refused the certificate of this side: {why}");

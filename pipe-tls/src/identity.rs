@@ -9,7 +9,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::{CertSha256, pem, provider};
 
-/// Who one side is: a certificate, those that lead to its root, and the private key.
+/// The identity of one side: a certificate, those that lead to its root, and the private key.
 ///
 /// Cheap to clone. Its `Debug` shows the hash of the certificate and nothing of the key.
 #[derive(Clone)]
@@ -19,18 +19,18 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// From texts in PEM: the certificates, one's own first and then those that lead to the root, and
-    /// the private key (PKCS #8, PKCS #1 or SEC1, not encrypted).
+    /// Reads an identity from texts in PEM: the certificates, one's own first and then those that
+    /// lead to the root, and the private key (PKCS #8, PKCS #1 or SEC1, not encrypted).
     ///
     /// # Errors
     ///
-    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid), which says what is missing or malformed, or that
-    /// the key is the one of another certificate.
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid), which names the missing or malformed part, or
+    /// when the key belongs to another certificate.
     pub fn from_pem(certificates: &[u8], key: &[u8]) -> Result<Self> {
         Self::read(certificates, key, "the certificate text", "the key text")
     }
 
-    /// The same from two files, or from one that holds both.
+    /// Returns the same from two files, or from one that holds both.
     ///
     /// # Errors
     ///
@@ -58,9 +58,9 @@ impl Identity {
         Self::new(certificates, key, "the certificate given", "the key given")
     }
 
-    /// A new key (ECDSA on P-256) with a certificate that it signed itself, for these names and IP
-    /// addresses. It does not expire before the year 4096: whoever trusts it trusts this one certificate, by its
-    /// [hash](Self::sha256) or as a [root](crate::Roots).
+    /// Generates a key (ECDSA on P-256) with a self-signed certificate for these names and IP
+    /// addresses. It does not expire before the year 4096: a peer trusts this one certificate, by
+    /// its [hash](Self::sha256) or as a [root](crate::Roots).
     ///
     /// # Errors
     ///
@@ -74,7 +74,7 @@ impl Identity {
         Self::from_der(vec![certificate], key)
     }
 
-    /// The hash of the certificate: what names it in an address.
+    /// Returns the hash of the certificate, which names it in an address.
     pub fn sha256(&self) -> CertSha256 {
         self.sha256
     }
@@ -84,7 +84,7 @@ impl Identity {
         &self.key.cert
     }
 
-    /// This certificate with a key that is not its own.
+    /// Combines this certificate with a key that is not its own.
     #[cfg(test)]
     pub(crate) fn with_key_of(&self, other: &Self) -> Arc<CertifiedKey> {
         let certificates = self.certificates().to_vec();

@@ -1,16 +1,16 @@
-//! What `tls://` and `quic://` share: certificates, trust, and errors that say what was wrong. No
-//! sockets.
+//! Certificates, trust, and precise errors for `tls://` and `quic://`. No sockets.
 //!
-//! [`TlsOptions`] says who this side is ([`Identity`]) and whom it trusts: the system's roots, roots
-//! of its own ([`Roots`]), or, for one address, the one certificate whose hash stands in it
-//! ([`CertSha256`]). It makes the configurations of [`rustls`], always with the cryptography of
-//! `ring`, whatever the process has for a default. What rustls reports, [`explain`] puts into words.
+//! [`TlsOptions`] holds the identity of this side ([`Identity`]) and the certificates that it
+//! trusts: the system's roots, roots of its own ([`Roots`]), or, for one address, the one
+//! certificate whose hash stands in it ([`CertSha256`]). It makes the configurations of [`rustls`],
+//! always with the cryptography of `ring`, whatever the default of the process is. [`explain`]
+//! converts the errors of rustls.
 //!
-//! [`PeerParams`] reads what the options of an address say of all this.
+//! [`PeerParams`] reads the corresponding options of an address.
 //!
-//! Sessions are not resumed: every connection proves anew who its ends are, so a certificate that has
-//! expired meanwhile is refused. The exception is early data over QUIC, where both ends ask for it: see
-//! [`ClientSessions`].
+//! Sessions are not resumed: every connection proves the identities of its ends anew, so a
+//! certificate that has expired meanwhile is refused. The exception is early data over QUIC, where
+//! both ends enable it: see [`ClientSessions`].
 
 mod cert_sha256;
 mod explain;

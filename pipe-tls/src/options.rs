@@ -13,7 +13,7 @@ use crate::pinned::Pinned;
 use crate::verdict::{Judge, Verdict};
 use crate::{CertSha256, Identity, Roots, provider};
 
-/// Who this side is, and whom it trusts.
+/// The identity of this side, and the certificates that it trusts.
 ///
 /// By default a dialer trusts the system's roots and has no certificate, and a listener makes its
 /// certificate on the spot and asks clients for none.
@@ -46,7 +46,8 @@ impl TlsOptions {
         Self::default()
     }
 
-    /// Shows this certificate: a listener to everyone, a dialer to listeners that ask for one.
+    /// Sets the certificate of this side: a listener shows it to all clients, a dialer to listeners
+    /// that request one.
     #[must_use]
     pub fn with_identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
@@ -55,16 +56,16 @@ impl TlsOptions {
 
     /// As a dialer, trusts listeners that these roots vouch for, instead of those of the system.
     ///
-    /// A hash in the address (`?cert-sha256=…`) goes before both: that one certificate is trusted,
-    /// whoever issued it.
+    /// A hash in the address (`?cert-sha256=…`) overrides both: that one certificate is trusted,
+    /// with any issuer.
     #[must_use]
     pub fn with_roots(mut self, roots: Roots) -> Self {
         self.roots = Some(roots);
         self
     }
 
-    /// As a listener, asks every client for a certificate, and refuses those that these roots do not
-    /// vouch for (mutual TLS). The names in it are the application's to judge, from
+    /// As a listener, requires a certificate of every client, and refuses those that these roots do
+    /// not vouch for (mutual TLS). The application judges the names in it, from
     /// [`peer_identity`](pipe_core::Conn::peer_identity).
     #[must_use]
     pub fn with_client_roots(mut self, roots: Roots) -> Self {
@@ -72,7 +73,7 @@ impl TlsOptions {
         self
     }
 
-    /// Whether a listener asks every client for a certificate.
+    /// Returns whether a listener requests a certificate of every client.
     pub fn asks_clients(&self) -> bool {
         self.client_roots.is_some()
     }
@@ -82,22 +83,22 @@ impl TlsOptions {
         self.identity.as_ref()
     }
 
-    /// The identity of a listener on this host (an IPv6 address without brackets): the one that was
-    /// given, or one made on the spot for `localhost`, the host, `127.0.0.1` and `::1`. What was made
-    /// is kept, so the same host has the same certificate as long as these options and their clones
-    /// live.
+    /// Returns the identity of a listener on this host (an IPv6 address without brackets): the
+    /// configured one, or one generated on the spot for `localhost`, the host, `127.0.0.1` and
+    /// `::1`. A generated one is kept, so the same host has the same certificate as long as these
+    /// options and their clones live.
     ///
-    /// The address of a listener carries the [hash](Identity::sha256) of its certificate always, not
-    /// only when that was made on the spot. A listener's own address is of IP, which few certificates
+    /// The address of a listener always carries the [hash](Identity::sha256) of its certificate,
+    /// not only when that was generated. A listener's own address is of IP, which few certificates
     /// name, and the dialer need not know the issuer; with the hash it can be dialed as it is, by
-    /// anyone who has the certificate that the listener may ask for.
+    /// any dialer with the certificate that the listener may require.
     ///
     /// `pin` is the hash in the address to listen on, if there is one.
     ///
     /// # Errors
     ///
-    /// [`AddrInvalid`](ErrorKind::AddrInvalid) when `pin` is the hash of another certificate: nobody
-    /// could dial that address.
+    /// [`AddrInvalid`](ErrorKind::AddrInvalid) when `pin` is the hash of another certificate: every
+    /// dial to that address would fail.
     pub fn listener_identity(&self, host: &str, pin: Option<CertSha256>) -> Result<Identity> {
         let identity = match &self.identity {
             Some(identity) => identity.clone(),
@@ -113,8 +114,8 @@ impl TlsOptions {
         }
     }
 
-    /// The configuration of a listener that is `identity` and speaks these protocols (ALPN, RFC 7301;
-    /// none to leave ALPN out). TLS 1.3, and 1.2 for clients that know no better.
+    /// Returns the configuration of a listener with `identity` and these protocols (ALPN, RFC 7301;
+    /// none to leave ALPN out). TLS 1.3, and 1.2 for clients without it.
     ///
     /// # Errors
     ///
@@ -137,12 +138,12 @@ impl TlsOptions {
         Ok(Arc::new(config))
     }
 
-    /// The configuration of a dialer that speaks these protocols (ALPN, RFC 7301; none to leave ALPN
-    /// out), and that trusts the certificate with the hash `pin`, if there is one in the address, or
+    /// Returns the configuration of a dialer with these protocols (ALPN, RFC 7301; none to leave
+    /// ALPN out). It trusts the certificate with the hash `pin`, if there is one in the address, or
     /// else the roots.
     ///
-    /// A pinned certificate is trusted whatever its names and dates: the hash says which certificate
-    /// is meant, where names and dates only say what it claims of itself. The peer has to prove in the
+    /// A pinned certificate is trusted regardless of its names and dates: the hash identifies the
+    /// certificate, and names and dates are only its own claims. The peer has to prove in the
     /// handshake that it holds the key.
     ///
     /// The system's roots are read at the first call that needs them, which takes milliseconds.
@@ -416,7 +417,7 @@ mod tests {
                 let made = handshake(config, server(&identity), "localhost");
                 crate::explain("ctx", &made.unwrap_err().1)
             }
-            // A system without roots trusts nobody either.
+            // A system without roots trusts no certificate either.
             Err(error) => error,
         };
         assert_eq!(error.kind(), ErrorKind::Unauthenticated);

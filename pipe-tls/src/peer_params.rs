@@ -6,10 +6,11 @@ use crate::{CertSha256, Identity, TlsOptions, server_name};
 /// The protocol (ALPN) of [`Wire::Pipe`].
 const PIPE: &str = "pipe/1";
 
-/// What the options of an address say of a connection over TLS: `wire`, `alpn`, `cert-sha256`, `server-name`.
+/// The options of an address for a connection over TLS: `wire`, `alpn`, `cert-sha256`,
+/// `server-name`.
 #[derive(Clone, Debug)]
 pub struct PeerParams {
-    /// What is spoken.
+    /// Protocol of the connection.
     pub wire: Wire,
     /// The protocol that both sides have to agree on, if any (RFC 7301).
     pub alpn: Option<String>,

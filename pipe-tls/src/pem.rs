@@ -1,4 +1,4 @@
-//! Reading PEM (RFC 7468), with errors that say what was found instead.
+//! Reading PEM (RFC 7468), with errors that name the text found instead.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use pipe_core::{Error, ErrorKind, Result};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-/// The certificates in this text, at least one. `what` names the text in errors.
+/// Returns the certificates in this text, at least one. `what` names the text in errors.
 pub(crate) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<'static>>> {
     let list: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
@@ -21,7 +21,7 @@ pub(crate) fn certificates(pem: &[u8], what: &str) -> Result<Vec<CertificateDer<
     Err(invalid(format!("there is no certificate in {what}{hint}")))
 }
 
-/// The first private key in this text. `what` names the text in errors.
+/// Returns the first private key in this text. `what` names the text in errors.
 pub(crate) fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'static>> {
     let error = match PrivateKeyDer::from_pem_slice(pem) {
         Ok(key) => return Ok(key),

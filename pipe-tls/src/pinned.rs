@@ -8,11 +8,11 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::{CertSha256, provider};
 
-/// Trusts exactly one certificate, which is known by its hash.
+/// Trusts exactly one certificate, identified by its hash.
 ///
-/// The hash says which certificate is meant, so there is no name and no date to check: both would say
-/// what the certificate claims of itself. That the peer holds the certificate's key is proved by its
-/// signature in the handshake, and that is verified as ever.
+/// The hash identifies the certificate, so no name and no date is checked: both are only the
+/// certificate's own claims. The peer proves by its signature in the handshake that it holds the
+/// certificate's key, and that is verified as usual.
 #[derive(Debug)]
 pub(crate) struct Pinned {
     pin: CertSha256,

@@ -16,20 +16,20 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use crate::verdict::Judge;
 use crate::{CertSha256, Identity, TlsOptions, Verdict};
 
-/// How many tickets of one listener a dialer keeps. A listener gives two for each connection, and each is
-/// good for one.
+/// Maximum number of tickets of one listener that a dialer keeps. A listener gives two for each
+/// connection, and each is good for one.
 const TICKETS: usize = 4;
 
-/// How many tickets a listener gives a client that has shown its finished handshake.
+/// Number of tickets that a listener gives a client after the handshake.
 const GIVEN: usize = 2;
 
-/// What a dialer keeps of one listener, to send it data before the next handshake is over (early data,
-/// RFC 8446, section 2.3). For one address, one set of options and one protocol.
+/// The sessions of a dialer with one listener, for data before the next handshake is over (early
+/// data, RFC 8446, section 2.3). For one address, one set of options and one protocol.
 ///
-/// A session is of the certificate that was shown in the handshake that it comes from, and is resumed
-/// only while that certificate would be trusted anew: its names, its dates and who vouches for it are
-/// judged again by [`judge`](Self::judge). What is not proved anew is that the listener holds the
-/// certificate's key; it proves instead that it is the one it was in that handshake.
+/// A session belongs to the certificate of its original handshake, and is resumed only while that
+/// certificate would be trusted anew: [`judge`](Self::judge) verifies its names, its dates and its
+/// issuer again. Resumption does not prove that the listener holds the certificate's key; it proves
+/// that it is the same listener as in that handshake.
 ///
 /// Without such a session every connection is a full handshake.
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub struct ClientSessions {
 }
 
 impl TlsOptions {
-    /// The same as [`client_config`](Self::client_config), for a dialer that may send early data to one
-    /// listener. For QUIC: sessions of TLS 1.2 are not resumed.
+    /// Returns the same as [`client_config`](Self::client_config), for a dialer that may send early
+    /// data to one listener. For QUIC: sessions of TLS 1.2 are not resumed.
     ///
     /// # Errors
     ///
@@ -77,16 +77,16 @@ impl TlsOptions {
         })
     }
 
-    /// The same as [`server_config`](Self::server_config), for a listener that takes early data: it
-    /// remembers up to `sessions` sessions, the latest, for up to a day, and each is good for one
-    /// connection. What was sent early is thus taken at most once, however often it is repeated to this
-    /// listener. A session takes about 200 bytes.
+    /// Returns the same as [`server_config`](Self::server_config), for a listener that accepts
+    /// early data: it keeps up to `sessions` sessions, the latest, for up to a day, and each is
+    /// good for one connection. Early data is thus accepted at most once, however often it is
+    /// replayed to this listener. A session takes about 200 bytes.
     ///
     /// # Errors
     ///
     /// As in [`server_config`](Self::server_config), and
-    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when clients are asked for certificates: who resumes a
-    /// session shows none, and what it showed once may be worth nothing by now.
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when clients have to show certificates: a
+    /// resumed session shows none, and the one of its original handshake may be invalid by now.
     pub fn server_config_with_early_data(
         &self,
         identity: &Identity,
@@ -109,18 +109,19 @@ impl TlsOptions {
 }
 
 impl ClientSessions {
-    /// For a connection with a full handshake, whose listener may give tickets for later ones.
+    /// Returns the configuration for a full handshake, whose listener may give tickets for later
+    /// connections.
     pub fn full(&self) -> Arc<ClientConfig> {
         self.full.clone()
     }
 
-    /// For a connection that resumes a session, if there is one.
+    /// Returns the configuration that resumes a session, if there is one.
     pub fn resuming(&self) -> Option<Arc<ClientConfig>> {
         (!self.tickets.0.lock().is_empty()).then(|| self.resuming.clone())
     }
 
-    /// Why a listener was refused, the last time that one was. All connections share it: it says
-    /// something of one that failed because this side refused its listener, and nothing of others.
+    /// Returns the reason for the last refusal of a listener. All connections share it: it applies
+    /// to a connection that failed because this side refused its listener, and to no other.
     pub fn verdict(&self) -> &Verdict {
         &self.verdict
     }
@@ -328,7 +329,7 @@ mod tests {
             let shown = client.peer_certificates().unwrap();
             assert_eq!(CertSha256::of(&shown[0]), own.sha256());
 
-            // There is a ticket left, and somebody else listens now.
+            // A ticket is left, and another listener has taken the address.
             let resuming = sessions.resuming().unwrap();
             let made = handshake(resuming, listening(&stranger), "localhost");
             let (side, error) = made.unwrap_err();

@@ -10,7 +10,7 @@ use crate::{Identity, pem};
 
 /// Certificates that are trusted by themselves, and to issue others.
 ///
-/// At least one: nobody would be trusted by an empty set. Cheap to clone.
+/// At least one: an empty set would trust no peer. Cheap to clone.
 #[derive(Clone)]
 pub struct Roots(Arc<RootCertStore>);
 
@@ -44,7 +44,7 @@ impl Roots {
         Ok(SYSTEM.get_or_init(|| Self(Arc::new(store))).clone())
     }
 
-    /// All certificates in this text in PEM.
+    /// Reads all certificates in this text in PEM.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Roots {
         Self::read(pem, "the text of the roots")
     }
 
-    /// All certificates in this file in PEM.
+    /// Reads all certificates in this file in PEM.
     ///
     /// # Errors
     ///
@@ -64,7 +64,7 @@ impl Roots {
         Self::read(&pem::read(path)?, &path.display().to_string())
     }
 
-    /// These certificates in DER.
+    /// Uses these certificates in DER.
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl Roots {
         Self::new(own, "the identity given")
     }
 
-    /// These and those.
+    /// Joins two sets of roots.
     #[must_use]
     pub fn and(mut self, others: &Self) -> Self {
         let roots = &mut Arc::make_mut(&mut self.0).roots;

@@ -1,8 +1,8 @@
 use pipe_core::{Error, ErrorKind, Result};
 use rustls_pki_types::ServerName;
 
-/// The name that a server's certificate has to be for: a DNS name, or an IP address (IPv6 without
-/// brackets).
+/// Returns the name that a server's certificate has to be for: a DNS name, or an IP address (IPv6
+/// without brackets).
 ///
 /// # Errors
 ///

@@ -94,7 +94,7 @@ pub(crate) fn date(year: i32, month: u8, day: u8) -> OffsetDateTime {
     rcgen::date_time_ymd(year, month, day)
 }
 
-/// Which side of a handshake found the fault.
+/// The side of a handshake that found the fault.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Side {
     Client,

@@ -12,8 +12,8 @@ use tokio::time::sleep;
 
 use crate::place::{Name, Place};
 
-/// How long to wait at first, and at most, before the next attempt at a listener whose queue is full.
-/// The system tells nobody when there is room.
+/// First and longest pause before the next attempt at a listener whose queue is full. The system
+/// does not report when there is room.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(30);
 
@@ -47,7 +47,7 @@ pub(crate) fn new_socket() -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Gives the socket an abstract name of the system's choice, so that both ends can tell this
+/// Binds the socket to an abstract name of the system's choice, so that both ends can tell this
 /// connection from others (unix(7), autobind).
 fn name(socket: &Socket) {
     if cfg!(any(target_os = "linux", target_os = "android")) {

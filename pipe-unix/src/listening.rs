@@ -13,13 +13,13 @@ use crate::connect::new_socket;
 use crate::path_lock::{FileId, NoLock, PathLock};
 use crate::place::{Name, Place};
 
-/// How many connections the system queues for a listener. More wait in their dial.
+/// Maximum number of connections that the system queues for a listener. More wait in their dial.
 const QUEUE: i32 = 1024;
 
 /// A socket that listens, and its file, which goes with it.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    /// Removed before the socket is closed: whoever finds the file finds somebody who listens.
+    /// Removed before the socket is closed: a file at the path always has a listener.
     _file: Option<SocketFile>,
     pub(crate) socket: UnixListener,
 }
@@ -32,7 +32,7 @@ struct SocketFile {
     _lock: PathLock,
 }
 
-/// Listens at a place. The file, if it is one, gets this mode, or what the process's umask leaves.
+/// Listens at a place. A socket file gets this mode, or the one of the process's umask.
 pub(crate) fn listen(addr: &Addr, on: &Place, mode: Option<u32>) -> Result<Listening> {
     let target = on.sock_addr(addr)?;
     let socket = new_socket()?;
@@ -45,7 +45,7 @@ pub(crate) fn listen(addr: &Addr, on: &Place, mode: Option<u32>) -> Result<Liste
             None
         }
     };
-    // Nobody could connect before this: the file has its mode.
+    // No connection is possible before this: the file has its mode.
     let started = socket.listen(QUEUE);
     started.map_err(|error| failure(addr, "the socket cannot listen", "it is in use", error))?;
     Ok(Listening {
@@ -84,7 +84,7 @@ fn make_file(
     Ok(file)
 }
 
-/// Removes the socket file at the path if nobody listens behind it.
+/// Removes the socket file at the path if it has no listener.
 fn clear(addr: &Addr, path: &Path) -> Result<()> {
     let shown = path.display();
     let in_use = |what: &str| listen_error(addr, ErrorKind::AddrInUse, what, None);
@@ -122,7 +122,7 @@ fn clear(addr: &Addr, path: &Path) -> Result<()> {
             }
         },
     }
-    // Somebody may have put another one there meanwhile.
+    // Another program may have put another one there meanwhile.
     if FileId::at(path).is_ok_and(|now| now == FileId::of(&found)) {
         tracing::debug!(%addr, "removing a socket file that was left behind");
         fs::remove_file(path).map_err(|error| {
@@ -133,7 +133,7 @@ fn clear(addr: &Addr, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Connects, to see whether somebody listens.
+/// Connects, to check for a listener.
 fn probe(path: &Path) -> io::Result<()> {
     new_socket()?.connect(&SockAddr::unix(path)?)
 }
@@ -152,7 +152,7 @@ fn no_lock(addr: &Addr, path: &Path, error: NoLock) -> Error {
     listen_error(addr, ErrorKind::AddrInUse, why, None)
 }
 
-/// The error of a system call: `what` failed, or, where the name is taken, `in_use`.
+/// Returns the error of a system call: `what` failed, or, where the name is taken, `in_use`.
 fn failure(addr: &Addr, what: &str, in_use: &str, error: io::Error) -> Error {
     if error.kind() == io::ErrorKind::AddrInUse {
         return listen_error(addr, ErrorKind::AddrInUse, in_use, Some(error));
@@ -163,7 +163,7 @@ fn failure(addr: &Addr, what: &str, in_use: &str, error: io::Error) -> Error {
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // What somebody else has put there since is not ours to remove.
+        // A file of another program is not ours to remove.
         if FileId::at(&self.path).is_ok_and(|there| there == self.id)
             && let Err(error) = fs::remove_file(&self.path)
         {

@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, OFlags, flock};
 use rustix::io::Errno;
 
-/// How often a lock file may be taken away in the moment in which it was opened.
+/// Maximum number of times that a lock file may be removed while it is being opened.
 const ATTEMPTS: usize = 100;
 
 /// The right to make and remove the socket file at a path.
 ///
-/// It is an advisory lock (flock(2)) on an empty file beside the socket, which a listener holds as long
-/// as it lives: whoever gets it knows that no other listener of this crate has the path, so a socket
-/// file found there is one that its listener left behind, or a foreign one. The system frees the lock
+/// It is an advisory lock (flock(2)) on an empty file beside the socket, which a listener holds as
+/// long as it lives. Its holder is the only listener of this crate on the path, so a socket file
+/// found there is one that its listener left behind, or a foreign one. The system releases the lock
 /// when its process dies.
 ///
-/// The lock file is removed at the end, by its holder, so that it is never the file that another one
-/// holds. Whoever had opened it before that gets a lock that is worth nothing; it sees that the file
-/// has another identity by now, and starts again.
+/// The lock file is removed at the end, by its holder, so that it is never the file that another
+/// one holds. A process that had opened it before that gets a lock on a removed file; it detects
+/// that the file has another identity by now, and starts again.
 #[derive(Debug)]
 pub(crate) struct PathLock {
     path: PathBuf,
@@ -36,7 +36,7 @@ pub(crate) enum NoLock {
     Io(io::Error),
 }
 
-/// Which file it is, whatever it is called.
+/// The identity of a file, independent of its name.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct FileId {
     device: u64,
@@ -51,14 +51,14 @@ impl FileId {
         }
     }
 
-    /// Of the file at this path now, which may be a link.
+    /// Returns the identity of the file at this path now, which may be a link.
     pub(crate) fn at(path: &Path) -> io::Result<Self> {
         fs::symlink_metadata(path).map(|file| Self::of(&file))
     }
 }
 
 impl PathLock {
-    /// The path of the lock for this path: `.lock` follows it.
+    /// Returns the path of the lock for this path: `.lock` follows it.
     pub(crate) fn path_for(socket: &Path) -> PathBuf {
         let mut path = socket.as_os_str().to_owned();
         path.push(".lock");

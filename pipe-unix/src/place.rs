@@ -9,8 +9,8 @@ use tokio::net::unix::SocketAddr;
 
 pub(crate) const SCHEME: &str = "unix";
 
-/// How many bytes the name of a socket may have: the field `sun_path` of the system's `sockaddr_un`,
-/// less the byte that ends a path or begins an abstract name.
+/// Maximum length of the name of a socket, in bytes: the field `sun_path` of the system's
+/// `sockaddr_un`, less the byte that ends a path or begins an abstract name.
 const MAX_NAME: usize = if cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -21,7 +21,7 @@ const MAX_NAME: usize = if cfg!(any(
     103
 };
 
-/// What need not be escaped in the path of an address.
+/// Characters that need no escape in the path of an address.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'/')
     .remove(b'-')
@@ -33,14 +33,14 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'=');
 
-/// What a `unix://` address says.
+/// The parts of a `unix://` address.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Place {
     pub(crate) name: Name,
     pub(crate) wire: Wire,
 }
 
-/// What a socket is called.
+/// The name of a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Name {
     /// A file, by its absolute path.
@@ -71,7 +71,7 @@ impl Place {
         Ok(Self { name, wire })
     }
 
-    /// The name as the system has it.
+    /// Returns the name as the system has it.
     pub(crate) fn sock_addr(&self, addr: &Addr) -> Result<SockAddr> {
         let sock_addr = match &self.name {
             Name::Path(path) => SockAddr::unix(path),
@@ -87,8 +87,8 @@ impl Place {
         })
     }
 
-    /// The place as an address. An address can only say what is absolute and has no segments of dots;
-    /// `None` for the rest.
+    /// Returns the place as an address, or `None` where an address cannot express it: it has to be
+    /// absolute and without segments of dots.
     pub(crate) fn to_addr(&self) -> Option<Addr> {
         let path = match &self.name {
             Name::Path(path) => percent_encode(path.as_os_str().as_bytes(), ESCAPED).to_string(),
@@ -102,8 +102,8 @@ impl Place {
             .then_some(addr)
     }
 
-    /// The address of a socket, as the system tells it. A socket without a name gets one that stands
-    /// for nothing and cannot be dialed.
+    /// Returns the address of a socket, as the system reports it. A socket without a name gets an
+    /// opaque one that cannot be dialed.
     pub(crate) fn addr_of(socket: &SocketAddr, wire: Wire) -> Result<Addr> {
         let named = |name| Self { name, wire }.to_addr();
         let path = socket.as_pathname().map(Path::to_owned).map(Name::Path);
@@ -151,7 +151,7 @@ impl Name {
     }
 }
 
-/// The bytes that the path of an address stands for.
+/// Returns the bytes that the path of an address stands for.
 fn decode(addr: &Addr) -> Result<Vec<u8>> {
     let path = addr.path();
     let is_escape = |rest: &str| {

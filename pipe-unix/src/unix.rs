@@ -24,33 +24,37 @@ use crate::place::{Place, SCHEME};
 ///   segments of dots are resolved before the path is used.
 /// - `unix:///@name`: a name in Linux's abstract namespace, without a file. `unix:///@` listens on a
 ///   fresh one. A file whose name begins with `@`, in the root directory, is `unix:///%40name`.
-/// - `?wire=raw` speaks plain yamux to peers of other makes, see [`pipe_mux`](pipe_mux#plain-yamux).
+/// - `?wire=raw` speaks plain yamux to other implementations, see
+///   [`pipe_mux`](pipe_mux#plain-yamux).
 ///
-/// A dialer's socket has no name by itself. On Linux it gets an abstract one from the system, so that
-/// each end's [`local_addr`](pipe_core::Conn::local_addr) is the other's
-/// [`remote_addr`](pipe_core::Conn::remote_addr); nobody listens there. Elsewhere, and for foreign
-/// peers without a name, the address is opaque, `unix://~1`: different for each connection, and at the
-/// two ends.
+/// A dialer's socket has no name by itself. On Linux it gets an abstract one from the system, so
+/// that each end's [`local_addr`](pipe_core::Conn::local_addr) is the other's
+/// [`remote_addr`](pipe_core::Conn::remote_addr); it cannot be dialed. Elsewhere, and for foreign
+/// peers without a name, the address is opaque, `unix://~1`: different for each connection, and at
+/// the two ends.
 ///
 /// # The socket file
 ///
-/// A listener makes it, together with an empty `….lock` beside it, which it holds locked (flock(2)).
-/// Closing or dropping the listener removes both, but a file that somebody else has put in place of the
-/// socket stays. Where the process dies instead, the next listener finds the lock free, sees that
-/// nobody answers at the socket, and replaces it; of several that do so at once, one succeeds. Where
-/// somebody answers, or holds the lock, and where something is in the way that is no socket, listening
-/// fails with [`AddrInUse`](ErrorKind::AddrInUse), and nothing is removed.
+/// A listener makes it, together with an empty `….lock` beside it, which it holds locked
+/// (flock(2)). Closing or dropping the listener removes both, but a file that another program has
+/// put in place of the socket stays. Where the process dies instead, the next listener finds the
+/// lock free, detects that no listener answers at the socket, and replaces it; of several that do
+/// so at once, one succeeds. Where a listener answers, or holds the lock, and where a file that is
+/// no socket is in the way, listening fails with [`AddrInUse`](ErrorKind::AddrInUse), and nothing
+/// is removed.
 ///
-/// The lock binds only those who look at it. A foreign program that is between its `bind` and its
-/// `listen` looks like one that has died, and so does, on macOS and the BSDs, one whose queue is full.
+/// The lock binds only programs that check it. A foreign program that is between its `bind` and its
+/// `listen` looks like one that has died, and so does, on macOS and the BSDs, one whose queue is
+/// full.
 ///
-/// # Who can connect
+/// # Permissions
 ///
-/// On Linux, whoever may write to the socket file and pass its directories: by the usual umask of 022
-/// that is its owner, and root. [`with_mode`](Self::with_mode) says it explicitly. Abstract names have
-/// no permissions: everyone in the same network namespace can connect, and can take a name that is
-/// free. Both ends learn who the other is from [`peer_identity`](pipe_core::Conn::peer_identity), which
-/// gives the credentials that the kernel took when the peer connected, or began to listen.
+/// On Linux, a process can connect if it may write to the socket file and pass its directories: by
+/// the usual umask of 022 that is its owner, and root. [`with_mode`](Self::with_mode) sets it
+/// explicitly. Abstract names have no permissions: every process in the same network namespace can
+/// connect, and can take a name that is free. [`peer_identity`](pipe_core::Conn::peer_identity)
+/// returns at both ends the credentials that the kernel recorded when the peer connected, or began
+/// to listen.
 ///
 /// # Waiting
 ///
@@ -66,13 +70,13 @@ pub struct UnixTransport {
 }
 
 impl UnixTransport {
-    /// With the default configuration.
+    /// Creates a transport with the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Uses this configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it says
-    /// less.
+    /// Sets the configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it
+    /// sets less.
     ///
     /// # Errors
     ///
@@ -82,10 +86,11 @@ impl UnixTransport {
         Ok(Self { config, ..self })
     }
 
-    /// Gives the socket files of listeners these permissions, such as `0o660`, whatever the umask is.
-    /// They are set before anybody can connect.
+    /// Sets the permissions of the socket files of listeners, such as `0o660`, independent of the
+    /// umask. They are set before any connection is possible.
     ///
-    /// The path is used twice for it, so the directory must not be one where others can replace files.
+    /// The path is used twice for that, so the directory must not be one where others can replace
+    /// files.
     ///
     /// # Errors
     ///
@@ -101,8 +106,8 @@ impl UnixTransport {
         })
     }
 
-    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
-    /// it in; it gets the peer's credentials. It must not block.
+    /// Sets a function that decides for each raw connection of the listeners, before the handshake,
+    /// whether to accept it, by the peer's credentials. It must not block.
     #[must_use]
     pub fn with_admission(
         mut self,
@@ -126,7 +131,7 @@ impl Transport for UnixTransport {
         let connect = async {
             let socket = connect(addr, &to).await?;
             let local = Place::addr_of(&socket.local_addr()?, to.wire)?;
-            // What the listener calls itself may be another name for the same file.
+            // The listener's own name may be another name for the same file.
             let remote = to.to_addr().unwrap_or_else(|| addr.clone());
             let (io, mux) = set_up(socket, &self.config, to.wire)?;
             let (reader, writer) = io.into_split();
@@ -188,7 +193,7 @@ impl Acceptor for UnixDoor {
         if *wire == Wire::Pipe {
             progress.first_byte(first_byte(&socket)).await?;
         }
-        // What the accept tells lacks abstract names.
+        // The address from the accept lacks abstract names.
         let remote = Place::addr_of(&socket.peer_addr()?, *wire)?;
         let (io, mux) = set_up(socket, config, *wire)?;
         let (reader, writer) = io.into_split();
@@ -218,7 +223,7 @@ fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
         let why = format!("the system does not tell the credentials of the peer: {error}");
         Error::with_source(ErrorKind::Io, why, error)
     })?;
-    // A process that this one cannot see, as one in another container, is told as 0.
+    // A process outside of this one's namespace, as in another container, is reported as 0.
     let pid = peer.pid().filter(|pid| *pid > 0);
     Ok(UnixCredentials::new(pid, peer.uid(), peer.gid()))
 }

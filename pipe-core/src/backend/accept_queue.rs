@@ -7,10 +7,10 @@ use tokio::sync::Notify;
 use crate::backend::Backlog;
 use crate::{Addr, Error, ErrorKind, Result};
 
-/// The connections of a listener that wait to be accepted, and the end of the listener.
+/// The connections of a listener that wait to be accepted, and the state of the listener.
 ///
-/// It is bounded by those who [reserve](Self::reserve) a place, or look whether there is
-/// [room](Self::has_room), before they take on another connection.
+/// Its users bound it: they [reserve](Self::reserve) a place, or check for [room](Self::has_room),
+/// before they take in another connection.
 pub struct AcceptQueue<C> {
     addr: Addr,
     waiting: Backlog<(C, Place)>,
@@ -22,7 +22,7 @@ pub struct AcceptQueue<C> {
 pub(super) struct Places {
     limit: usize,
     state: Mutex<PlacesState>,
-    /// Told when there is a free one, and at the end.
+    /// Notified when a place is free, and at the end.
     free: Notify,
 }
 
@@ -149,7 +149,7 @@ impl Places {
     async fn wait(&self, then: impl Fn(&mut PlacesState)) -> bool {
         loop {
             let mut free = std::pin::pin!(self.free.notified());
-            // From here on, it hears of the end.
+            // From here on, the end wakes it.
             free.as_mut().enable();
             {
                 let mut state = self.state.lock();

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// The queue between those who bring connections or streams and those who accept them.
+/// Queues connections or streams until they are accepted.
 ///
 /// It does not bound itself: each user limits what it pushes (connections by
 /// [`Config::accept_backlog`](crate::Config::accept_backlog), streams by
@@ -82,8 +82,8 @@ impl<T> Backlog<T> {
         }
     }
 
-    /// Closes the queue, wakes all who wait, and returns what was left in it. Later calls return
-    /// nothing.
+    /// Closes the queue, wakes all waiting tasks, and returns the items left in it. Later calls
+    /// return none.
     pub fn close(&self) -> VecDeque<T> {
         let mut state = self.state.lock();
         state.closed = true;
@@ -93,12 +93,12 @@ impl<T> Backlog<T> {
         left
     }
 
-    /// How many items wait.
+    /// Returns the number of queued items.
     pub fn len(&self) -> usize {
         self.state.lock().items.len()
     }
 
-    /// Whether no item waits.
+    /// Returns whether no item is queued.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -1,4 +1,4 @@
-//! What several transports do and say alike.
+//! Behaviour and error texts that several transports share.
 
 use std::fmt;
 use std::future::Future;

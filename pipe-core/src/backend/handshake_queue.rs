@@ -16,29 +16,30 @@ use super::incoming::{Admission, Incoming, Source};
 use super::turns::{Attention, STEP, Turns};
 use crate::{Addr, Config, Error, ErrorKind, Result};
 
-/// How long a peer may take for the first byte of its handshake, where that is less than
+/// Time limit for the first byte of a handshake, where that is less than
 /// [`Config::handshake_timeout`].
 pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How many raw connections whose peers have sent nothing are kept at most. They cost a socket and little
-/// more, and so that an honest peer among them need not wait, they do not count as handshakes.
+/// Maximum number of raw connections whose peers have sent nothing. They cost a socket and little
+/// more, and do not count as handshakes, so that an honest peer among them need not wait.
 pub const MAX_SILENT: usize = 512;
 
-/// How long to wait after the system could not accept, as when it is short of file descriptors.
+/// Pause after a failed accept, as when the process is short of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a [`HandshakeQueue`] runs: it takes in raw connections, and makes connections of them.
+/// Accepts raw connections and upgrades them, for a [`HandshakeQueue`].
 pub trait Accept: Send + Sync + 'static {
     /// A connection before its handshake. A drop closes it.
     type Raw: Send + 'static;
-    /// What becomes of it.
+    /// Connection after the upgrade.
     type Conn: Send + 'static;
 
-    /// How long a raw connection stays in any case until its handshake [begins](Progress::begin): long enough
-    /// to look at what has come with it. With [`MAX_SILENT`] of them, a newcomer waits for it.
+    /// Minimum time that a raw connection is kept until its handshake [begins](Progress::begin):
+    /// long enough to look at the bytes that came with it. With [`MAX_SILENT`] of them, a newcomer
+    /// waits for it.
     const FIRST_LOOK: Duration = Duration::from_millis(1);
-    /// How long it stays in any case after its peer was heard: what one that goes on needs for its next
-    /// message.
+    /// Minimum time that a handshake is kept after its peer sent a message: enough for a peer that
+    /// makes progress to send the next one.
     const GRACE: Duration = Duration::from_millis(50);
 
     /// Waits for the next raw connection.
@@ -54,7 +55,7 @@ pub trait Accept: Send + Sync + 'static {
     /// Dropping the future may lose no raw connection but by closing it.
     fn accept(&self) -> impl Future<Output = Result<Self::Raw>> + Send;
 
-    /// Returns what is known of the peer of a raw connection.
+    /// Returns the data known about the peer of a raw connection.
     fn incoming(&self, raw: &Self::Raw) -> Incoming;
 
     /// Makes a connection of a raw one. It is given up after [`Config::handshake_timeout`], and where a
@@ -103,7 +104,7 @@ pub struct HandshakeQueue<C> {
     worker: AbortHandle,
 }
 
-/// Tells the queue how a handshake gets on.
+/// Reports the progress of a handshake to the queue.
 #[derive(Clone)]
 pub struct Progress {
     under_way: Arc<UnderWay>,
@@ -113,27 +114,27 @@ pub struct Progress {
     stage: Arc<Mutex<Stage>>,
 }
 
-/// How far a raw connection has come.
+/// The progress of a raw connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// Its handshake has not begun.
     Waiting,
-    /// It has a place among the handshakes.
+    /// Has a place among the handshakes.
     Placed,
     /// Its handshake has begun.
     Begun,
 }
 
-/// What is under way.
+/// The handshakes in progress.
 struct UnderWay {
     tables: Mutex<Tables>,
-    /// How many handshakes may be under way.
+    /// Maximum number of handshakes in progress.
     places: usize,
-    /// How long a handshake stays in any case.
+    /// Minimum time that a handshake is kept.
     grace: Duration,
-    /// Told when a raw connection has gone or begun, or has been looked at.
+    /// Notified when a raw connection has ended or begun, or has been inspected.
     changed: Notify,
-    /// Where finished connections wait.
+    /// Queue of finished connections.
     backlog: Arc<Places>,
 }
 
@@ -143,9 +144,9 @@ struct Tables {
     /// Handshakes.
     begun: Handshakes<AbortHandle>,
     next_id: u64,
-    /// How many more handshakes may begin.
+    /// Number of further handshakes that may begin.
     free: usize,
-    /// How many handshakes have been displaced and have not ended.
+    /// Number of handshakes that were displaced and have not ended.
     ending: usize,
     turns: Turns,
     clock: Attention,
@@ -166,9 +167,10 @@ impl Progress {
         tables.begun.heard(self.id, now);
     }
 
-    /// Asks whether the peer may be told what lets it take the connection as made before the handshake is over
-    /// here. If so, the handshake stays for a second in any case. Not where more than half of the places are
-    /// taken: a connection that its peer takes as made should not have to make room.
+    /// Returns whether the peer may be sent the message that completes the connection at its side
+    /// before the handshake is over here. If so, the handshake is kept for a second at least.
+    /// Returns false where more than half of the places are taken: a connection that is complete at
+    /// the peer should not be displaced.
     pub fn promise(&self) -> bool {
         let mut tables = self.under_way.tables.lock();
         let half_free = tables.free >= self.under_way.places / 2;
@@ -204,15 +206,16 @@ impl Progress {
         // From here on, the end of the handshake gives the place back.
         *self.stage.lock() = Stage::Placed;
         drop(turn);
-        // What begins now can be accepted; those under way may be more, by their number.
+        // A connection that begins now can be accepted; those in progress may be more, by their
+        // number.
         self.under_way.backlog.has_room().await;
         *self.stage.lock() = Stage::Begun;
         self.under_way.tables.lock().begin(self.id);
         self.under_way.changed.notify_one();
     }
 
-    /// Waits for the first byte of the peer, as `first` tells, and [begins](Self::begin) the handshake.
-    /// `first` has to look at what is there: a socket that a runtime calls readable need not be.
+    /// Waits for the first byte of the peer with `first`, and [begins](Self::begin) the handshake.
+    /// `first` has to read or peek: a socket that a runtime calls readable need not be.
     ///
     /// # Errors
     ///
@@ -230,8 +233,8 @@ impl Progress {
 }
 
 impl UnderWay {
-    /// Takes a free place, or ends the handshake whose place it is to be. Returns for how long to wait else,
-    /// unless it is told before.
+    /// Takes a free place, or ends the handshake that is displaced. Returns the time to wait
+    /// otherwise, unless it is notified before.
     fn try_begin(&self, turn: u64) -> Result<(), Option<Duration>> {
         let mut guard = self.tables.lock();
         let tables = &mut *guard;
@@ -280,7 +283,7 @@ impl<'a> Turn<'a> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut tables = self.under_way.tables.lock();
-        // What was watched up to here counts as such.
+        // Connections inspected up to here count as such.
         tables.now();
         tables.turns.remove(self.number);
         tables.tell_next();
@@ -294,7 +297,7 @@ impl Tables {
         self.clock.now(watched)
     }
 
-    /// Has the one whose turn is next look for a place.
+    /// Wakes the next in line, so that it looks for a place.
     fn tell_next(&self) {
         self.turns.tell_next(|source| self.begun.count(source));
     }

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 
 use super::incoming::Source;
 
-/// How long a handshake stays in any case after its peer may have taken the connection as made.
+/// Minimum time that a handshake is kept after its peer may have completed the connection.
 pub(super) const PROMISED: Duration = Duration::from_secs(1);
 
-/// How long it takes at most until a handshake that has its place has its handle as well.
+/// Maximum time between the place of a handshake and its handle.
 const JUST_NOW: Duration = Duration::from_millis(1);
 
 /// The handshakes under way. No step looks at all of them.
@@ -32,10 +32,10 @@ struct Entry<T> {
     handle: Option<T>,
 }
 
-/// How far a handshake is.
+/// The progress of a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// What its peer has sent may not have been looked at.
+    /// Bytes of the peer may not have been inspected.
     Fresh,
     /// Its peer has sent nothing.
     Silent,
@@ -54,12 +54,12 @@ struct Ages {
     promised: BTreeMap<u64, u64>,
 }
 
-/// What has become of the wish to end a handshake.
+/// The outcome of an attempt to end a handshake.
 #[derive(Debug, PartialEq)]
 pub(super) enum Displaced<T> {
-    /// This one was removed.
+    /// Removed this one.
     One(T),
-    /// None may be ended before this time, or before one has been looked at, has begun or is over.
+    /// Ends none before this time, or before one has been inspected, has begun or is over.
     Wait(Option<Instant>),
 }
 
@@ -102,7 +102,7 @@ impl<T> Handshakes<T> {
         self.entries.len()
     }
 
-    /// Whether there is one of this number.
+    /// Returns whether a handshake has this number.
     pub(super) fn has(&self, id: u64) -> bool {
         self.entries.contains_key(&id)
     }
@@ -122,14 +122,14 @@ impl<T> Handshakes<T> {
         self.entries.insert(id, entry);
     }
 
-    /// Sets by what a handshake is ended, unless it is over.
+    /// Sets the handle that ends a handshake, unless it is over.
     pub(super) fn set_handle(&mut self, id: u64, handle: T) {
         if let Some(entry) = self.entries.get_mut(&id) {
             entry.handle = Some(handle);
         }
     }
 
-    /// Notes that what the peer of a handshake may have sent from the start was looked at.
+    /// Notes that the first bytes of a handshake were inspected.
     pub(super) fn looked(&mut self, id: u64) {
         if let Some(entry) = self.entries.get(&id)
             && entry.stage == Stage::Fresh
@@ -172,7 +172,7 @@ impl<T> Handshakes<T> {
         Some((entry.source, entry.handle))
     }
 
-    /// How many handshakes of a source there are.
+    /// Returns the number of handshakes of a source.
     pub(super) fn count(&self, source: Source) -> usize {
         self.sources.get(&source).map_or(0, Ages::count)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{Addr, PeerIdentity};
 
-/// A raw connection before its handshake: what is known of its peer.
+/// A raw connection before its handshake, and the data known about its peer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Incoming {
     remote: Option<SocketAddr>,
@@ -12,13 +12,13 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Of a peer of which nothing is known.
+    /// Creates the description of an unknown peer.
     pub fn unknown() -> Self {
         Self::default()
     }
 
-    /// Of a peer at this address, which is of its canonical form from now on (an IPv4 address mapped into
-    /// IPv6 is an IPv4 address).
+    /// Creates the description of a peer at this address, in its canonical form (an IPv4 address
+    /// mapped into IPv6 is an IPv4 address).
     pub fn from_socket(remote: SocketAddr) -> Self {
         Self {
             remote: Some(SocketAddr::new(remote.ip().to_canonical(), remote.port())),
@@ -26,7 +26,7 @@ impl Incoming {
         }
     }
 
-    /// Of a peer with this address, whose host may be an IP address.
+    /// Creates the description of a peer with this address, whose host may be an IP address.
     pub fn from_addr(remote: &Addr) -> Self {
         let ip = remote
             .host()
@@ -37,7 +37,7 @@ impl Incoming {
         }
     }
 
-    /// Sets who the peer is, where it is known without a handshake.
+    /// Sets the identity of the peer, where it is known without a handshake.
     #[must_use]
     pub fn with_identity(mut self, identity: Option<PeerIdentity>) -> Self {
         self.identity = identity;
@@ -49,7 +49,8 @@ impl Incoming {
         self.remote
     }
 
-    /// Returns who the peer is, where that is known without a handshake: the credentials of a Unix socket.
+    /// Returns the identity of the peer, where it is known without a handshake: the credentials of
+    /// a Unix socket.
     pub fn identity(&self) -> Option<&PeerIdentity> {
         self.identity.as_ref()
     }
@@ -75,18 +76,17 @@ pub(super) enum Source {
     Unknown,
 }
 
-/// Whether a raw connection is taken in.
+/// The decision about a raw connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Admit {
     /// Its handshake starts.
     Accept,
-    /// It is closed before its handshake.
+    /// Close it before its handshake.
     Refuse,
 }
 
-/// Decides by what is known before the handshake whether a raw connection is taken in. Takes in all by
-/// default.
+/// Decides before the handshake whether a raw connection is accepted. Accepts all by default.
 #[derive(Clone, Default)]
 pub struct Admission(Option<Arc<Decide>>);
 
@@ -98,7 +98,7 @@ impl Admission {
         Self(Some(Arc::new(decide)))
     }
 
-    /// Whether this raw connection is taken in.
+    /// Returns whether this raw connection is accepted.
     pub fn admits(&self, incoming: &Incoming) -> bool {
         match &self.0 {
             Some(decide) => decide(incoming) == Admit::Accept,

@@ -2,8 +2,8 @@ use std::task::Context;
 
 use super::{ConnWindow, WindowTicket};
 
-/// What a peer allows this side to have under way or unread, where the sender has to count it: the window of
-/// each stream, and the one that they share.
+/// The windows that a peer grants, where the sender has to count them: that of each stream, and the
+/// one of the connection.
 #[derive(Debug)]
 pub struct PeerWindows {
     stream: u32,
@@ -27,8 +27,9 @@ impl PeerWindows {
         }
     }
 
-    /// Takes room for up to `want` more bytes of a stream that uses `used`, and returns for how many there is.
-    /// Where there is none in the shared window, the task is woken when there may be.
+    /// Reserves credit for up to `want` more bytes of a stream that uses `used`, and returns the
+    /// number of bytes. Without credit in the connection window, the task is woken when there may
+    /// be some.
     pub fn take(
         &self,
         used: u32,

@@ -1,4 +1,4 @@
-//! What the sessions of `pipe-proto` are in the terms of this crate.
+//! Conversions between the sessions of `pipe-proto` and the types of this crate.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use super::common::protocol;
 use crate::{Config, Error, ErrorKind, OnDisconnect};
 
 impl From<&Config> for Hello {
-    /// Allows a peer what a configuration does. A connection window that the windows of all streams cannot fill is
-    /// none.
+    /// Converts a configuration into the limits of the peer. A connection window that the windows
+    /// of all streams cannot fill is left out.
     fn from(config: &Config) -> Self {
         let ample = config.connection_window_is_ample();
         Self {

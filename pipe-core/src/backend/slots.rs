@@ -17,7 +17,7 @@ pub struct StreamSlot {
 }
 
 impl StreamSlots {
-    /// So many slots, all free.
+    /// Creates a pool of `limit` free slots.
     pub fn new(limit: u32) -> Self {
         Self {
             free: Arc::new(Semaphore::new(limit as usize)),
@@ -37,7 +37,7 @@ impl StreamSlots {
         Some(StreamSlot { _permit: permit })
     }
 
-    /// Takes a slot if one is free and nobody waits.
+    /// Takes a slot if one is free and no open waits.
     pub fn try_acquire(&self) -> Option<StreamSlot> {
         let permit = self.free.clone().try_acquire_owned().ok()?;
         Some(StreamSlot { _permit: permit })

@@ -33,7 +33,7 @@ impl ConnStatus {
         self.state.subscribe()
     }
 
-    /// The state now.
+    /// Returns the state now.
     pub fn state(&self) -> ConnState {
         *self.state.borrow()
     }
@@ -61,7 +61,7 @@ impl ConnStatus {
             CloseReason::Failed(_) => ConnState::Failed,
             CloseReason::Local { .. } | CloseReason::Remote { .. } => ConnState::Closed,
         };
-        // Within the change of the state, so that nobody sees one without the other.
+        // Within the change of the state, so that both become visible at once.
         self.state.send_if_modified(|now| {
             let first = self.end.set(reason);
             if first {
@@ -77,7 +77,7 @@ impl ConnStatus {
         self.end.get()
     }
 
-    /// The error of every operation after the end, if there was one.
+    /// Returns the error of every operation after the end, if there was one.
     pub fn error(&self) -> Option<Error> {
         self.end.get().map(Error::closed)
     }
@@ -95,7 +95,7 @@ impl ConnStatus {
         }
     }
 
-    /// Waits for the end and tells why.
+    /// Waits for the end and returns the reason.
     ///
     /// # Cancel safety
     ///
@@ -121,8 +121,9 @@ impl ConnStatus {
         }
     }
 
-    /// Waits for a drain: calls `close` once `is_drained` is true, which `news` wakes for at every change of it and at
-    /// the end. `ended_idle` tells whether the end cut no stream short.
+    /// Waits for a drain: calls `close` once `is_drained` is true. `news` is notified of every
+    /// change of `is_drained` and of the end. `ended_idle` returns whether the end cut no stream
+    /// short.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
 use crate::{Error, ErrorKind};
 
-/// How the sending direction of a stream stands, for transports that keep account of it themselves.
+/// The state of the sending direction of a stream, for transports that keep it themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SendState {
     /// Bytes can be written.
@@ -23,13 +23,13 @@ pub enum SendState {
     ConnEnded,
 }
 
-/// How the receiving direction of a stream stands, for transports that keep account of it themselves.
+/// The state of the receiving direction of a stream, for transports that keep it themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RecvState {
     /// Bytes may come.
     #[default]
     Open,
-    /// The end has come; what was not read comes before it.
+    /// The end has come; unread bytes come before it.
     Ended,
     /// Abandoned by its writer.
     Reset(u32),
@@ -42,13 +42,13 @@ pub enum RecvState {
 }
 
 impl SendState {
-    /// What a direction that is still open turns into; nothing comes of any other.
+    /// Transitions an open direction to `to`. Returns `None` in any other state.
     #[must_use]
     pub fn cut_open(self, to: Self) -> Option<Self> {
         (self == Self::Open).then_some(to)
     }
 
-    /// What a direction turns into when its reader gives it up; nothing comes of one that was cut.
+    /// Transitions a direction that its reader stops. Returns `None` for one that was cut.
     #[must_use]
     pub fn stop(self, code: u32) -> Option<Self> {
         match self {
@@ -58,8 +58,8 @@ impl SendState {
         }
     }
 
-    /// The error of a write to a direction that takes none any more. `conn` is the error of the
-    /// connection, if it has ended.
+    /// Returns the error of a write to a direction that takes none any more. `conn` is the error of
+    /// the connection, if it has ended.
     #[cold]
     pub fn write_error(self, conn: Option<Error>) -> Error {
         match self {
@@ -70,10 +70,10 @@ impl SendState {
         }
     }
 
-    /// The error of a shutdown of a direction that this side or the network cut short. `conn` is the
-    /// error of the connection, if it has ended.
+    /// Returns the error of a shutdown of a direction that this side or the network cut short.
+    /// `conn` is the error of the connection, if it has ended.
     ///
-    /// A stop by the peer is none: it wants no more, and there is no more.
+    /// A stop by the peer is no error: no bytes are left to deliver.
     pub fn shutdown_error(self, conn: Option<Error>) -> Option<Error> {
         match self {
             Self::Open | Self::Shut | Self::Stopped { .. } => None,
@@ -85,8 +85,8 @@ impl SendState {
 }
 
 impl RecvState {
-    /// The error of a read of a direction that was cut short. `conn` is the error of the connection,
-    /// if it has ended.
+    /// Returns the error of a read of a direction that was cut short. `conn` is the error of the
+    /// connection, if it has ended.
     #[cold]
     pub fn read_error(self, conn: Option<Error>) -> Option<Error> {
         match self {

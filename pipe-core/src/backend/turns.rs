@@ -1,4 +1,4 @@
-//! Who is next to begin a handshake.
+//! The order in which handshakes begin.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -10,13 +10,13 @@ use tokio::time::Instant;
 
 use super::incoming::Source;
 
-/// What is counted of the time between two looks at the clock at most, while a peer waits for its turn.
+/// Maximum time counted between two looks at the clock while a peer waits for its turn.
 pub(super) const STEP: Duration = Duration::from_millis(10);
 
-/// How long a peer that waits for its turn is new.
+/// Time for which a waiting peer is new.
 const NEW: Duration = Duration::from_millis(250);
 
-/// How long a handshake stays in any case where the peer that wants its place is not new any more.
+/// Minimum time that a handshake is kept once the peer that waits for its place is no longer new.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The peers that wait for a place among the handshakes under way. The next one is of the source that has the
@@ -42,7 +42,7 @@ impl Turns {
         self.waiting.is_empty()
     }
 
-    /// Adds a peer. It is told when it should look whether it has its turn.
+    /// Adds a peer. It is notified when it should check for its turn.
     pub(super) fn add(&mut self, source: Source, now: Instant) -> (u64, Arc<Notify>) {
         let turn = self.next_turn;
         self.next_turn += 1;
@@ -75,14 +75,14 @@ impl Turns {
         }
     }
 
-    /// Has the next one look.
+    /// Wakes the next peer.
     pub(super) fn tell_next(&self, count: impl Fn(Source) -> usize) {
         if let Some((_, waiter)) = self.next(count) {
             waiter.told.notify_one();
         }
     }
 
-    /// Whether this one is next. If not, that one is told.
+    /// Returns whether this peer is next. If not, wakes the one that is.
     pub(super) fn is_next(&self, turn: u64, count: impl Fn(Source) -> usize) -> bool {
         match self.next(count) {
             Some((next, waiter)) if next != turn => {
@@ -93,8 +93,9 @@ impl Turns {
         }
     }
 
-    /// How long a handshake that has not got on stays in any case, where one that waits wants its place: `grace`
-    /// for a newcomer. Where there is none, those that wait would take turns all the time.
+    /// Returns the minimum time that a handshake without progress is kept while a peer waits for
+    /// its place: `grace` for a newcomer. Without a minimum, waiting peers would displace each
+    /// other all the time.
     pub(super) fn grace(&self, now: Instant, grace: Duration) -> Duration {
         match self.waiting.last_key_value() {
             Some((_, newest)) if now >= newest.since + NEW => grace.max(PATIENCE),
@@ -119,7 +120,7 @@ impl Attention {
         }
     }
 
-    /// Returns the time. `watched` says whether it was to be looked at each [`STEP`].
+    /// Returns the time. `watched` is whether the clock was to be looked at each [`STEP`].
     pub(super) fn now(&mut self, watched: bool) -> Instant {
         let now = Instant::now();
         if watched {
@@ -150,7 +151,7 @@ mod tests {
         assert!(turns.is_next(first, busy));
         turns.taken();
         assert!(!turns.is_next(first, |_| 0));
-        // The one whose turn it is was told.
+        // The peer whose turn it is was notified.
         told.notified().await;
         assert!(turns.is_next(other, |_| 0));
         turns.remove(second);

@@ -27,10 +27,10 @@ struct State {
 #[derive(Debug, Default)]
 pub struct WindowTicket(u64);
 
-/// How much room has to be there for each stream that is woken beyond the first, in bytes.
+/// Minimum credit for each stream that is woken beyond the first, in bytes.
 const SHARE: u64 = 1024;
 
-/// How many streams are woken in any case.
+/// Number of streams that are woken in any case.
 const FEW: usize = 32;
 
 impl ConnWindow {
@@ -47,8 +47,9 @@ impl ConnWindow {
         }
     }
 
-    /// Takes up to `want` bytes of room. With none left it takes nothing, and wakes the task when it is the
-    /// turn of the stream that `ticket` belongs to. Other streams that wait are woken if room is left.
+    /// Takes up to `want` bytes of credit. With none left it takes nothing, and wakes the task when
+    /// it is the turn of the stream that `ticket` belongs to. Other waiting streams are woken if
+    /// credit is left.
     pub fn take(&self, want: usize, ticket: &mut WindowTicket, cx: &Context<'_>) -> usize {
         let mut state = self.state.lock();
         let got = state.free.min(want as u64);

@@ -85,7 +85,7 @@ impl BoxConn {
         super::already(conn).unwrap_or_else(|conn| Self(Arc::new(conn)))
     }
 
-    /// The connection inside, if it is a `C`: the way to what only one transport has.
+    /// Returns the connection inside, if it is a `C`: the way to methods of one transport.
     pub fn downcast_ref<C: Conn>(&self) -> Option<&C> {
         self.0.as_any().downcast_ref()
     }

@@ -16,7 +16,7 @@ pub use listener::BoxListener;
 pub use stream::{BoxRecvStream, BoxSendStream, BoxStream};
 pub use transport::BoxTransport;
 
-/// Gives `value` back as a `B` if that is what it is.
+/// Returns `value` as a `B` if it is one.
 fn already<B: 'static, T: 'static>(value: T) -> Result<B, T> {
     let mut slot = Some(value);
     match (&mut slot as &mut dyn Any)

@@ -5,16 +5,16 @@ pub(crate) const HEADER: usize = 12;
 
 /// Bytes of a stream; the length counts them.
 pub(crate) const DATA: u8 = 0;
-/// Room for as many more bytes of a stream as the length says.
+/// Grants credit for as many more bytes of a stream as the length field holds.
 pub(crate) const WINDOW_UPDATE: u8 = 1;
 /// A ping, with SYN, or its answer, with ACK; the length is any value, which the answer repeats.
 pub(crate) const PING: u8 = 2;
 /// The end of the connection; the length is a code.
 pub(crate) const GO_AWAY: u8 = 3;
 
-/// Opens a stream, or asks for the answer to a ping.
+/// Opens a stream, or requests the answer to a ping.
 pub(crate) const SYN: u16 = 1;
-/// Says that a stream has come, or answers a ping.
+/// Acknowledges a stream, or answers a ping.
 pub(crate) const ACK: u16 = 2;
 /// Ends the sender's direction of a stream.
 pub(crate) const FIN: u16 = 4;
@@ -47,7 +47,7 @@ impl Header {
         bytes
     }
 
-    /// Flags that nobody knows are left alone.
+    /// Decodes a header. Unknown flags are ignored.
     pub(crate) fn decode(bytes: [u8; HEADER]) -> Result<Self> {
         let [version, kind, f, g, s, t, u, v, a, b, c, d] = bytes;
         let header = Self {
@@ -75,7 +75,7 @@ impl Header {
     }
 }
 
-/// The error of a peer that broke the rules.
+/// Returns the error of a peer that broke the rules.
 pub(crate) fn broken(what: &str) -> Error {
     Error::new(
         ErrorKind::Protocol,

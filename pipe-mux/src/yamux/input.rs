@@ -12,27 +12,27 @@ use tokio_util::io::poll_read_buf;
 use super::frame::{HEADER, Header};
 use super::output::Output;
 
-/// How much is read at once while much arrives, in bytes.
+/// Size of a read while much arrives, in bytes.
 const READ_LARGE: usize = 64 * 1024;
 
-/// How much is read at once otherwise, and kept while nothing arrives, in bytes.
+/// Size of a read otherwise, and of the buffer kept while nothing arrives, in bytes.
 const READ_SMALL: usize = 2 * 1024;
 
-/// How often the byte stream is read in a row before other tasks run: the bytes are still in the processor's cache
-/// when their readers take them.
+/// Maximum number of consecutive reads before other tasks run: the bytes are still in the
+/// processor's cache when their readers take them.
 const READS: usize = 4;
 
-/// How many frames are taken in before other tasks run: small ones cost the peer little.
+/// Maximum number of frames processed before other tasks run: small ones cost the peer little.
 const FRAMES: usize = 1024;
 
-/// How long large buffers are kept after they were last needed.
+/// Time for which large buffers are kept after their last use.
 const SHRINK_AFTER: Duration = Duration::from_millis(50);
 
 /// Reads a byte stream and cuts it into frames, a bounded number in each turn of the driver.
 pub(crate) struct Input<R> {
     reader: R,
     pub(crate) bytes: BytesMut,
-    /// How much to read next.
+    /// Size of the next read.
     read_size: usize,
     /// Bytes that have arrived, ever; a sign of life.
     pub(crate) arrived: u64,

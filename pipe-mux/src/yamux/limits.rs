@@ -1,10 +1,12 @@
-/// The bounds of what a peer may do to a connection.
+/// The bounds on the peer of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// How many bytes of a stream the peer may send ahead of its reader, as yamux grants them.
+    /// Maximum number of bytes of a stream that the peer may send ahead of its reader, as yamux
+    /// grants them.
     pub(crate) window: u32,
-    /// How many bytes of a stream may be unread; below `window` where the peer counts them by itself.
+    /// Maximum number of unread bytes of a stream; below `window` where the peer counts them by
+    /// itself.
     pub(crate) stream_unread: u32,
-    /// How many bytes of all streams together may be unread.
+    /// Maximum number of unread bytes of all streams together.
     pub(crate) conn_unread: Option<u64>,
 }

@@ -4,7 +4,7 @@ use pipe_core::Result;
 
 use super::frame::broken;
 
-/// How many skipped numbers the peer may still use.
+/// Maximum number of skipped stream numbers that the peer may still use.
 const MAX_LATE: usize = 256;
 
 /// The numbers of the streams of a peer that need not open them in order: none is used twice.

@@ -10,23 +10,24 @@ use tokio::io::AsyncWrite;
 use super::frame::Header;
 use crate::turns::DriverWaker;
 
-/// How much may wait to be sent, in bytes, before who writes to a stream waits.
+/// High watermark of the queue, in bytes: above it, writers to streams wait.
 const HIGH: usize = 128 * 1024;
 
-/// How much may wait at most, in bytes, before nothing more is taken in from the peer: what it sends
-/// can ask for answers, and it may not read them.
+/// Maximum length of the queue, in bytes, before reading from the peer stops: its frames can
+/// require answers, which it may not read.
 const TOO_MUCH: usize = 4 * HIGH;
 
 /// From how many bytes on a frame goes straight to the byte stream when nothing is before it.
 const DIRECT: usize = 8 * 1024;
 
-/// How many pieces go straight to the byte stream at most, with the header. A body of more is copied.
+/// Maximum number of pieces of one vectored write, with the header. A body of more is copied.
 const MAX_PIECES: usize = 16;
 
-/// How large a buffer may be that is kept while nothing happens, in bytes.
+/// Maximum capacity of a buffer kept while idle, in bytes.
 const SMALL: usize = 2 * 1024;
 
-/// What leaves: the frames of all streams, in the order in which they were put in.
+/// Output queue of the connection: the frames of all streams, in the order in which they were put
+/// in.
 ///
 /// Small ones gather and leave together when the driver's turn ends. A large one that finds nothing
 /// before it is written where it lies, by the task that wrote it.
@@ -38,22 +39,22 @@ pub(crate) struct Output {
 }
 
 struct Queue {
-    /// None while somebody writes, who calls the driver afterwards if there is more to do, and after
-    /// the end.
+    /// Absent while a task writes, which calls the driver afterwards if work is left, and after the
+    /// end.
     writer: Option<Writer>,
-    /// Whether it takes several pieces at once.
+    /// Whether the writer supports vectored writes.
     vectored: bool,
-    /// What is being sent. Who writes has it with the writer.
+    /// Buffer being written. A writing task takes it out of the queue together with `writer`.
     head: Vec<u8>,
-    /// How much of it has been sent.
+    /// Number of bytes of `head` that have been sent.
     sent: usize,
-    /// How much of it somebody is about to write.
+    /// Number of bytes of `head` that a task is writing.
     flying: usize,
-    /// What comes behind.
+    /// Bytes queued behind `head`.
     tail: Vec<u8>,
     /// Something was written and may still be in buffers of the writer's own.
     unflushed: bool,
-    /// Who waits for room.
+    /// Tasks that wait for room.
     waiting: Vec<Waker>,
     /// Much was sent lately.
     busy: bool,
@@ -132,7 +133,8 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes a frame that has nothing before it; what is not taken is kept. An error is the driver's.
+    /// Writes a frame straight to the byte stream; the unwritten rest is queued. Errors are left to
+    /// the driver.
     fn write_directly(&self, mut writer: Writer, header: Header, bufs: &[IoSlice<'_>]) {
         let length = header.length as usize;
         let header = header.encode();
@@ -169,7 +171,7 @@ impl Output {
             }
             Poll::Pending => 0,
         };
-        // Nobody else has the head, and nothing was in it.
+        // No other task has the head, and it was empty.
         for piece in pieces {
             let (gone, rest) = piece.split_at(piece.len().min(sent));
             sent -= gone.len();
@@ -184,7 +186,7 @@ impl Output {
         waiting.into_iter().for_each(Waker::wake);
     }
 
-    /// Sends what waits. For the driver.
+    /// Sends the queued frames. For the driver.
     pub(crate) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let mut queue = self.queue.lock();
@@ -231,10 +233,10 @@ impl Output {
         }
     }
 
-    /// Sends what waits, and ends the sending direction. For the driver.
+    /// Sends the queued frames, and ends the sending direction. For the driver.
     pub(crate) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_flush(cx))?;
-        // Nobody writes where nothing may be put in any more, but one who began before.
+        // No task writes after the queue has closed, except one that began before.
         let Some(mut writer) = self.queue.lock().writer.take() else {
             return Poll::Pending;
         };
@@ -243,12 +245,12 @@ impl Output {
         done
     }
 
-    /// Whether so much waits that nothing more is to be taken in from the peer.
+    /// Returns whether the queue is so long that reading from the peer has to stop.
     pub(crate) fn is_too_much(&self) -> bool {
         self.queue.lock().len() > TOO_MUCH
     }
 
-    /// Whether large buffers are held.
+    /// Returns whether large buffers are held.
     pub(crate) fn is_large(&self) -> bool {
         let queue = self.queue.lock();
         queue.head.capacity() > SMALL || queue.tail.capacity() > SMALL
@@ -277,7 +279,7 @@ impl Output {
 }
 
 impl Queue {
-    /// How many bytes wait.
+    /// Returns the number of queued bytes.
     fn len(&self) -> usize {
         self.head.len() - self.sent + self.flying + self.tail.len()
     }

@@ -3,8 +3,8 @@ use std::mem;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-/// How small a piece may be that is kept where it was read, in bytes: half of a large read, so that what
-/// is kept is never less than half of what it holds. A smaller piece is copied.
+/// Minimum size of a piece that is kept in its read buffer, in bytes: half of a large read, so that
+/// a kept buffer is at least half used. A smaller piece is copied.
 pub(crate) const MIN_SLICE: usize = 32 * 1024;
 
 /// The capacity of the first block of an empty queue, and the largest that it keeps, in bytes.
@@ -23,7 +23,7 @@ pub(crate) struct Received {
 }
 
 enum Piece {
-    /// Where it was read.
+    /// Slice of a read buffer.
     Slice(Bytes),
     /// Copied together. Only the last piece grows.
     Block { bytes: Vec<u8>, read: usize },
@@ -144,7 +144,8 @@ mod tests {
             })
         }
 
-        /// How much memory the pieces hold, counting a slice as the half of a large read that it may be.
+        /// Returns the memory that the pieces hold, counting a slice as the half of a large read
+        /// that it may be.
         fn held(&self) -> usize {
             let pieces = self.pieces.iter().map(|piece| match piece {
                 Piece::Slice(slice) => 2 * slice.len().max(MIN_SLICE),

@@ -19,7 +19,7 @@ impl Unread {
         }
     }
 
-    /// Counts bytes of a stream that are about to come. An error says that they are more than was granted.
+    /// Counts bytes of a stream that are about to come. Fails if they are more than was granted.
     pub(crate) fn add(&self, bytes: u32) -> Result<()> {
         let Some(limit) = self.limit else {
             return Ok(());

@@ -15,7 +15,7 @@ use super::state::Shared;
 use crate::stream_core::StreamCore;
 
 impl Shared {
-    /// The next stream of the peer.
+    /// Returns the next stream of the peer.
     pub(crate) async fn accept(&self) -> Result<(StreamPair, Arc<StreamCore>)> {
         let pair = self.next_pair().await?;
         self.insert_accepted(pair)
@@ -33,7 +33,7 @@ impl Shared {
                 if let Poll::Ready(arrived) = arriving.as_mut().poll(cx) {
                     return Poll::Ready(arrived.map_err(|error| self.lost(&error)));
                 }
-                // What was looked at before this is told of by the news.
+                // The news report what was looked at before this.
                 if let Some(news) = news.as_mut().as_pin_mut()
                     && news.poll(cx).is_pending()
                 {
@@ -45,7 +45,7 @@ impl Shared {
         .await
     }
 
-    /// One of the streams that were looked at before.
+    /// Takes one of the streams that were looked at before.
     fn take_waiting(&self) -> Result<Option<StreamPair>> {
         self.status.check()?;
         if !self.arrivals.has_waiting.load(Ordering::Acquire) {
@@ -77,7 +77,7 @@ impl Shared {
         count
     }
 
-    /// Ends all accepts with the connection, and drops what has come.
+    /// Ends all accepts with the connection, and drops the streams that have arrived.
     pub(super) fn end_arrivals(&self) {
         for (send, recv) in std::mem::take(&mut *self.arrivals.waiting.lock()) {
             self.drop_half(Half::Send(send));

@@ -6,13 +6,13 @@ use tokio::sync::Notify;
 
 use super::half::StreamPair;
 
-/// What acceptors wait for besides new streams.
+/// The events that wake acceptors besides new streams.
 #[derive(Default)]
 pub(super) struct Arrivals {
     /// Streams of the peer that were looked at before they were accepted. Bounded by quinn's limit.
     pub(super) waiting: Mutex<VecDeque<StreamPair>>,
     /// Whether there may be some.
     pub(super) has_waiting: AtomicBool,
-    /// Told when there are some, and when the connection has ended.
+    /// Notified when there are some, and when the connection has ended.
     pub(super) news: Notify,
 }

@@ -1,7 +1,7 @@
 //! The end in good order.
 //!
-//! Each side knows when the streams that it opened are over at both ends. So the drainer waits for its
-//! own, and for the peer's word that the peer's are.
+//! Each side tracks when the streams that it opened are over at both ends. So the drainer waits for
+//! its own, and for the peer's DRAINED for the peer's.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ impl Shared {
         }
         match self.wire {
             Wire::Pipe => inner.output.push(&Frame::Drain),
-            // A plain peer cannot be told.
+            // A plain peer supports no drain.
             Wire::Raw => inner.drained_by_peer = true,
         }
         self.send(inner);
@@ -48,11 +48,11 @@ impl Shared {
         Ok(())
     }
 
-    /// All streams of the peer are over.
+    /// Notes that all streams of the peer are over.
     ///
     /// # Errors
     ///
-    /// [`Protocol`](ErrorKind::Protocol) if it was not asked.
+    /// [`Protocol`](ErrorKind::Protocol) if this side sent no drain.
     pub(crate) fn drained_by_peer(&self) -> Result<()> {
         let mut inner = self.inner.lock();
         if !inner.drain_announced {
@@ -64,8 +64,8 @@ impl Shared {
         Ok(())
     }
 
-    /// A direction was shut down: a drain waits until its bytes are at the peer. Where the wire is not raw,
-    /// the peer says what it has read.
+    /// Counts a direction that was shut down: a drain waits until its bytes are at the peer. Where
+    /// the wire is not raw, the peer acknowledges what it has read.
     pub(crate) fn await_delivery(
         self: &Arc<Self>,
         delivered: impl Future<Output = Result<Option<VarInt>, StoppedError>> + Send + 'static,
@@ -79,7 +79,7 @@ impl Shared {
         });
     }
 
-    /// Whether a drain of this side is over.
+    /// Returns whether a drain of this side is over.
     pub(crate) fn is_drained(&self) -> bool {
         let inner = self.inner.lock();
         let acknowledged = self.unacknowledged.load(Ordering::Acquire) == 0;
@@ -102,7 +102,7 @@ impl Drop for Counted {
 }
 
 impl Inner {
-    /// Tells a peer that drains the connection that all streams of this side are over.
+    /// Sends DRAINED to a peer that drains the connection: all streams of this side are over.
     pub(super) fn tell_drained(&mut self) {
         if self.drain_by_peer && !std::mem::replace(&mut self.drained_told, true) {
             self.output.push(&Frame::Drained { streams: 0 });

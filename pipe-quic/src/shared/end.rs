@@ -16,19 +16,19 @@ impl Shared {
         self.end(&CloseReason::local(code, reason), None);
     }
 
-    /// The connection of quinn is over. Returns the error of whoever noticed.
+    /// Ends the connection after the loss of quinn's. Returns the error that was noted first.
     pub(crate) fn lost(&self, error: &ConnectionError) -> Error {
         self.end(&reason_of(error), None);
         self.error()
     }
 
-    /// The error of every operation after the end.
+    /// Returns the error of every operation after the end.
     pub(crate) fn error(&self) -> Error {
         let unknown = || Error::new(ErrorKind::Failed, "the connection is over");
         self.status.error().unwrap_or_else(unknown)
     }
 
-    /// This side gives the connection up, and tells the peer why.
+    /// Closes the connection because of an error, and sends the condition to the peer.
     pub(crate) fn fail(&self, condition: Condition, error: Error) {
         self.end(&CloseReason::Failed(error), Some(condition));
     }
@@ -112,7 +112,8 @@ impl Shared {
         drop(late);
     }
 
-    /// Drops a half; after this side's close, when the peer has heard of that.
+    /// Drops a half; after this side's close, defers that until the peer has acknowledged the
+    /// close.
     pub(crate) fn drop_half(&self, half: Half) {
         if self.status.reason().is_none() {
             return;
@@ -135,12 +136,12 @@ impl Shared {
         }
     }
 
-    /// How often streams were ended by a disconnect.
+    /// Returns the number of times that streams were ended by a disconnect.
     pub(crate) fn disconnects(&self) -> u64 {
         self.disconnects.load(Ordering::Relaxed)
     }
 
-    /// Whether no stream was cut short by the end of the connection.
+    /// Returns whether no stream was cut short by the end of the connection.
     pub(crate) fn ended_idle(&self) -> bool {
         self.inner.lock().ended_idle
     }

@@ -12,6 +12,6 @@ pub(crate) struct Ends {
     pub(crate) pin: Option<pipe_tls::CertSha256>,
     pub(crate) listens: bool,
     pub(crate) local: SocketAddr,
-    /// As long as the connection lives.
+    /// Endpoint, as long as the connection lives.
     pub(crate) endpoint: Mutex<Option<quinn::Endpoint>>,
 }

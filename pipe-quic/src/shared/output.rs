@@ -5,16 +5,16 @@ use bytes::BytesMut;
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::backend::proto::{Frame, StreamFrame};
 
-/// How many bytes may wait because the peer does not take them: this many, and [`PER_STREAM`] for each stream that
-/// may be open. A peer that keeps the rules takes them as they come, and opens no stream before it has taken that an
-/// earlier one is done.
+/// Number of bytes that may wait for the peer's credit: this many, and [`PER_STREAM`] for each
+/// stream that may be open. A peer that keeps the rules reads them as they come, and opens no
+/// stream before it has read that an earlier one is done.
 const BASE: usize = 64 * 1024;
 const PER_STREAM: usize = 128;
 
 /// The length of a CREDIT in bytes.
 const CREDIT_LEN: usize = 15;
 
-/// How many frames that can wait are gathered at most.
+/// Maximum number of deferrable frames in a batch.
 const MAX_GATHERED: u32 = 32;
 
 /// The frames to be sent over the control stream.
@@ -26,9 +26,9 @@ pub(crate) struct Output {
     bytes: BytesMut,
     /// Bytes read of each stream that no frame in `bytes` returns.
     credits: HashMap<u64, u32>,
-    /// They are to be sent now.
+    /// Whether the frames are to be sent now.
     pub(super) urgent: bool,
-    /// How many frames among them can wait.
+    /// Number of deferrable frames among them.
     pub(super) gathered: u32,
     /// The driver lets some time pass before it sends them.
     pub(super) gathers: bool,

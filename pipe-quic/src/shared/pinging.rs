@@ -12,7 +12,7 @@ use super::pings::Ping;
 use super::state::Shared;
 use crate::error::protocol;
 
-/// How many pings of its own the connection may have under way.
+/// Maximum number of pings of the connection itself in flight.
 const MAX_ASKED: usize = 128;
 
 impl Shared {
@@ -75,11 +75,11 @@ impl Shared {
         Ok(())
     }
 
-    /// The peer asks for a sign of life.
+    /// Answers a ping of the peer.
     ///
     /// # Errors
     ///
-    /// [`Protocol`](ErrorKind::Protocol) if it takes no answers.
+    /// [`Protocol`](ErrorKind::Protocol) if the peer does not read the answers.
     pub(crate) fn answer(&self, bytes: PingBytes) -> Result<()> {
         let mut inner = self.inner.lock();
         if inner.output.is_flooded(self.config.max_streams) {

@@ -25,7 +25,7 @@ impl Shared {
         self.give(freed);
     }
 
-    /// Takes room for up to `want` bytes of a stream at the peer.
+    /// Reserves credit at the peer for up to `want` bytes of a stream.
     pub(crate) fn take_room(&self, core: &StreamCore, want: usize, cx: &Context<'_>) -> usize {
         let Some(window) = &self.peer_window else {
             return want;
@@ -50,7 +50,7 @@ impl Shared {
         }
     }
 
-    /// What was written to a stream will not be read.
+    /// Releases the credit of a stream whose written bytes will not be read.
     pub(crate) fn free_room(&self, core: &StreamCore) {
         if self.peer_window.is_some() {
             let unread = core.room.lock().free();
@@ -58,7 +58,7 @@ impl Shared {
         }
     }
 
-    /// Whether the peer still has to say what it has read of a stream.
+    /// Returns whether the peer still has to return credit for a stream.
     pub(super) fn awaits_credit(&self, core: &StreamCore) -> bool {
         self.peer_window.is_some() && {
             let room = core.room.lock();
@@ -79,7 +79,7 @@ impl Shared {
         }
     }
 
-    /// Tells the peer that so much of its direction of a stream was read.
+    /// Returns credit to the peer for so many bytes read of its direction of a stream.
     pub(crate) fn has_read(&self, core: &StreamCore, bytes: usize) {
         if self.tight && bytes > 0 {
             let mut inner = self.inner.lock();

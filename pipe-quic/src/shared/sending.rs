@@ -1,4 +1,4 @@
-//! When it is sent what there is to say over the control stream.
+//! The times at which frames are sent over the control stream.
 
 use std::mem;
 use std::pin::Pin;
@@ -13,7 +13,7 @@ use crate::error::{Condition, protocol};
 use crate::stream_core::StreamCore;
 
 impl Inner {
-    /// Sends of what is to be sent now. Ready when the control stream is cut.
+    /// Sends the frames that are due. Ready when the control stream is cut.
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<quinn::WriteError> {
         let (Some(control), true) = (&mut self.control, self.output.urgent) else {
             return Poll::Pending;
@@ -35,8 +35,8 @@ impl Inner {
 }
 
 impl Shared {
-    /// Sends what is to be sent now, together with what the streams have. The driver sends what does not
-    /// go now, and what can wait when its time has come.
+    /// Sends the frames that are due, together with those of the streams. The driver sends the
+    /// rest, and deferrable frames when their time has come.
     pub(super) fn send(&self, mut inner: MutexGuard<'_, Inner>) {
         if inner.output.is_empty() {
             return;
@@ -57,7 +57,7 @@ impl Shared {
         }
     }
 
-    /// Whether there is something for which the driver lets some time pass.
+    /// Returns whether deferrable frames wait for the driver.
     pub(crate) fn gathers(&self) -> bool {
         let inner = self.inner.lock();
         inner.output.gathers || !inner.unshown.is_empty()

@@ -1,7 +1,7 @@
-//! Streams that were opened and that the peer has not seen yet.
+//! Streams that were opened and are not announced to the peer yet.
 //!
-//! QUIC shows a stream with its first byte. Most streams are written to at once, and then that byte goes
-//! with what is written. The driver shows the others, a little later.
+//! QUIC makes a stream visible with its first byte. Most streams are written to at once, and then
+//! that byte goes with the first write. The driver announces the others, a little later.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,7 +11,7 @@ use quinn::WriteError;
 use super::state::{Inner, Shared};
 use crate::stream_core::StreamCore;
 
-/// How far apart the numbers of one side's streams are (RFC 9000, section 2.1).
+/// Distance between the numbers of one side's streams (RFC 9000, section 2.1).
 const STEP: usize = 4;
 
 impl Inner {
@@ -36,7 +36,7 @@ impl Shared {
                 if let Err(WriteError::ZeroRttRejected) = shown {
                     self.refuse_early();
                 }
-                // Any other error is told by the next use of the stream.
+                // The next use of the stream reports any other error.
                 false
             }
         });

@@ -22,7 +22,7 @@ use super::unshown::Unshown;
 use crate::early_data::{EarlyData, refused};
 use crate::error::Condition;
 
-/// A connection: what its handles, its streams and its driver share.
+/// A connection: the state that its handles, its streams and its driver share.
 ///
 /// Locks are taken in the order `inner`, stream, quinn's.
 pub(crate) struct Shared {
@@ -32,31 +32,32 @@ pub(crate) struct Shared {
     pub(crate) status: ConnStatus,
     pub(crate) slots: StreamSlots,
     pub(super) arrivals: Arrivals,
-    /// Told when the last stream is over, and of every step of a drain.
+    /// Notified when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
-    /// Halves of streams that were dropped after this side's close: were they gone, the peer would hear
-    /// of their ends before it hears of the close. None once it has.
+    /// Stream halves dropped after this side's close. They are kept so that their resets and stops
+    /// do not reach the peer before the close; `None` once the peer has acknowledged it.
     pub(super) late: Mutex<Option<Vec<Half>>>,
-    /// Told when there is something for the driver.
+    /// Notified when there is work for the driver.
     pub(crate) news: Notify,
     pub(crate) inner: Apart<Mutex<Inner>>,
-    /// What all streams may have unread at the peer, where it counts that.
+    /// Window of all streams at the peer, where it counts that.
     pub(super) peer_window: Option<ConnWindow>,
-    /// Whether this side counts it, and tells what was read.
+    /// Whether this side counts that window, and returns credit for it.
     pub(crate) tight: bool,
-    /// How often a disconnect has ended the streams.
+    /// Number of times that a disconnect has ended the streams.
     pub(super) disconnects: AtomicU64,
     pub(crate) bytes: Apart<Bytes>,
-    /// How many directions were shut down and are not at the peer yet. Counted where the wire is raw:
-    /// else the peer says what it has read.
+    /// Number of directions that were shut down and are not at the peer yet. Counted where the wire
+    /// is raw: otherwise the peer acknowledges what it has read.
     pub(super) unacknowledged: AtomicUsize,
     pub(super) ping_places: Arc<Semaphore>,
     pub(super) identity: Option<PeerIdentity>,
     pub(super) ends: Ends,
 }
 
-/// What many threads change, apart from what they only look at, so that each change does not take that away
-/// from the others' caches: 128 bytes are two lines of a cache, which some processors fetch together.
+/// Fields that many threads change, apart from those that they only read, so that a change does not
+/// invalidate the latter in the others' caches: 128 bytes are two lines of a cache, which some
+/// processors fetch together.
 #[derive(Default)]
 #[repr(align(128))]
 pub(crate) struct Apart<T>(T);
@@ -69,7 +70,7 @@ impl<T> Deref for Apart<T> {
     }
 }
 
-/// What the application has written and read, in bytes.
+/// Counters of the application's writes and reads, in bytes.
 #[derive(Default)]
 pub(crate) struct Bytes {
     pub(crate) sent: AtomicU64,
@@ -78,9 +79,9 @@ pub(crate) struct Bytes {
 
 #[derive(Default)]
 pub(crate) struct Inner {
-    /// This side's control stream, until the connection has ended; none where the wire is raw.
+    /// This side's control stream, until the connection has ended; absent where the wire is raw.
     pub(crate) control: Option<quinn::SendStream>,
-    /// What is to be sent over it.
+    /// Frames to be sent over it.
     pub(crate) output: Output,
     pub(super) table: Table,
     pub(super) unshown: Unshown,
@@ -96,7 +97,7 @@ pub(crate) struct Inner {
     pub(super) early: EarlyData,
 }
 
-/// What a connection is made with.
+/// The parts of a new connection.
 pub(crate) struct NewConn {
     pub(crate) quinn: quinn::Connection,
     pub(crate) config: Config,
@@ -104,13 +105,13 @@ pub(crate) struct NewConn {
     pub(crate) ends: Ends,
     /// This side's control stream, if there is one.
     pub(crate) control: Option<quinn::SendStream>,
-    /// What the peer has shown, or is known by.
+    /// Certificates of the peer, shown in the handshake or kept with the session.
     pub(crate) certificates: Option<Vec<CertificateDer<'static>>>,
     pub(crate) early: EarlyData,
 }
 
 impl Shared {
-    /// `hello` is the peer's, if it says one.
+    /// Creates the state of a connection. `hello` is the peer's, if there is one.
     pub(crate) fn new(new: NewConn, hello: Option<&Hello>) -> Arc<Self> {
         let NewConn {
             quinn,
@@ -153,24 +154,24 @@ impl Shared {
         })
     }
 
-    /// Whether the connection was used before its handshake was over.
+    /// Returns the use of early data on the connection.
     pub(crate) fn early(&self) -> EarlyData {
         self.inner.lock().early
     }
 
-    /// The handshake is over, and what was sent before was taken.
+    /// Notes that the handshake is over, and that the early data was accepted.
     pub(crate) fn confirm(&self) {
         self.inner.lock().early = EarlyData::Accepted;
         self.idle.notify_waiters();
     }
 
-    /// The listener has not taken what was sent before the handshake was over. Returns the error.
+    /// Ends the connection, since the listener rejected the early data. Returns the error.
     pub(crate) fn refuse_early(&self) -> Error {
         self.fail(Condition::Refused, refused());
         self.error()
     }
 
-    /// How many streams this side's application uses.
+    /// Returns the number of streams that this side's application uses.
     pub(crate) fn in_use(&self) -> usize {
         self.inner.lock().table.in_use()
     }

@@ -1,4 +1,4 @@
-//! How streams begin, and what follows from their ends.
+//! The begin of streams, and the effects of their ends.
 
 use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ impl Shared {
         self.inner.lock().check_open()
     }
 
-    /// Takes in a stream that this side has opened.
+    /// Adds a stream that this side has opened.
     ///
     /// # Errors
     ///
-    /// As in [`check_open`](Self::check_open): the peer hears of no stream.
+    /// As in [`check_open`](Self::check_open): the stream is not announced to the peer.
     pub(crate) fn insert_opened(
         &self,
         (mut send, recv): StreamPair,
@@ -74,8 +74,8 @@ impl Shared {
         Ok(((send, recv), core))
     }
 
-    /// Notes that this side is done with a direction of a stream, and what follows from it. To be called
-    /// once for each direction.
+    /// Notes that this side is done with a direction of a stream, and acts on it. Called once for
+    /// each direction.
     pub(crate) fn over(&self, core: &StreamCore, direction: Direction) {
         let is_last = core.note_over();
         let frees = self.tight && direction == Direction::Recv;
@@ -96,7 +96,7 @@ impl Shared {
         self.let_go(settled);
     }
 
-    /// This side's application is done with a stream.
+    /// Notes that this side's application is done with a stream.
     fn done(&self, inner: &mut Inner, core: &StreamCore) -> Option<Entry> {
         inner.table.in_use -= 1;
         if inner.drain_announced {
@@ -121,7 +121,7 @@ impl Shared {
     /// The peer's application is done with a stream that this side opened.
     pub(crate) fn peer_done(&self, id: u64) {
         let mut inner = self.inner.lock();
-        // Called by the driver, who looks for output anyway.
+        // The caller is the driver, which checks for output anyway.
         let settled = self.settle(&mut inner, id, |entry| entry.peer_done = true);
         drop(inner);
         self.let_go(settled);
@@ -161,7 +161,7 @@ impl Shared {
         Some(entry)
     }
 
-    /// Gives back what a forgotten stream has held. Wakes others, so that no lock may be held.
+    /// Releases the resources of a retired stream. Wakes other tasks, so no lock may be held.
     pub(super) fn let_go(&self, settled: Option<Entry>) {
         if let Some(entry) = settled {
             self.free_room(&entry.core);

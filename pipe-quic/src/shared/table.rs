@@ -11,13 +11,13 @@ use crate::stream_core::StreamCore;
 /// here.
 #[derive(Default)]
 pub(super) struct Table {
-    /// By their numbers, which a peer may choose to collide in a hash without a key.
+    /// Streams by their numbers, which a peer may choose to collide in a hash without a key.
     pub(super) entries: HashMap<u64, Entry>,
-    /// How many of them this side opened.
+    /// Number of streams that this side opened.
     pub(super) ours: usize,
-    /// How many of them this side's application is not done with.
+    /// Number of streams that this side's application is not done with.
     pub(super) in_use: usize,
-    /// How many streams there were of each side.
+    /// Number of streams of each side so far.
     pub(super) opened: u64,
     pub(super) accepted: u64,
 }
@@ -26,29 +26,29 @@ pub(super) struct Entry {
     pub(super) core: Arc<StreamCore>,
     /// Held as long as a stream that this side opened is in use at either side.
     pub(super) _slot: Option<StreamSlot>,
-    /// This side's application is done with both directions.
+    /// Whether this side's application is done with both directions.
     pub(super) done: bool,
-    /// The peer's application is. Never told of streams of the peer.
+    /// Whether the peer's application is. Never set for streams of the peer.
     pub(super) peer_done: bool,
 }
 
 impl Table {
-    /// How many streams there are.
+    /// Returns the number of streams.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many of them this side opened.
+    /// Returns the number of streams that this side opened.
     pub(super) fn ours(&self) -> usize {
         self.ours
     }
 
-    /// How many of them this side's application is not done with.
+    /// Returns the number of streams that this side's application is not done with.
     pub(super) fn in_use(&self) -> usize {
         self.in_use
     }
 
-    /// How many streams this side has opened altogether, and the peer.
+    /// Returns the number of streams that this side has opened altogether, and the peer.
     pub(super) fn counts(&self) -> (u64, u64) {
         (self.opened, self.accepted)
     }

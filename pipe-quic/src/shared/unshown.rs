@@ -1,4 +1,4 @@
-/// Which streams the driver has to look at: those of this side from the first to the last.
+/// The streams that the driver has to announce: those of this side from the first to the last.
 #[derive(Default)]
 pub(super) struct Unshown(Option<(u64, u64)>);
 
@@ -12,7 +12,7 @@ impl Unshown {
         self.0.take()
     }
 
-    /// Adds a stream. Returns whether it is the only one, so that the driver does not know of it.
+    /// Adds a stream. Returns whether it is the only one, so that the driver has to be woken.
     pub(super) fn add(&mut self, id: u64) -> bool {
         match &mut self.0 {
             Some((first, last)) => {

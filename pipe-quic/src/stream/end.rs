@@ -9,7 +9,7 @@ use crate::handle::Handle;
 use crate::shared::Shared;
 use crate::stream_core::StreamCore;
 
-/// What both halves have.
+/// The state that both halves hold.
 #[derive(Clone)]
 pub(super) struct End {
     pub(super) core: Arc<StreamCore>,
@@ -21,7 +21,7 @@ impl End {
         &self.handle.0
     }
 
-    /// Whether a disconnect has ended the streams of the connection since this one came.
+    /// Returns whether a disconnect has ended the streams of the connection since this one came.
     pub(super) fn is_disconnected(&self) -> bool {
         self.core.disconnects != self.shared().disconnects()
     }
@@ -40,7 +40,7 @@ impl End {
         self.shared().status.error()
     }
 
-    /// The error of a half whose connection was lost.
+    /// Returns the error of a half whose connection was lost.
     pub(super) fn lost(&self, error: &ConnectionError) -> Error {
         self.shared().lost(error)
     }

@@ -22,7 +22,7 @@ joined_stream! {
 }
 
 impl QuicStream {
-    /// One that this side opened: its core has the sending direction.
+    /// Creates a stream that this side opened: its core has the sending direction.
     pub(crate) fn opened(
         core: Arc<StreamCore>,
         recv: quinn::RecvStream,
@@ -35,7 +35,7 @@ impl QuicStream {
         }
     }
 
-    /// One of the peer.
+    /// Creates a stream that the peer opened.
     pub(crate) fn accepted(
         (send, recv): (quinn::SendStream, quinn::RecvStream),
         core: Arc<StreamCore>,

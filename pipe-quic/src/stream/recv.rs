@@ -16,19 +16,20 @@ use crate::preamble::PREAMBLE;
 use crate::shared::Half;
 use crate::stream_core::Direction;
 
-/// Reads of up to so many bytes ask quinn for one byte more. So the end of a stream is found together with its
-/// last bytes, and a buffer that they just fill costs no second visit to quinn, which takes the lock of the
-/// connection. What is read is copied once more for that, which costs less.
+/// Maximum size of a read that asks quinn for one byte more. So the end of a stream is found
+/// together with its last bytes, and a buffer that they just fill costs no second visit to quinn,
+/// which takes the lock of the connection. The bytes are copied once more for that, which costs
+/// less.
 const SMALL: usize = 2046;
 
 /// The receiving direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicRecvStream {
-    /// There until the half is dropped.
+    /// Present until the half is dropped.
     quinn: Option<quinn::RecvStream>,
     state: RecvState,
     /// The opener's first byte has not come yet.
     awaits_preamble: bool,
-    /// What was read and did not fit.
+    /// Byte that was read and did not fit.
     ahead: Option<u8>,
     /// The opener is this side, and may not have shown the stream to the peer.
     may_be_unshown: bool,
@@ -119,7 +120,7 @@ impl QuicRecvStream {
                 }
             },
         };
-        // What is in the buffer goes first: an error comes again.
+        // Buffered bytes go first: an error is returned again.
         if ahead.is_some() {
             Poll::Ready(Ok(()))
         } else {
@@ -127,7 +128,7 @@ impl QuicRecvStream {
         }
     }
 
-    /// Reads what has come. Nothing is the end.
+    /// Reads the bytes that have come. An empty read is the end.
     fn poll_quinn(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         if buf.remaining() > SMALL && !self.awaits_preamble {
             let read = ready!(self.quinn().poll_read_buf(cx, buf));
@@ -176,7 +177,7 @@ impl QuicRecvStream {
         error
     }
 
-    /// Shows the stream to the peer, who may have to speak first.
+    /// Announces the stream to the peer, which may have to send first.
     fn show(&mut self) {
         if !std::mem::take(&mut self.may_be_unshown) {
             return;
@@ -189,7 +190,7 @@ impl QuicRecvStream {
             // The driver waits for room: from now on not in vain.
             Poll::Pending => self.end.shared().news.notify_one(),
             Poll::Ready(Err(WriteError::ZeroRttRejected)) => drop(self.end.shared().refuse_early()),
-            // Any other error is told by whoever writes.
+            // The writing half reports any other error.
             Poll::Ready(_) => {}
         }
     }
@@ -213,7 +214,7 @@ impl AsyncRead for QuicRecvStream {
         if let Some(error) = this.state.read_error(this.end.conn_error()) {
             return Poll::Ready(Err(error.into()));
         }
-        // After a close by the peer, what has come can still be read.
+        // After a close by the peer, received bytes can still be read.
         let reason = this.end.shared().status.reason();
         if let Some(reason) = reason
             && !matches!(reason, CloseReason::Remote { .. })

@@ -19,8 +19,8 @@ use crate::stream_core::Direction;
 
 /// The sending direction of a [`QuicStream`](crate::QuicStream).
 pub struct QuicSendStream {
-    /// There until the half is dropped. While it is not in use, the core has that of a stream that this
-    /// side opened.
+    /// Present until the half is dropped. While it is not in use, the core has that of a stream
+    /// that this side opened.
     quinn: Option<quinn::SendStream>,
     /// The peer has to be shown the stream.
     is_unshown: bool,
@@ -30,15 +30,15 @@ pub struct QuicSendStream {
     end: End,
 }
 
-/// How much is put together at most, in bytes: the opener's first byte and the first write, or the buffers of a
-/// vectored write.
+/// Maximum size of a combined write, in bytes: the opener's first byte and the first write, or the
+/// buffers of a vectored write.
 const GATHERED: usize = 16 * 1024;
 
 type UntilStopped =
     Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
 impl QuicSendStream {
-    /// Without a direction of quinn, the core has it.
+    /// Creates a half. Without a direction of quinn, the core has it.
     pub(super) fn new(quinn: Option<quinn::SendStream>, end: End) -> Self {
         Self {
             quinn,
@@ -94,14 +94,14 @@ impl QuicSendStream {
         }
     }
 
-    /// The peer wants no more.
+    /// Notes that the peer has stopped the stream.
     fn stopped_by(&mut self, code: VarInt) {
         let was_open = self.state == SendState::Open;
         if let Some(state) = self.state.stop(code_of(code)) {
             self.state = state;
         }
         if was_open {
-            // What QUIC asks for in answer (RFC 9000, section 3.5), so that the stream can be freed.
+            // QUIC requires it in answer (RFC 9000, section 3.5), so that the stream can be freed.
             let _ = self.quinn().reset(code);
             self.finish_as(self.state);
         }
@@ -162,7 +162,7 @@ impl QuicSendStream {
         Pin::new(self.quinn()).poll_write(cx, first)
     }
 
-    /// Shows the stream to the peer, if nobody has.
+    /// Announces the stream to the peer, if that is still pending.
     fn poll_show(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.take_up();
         if self.is_unshown {
@@ -277,7 +277,7 @@ impl AsyncWrite for QuicSendStream {
             }
             ready!(shown).or_else(ignore_stop)?;
             if this.state != SendState::Open {
-                // The peer wants no more, and there is no more.
+                // No bytes are left to deliver after a stop by the peer.
                 return Poll::Ready(Ok(()));
             }
             // An error means that the stream is over: the peer has stopped it.
@@ -307,7 +307,7 @@ impl SendStream for QuicSendStream {
             self.end.core.writer.register(cx.waker());
             self.check_disconnect();
             if self.state == SendState::Open && self.end.conn_error().is_none() {
-                // The peer cannot stop what it has not seen.
+                // The peer cannot stop a stream that was not announced.
                 ready!(self.poll_show(cx)).or_else(ignore_stop)?;
             }
             match self.state {
@@ -346,7 +346,7 @@ impl Drop for QuicSendStream {
     }
 }
 
-/// Lets a stop by the peer be: who asks for it is told of it in another way.
+/// Ignores a stop by the peer, which is reported in another way.
 fn ignore_stop(error: Error) -> Result<()> {
     match error.kind() {
         ErrorKind::Stopped => Ok(()),
