@@ -52,7 +52,7 @@ impl Watched {
     /// Waits for the next event. That of a close comes after all messages that were sent before it.
     pub(super) async fn next(&mut self) -> ChannelEvent {
         if self.carries && self.shared.wire.is_raw() {
-            // Only the engine holds back messages of a plain peer.
+            // Messages of a plain peer are held back in the engine only.
             self.shared.until_room(self.channel.key()).await;
         }
         if !self.order.is_closed {

@@ -40,7 +40,7 @@ const MAX_REPORTED: u32 = 65_536;
 pub(super) const MAX_RESETS: usize = 1024;
 const MAX_RESET_STREAMS: usize = 65_536;
 
-/// Drops SCTP packets of an authenticated peer that would harm the engine.
+/// Refuses SCTP packets of an authenticated peer that would harm the engine.
 ///
 /// The engine trusts lengths inside of chunks, walks to the number of a FORWARD-TSN one by one, and
 /// keeps every stream reset that it cannot perform yet. The filter reads the headers of both
