@@ -224,7 +224,7 @@ async fn drive(
                 let (Some(open), Ok(stream)) = (opening.take(), stream) else {
                     return Poll::Ready(());
                 };
-                // Whoever asked may be gone.
+                // The caller may have gone.
                 let _ = open.send(stream);
                 continue;
             }

@@ -216,7 +216,7 @@ fn eight_streams(flavor: Flavor, name: &str, write_len: usize, bytes: u64) -> Sc
     pion::join(scenario, of(8))
 }
 
-/// Streams that nobody reads are to slow no other down much.
+/// Compares a transfer beside unread streams, which are to slow it down little.
 fn beside_stalled(flavor: Flavor) -> Scenario {
     let figure = rate().goal(Goal::RatioAtLeast(0.5));
     Scenario::new("4 MiB beside 8 stalled streams", flavor, vec![figure])

@@ -19,7 +19,7 @@ pub(crate) struct Arrivals {
 
 impl Arrivals {
     pub(crate) fn new(mut door: Door) -> Self {
-        // One at a time: what is not taken waits in the backlogs of its connection.
+        // One at a time: further streams wait in the backlogs of their connection.
         let (arrived, arrivals) = mpsc::channel(1);
         let conns: Arc<Mutex<Vec<BoxConn>>> = Arc::default();
         let list = conns.clone();
@@ -49,7 +49,7 @@ impl Arrivals {
         }
     }
 
-    /// The next stream, and its connection. Safe to drop.
+    /// Returns the next stream, and its connection. Safe to drop.
     pub(crate) async fn next(&mut self) -> Result<(BoxConn, BoxStream), Failure> {
         let over = || Err(Failure::failed("the listener is gone"));
         self.arrivals.recv().await.unwrap_or_else(over)

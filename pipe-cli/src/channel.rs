@@ -1,9 +1,9 @@
-//! Messages over a stream: how the commands that need a peer of their own kind talk to it.
+//! Messages over a stream, for the commands that need a peer of their own kind.
 //!
-//! A frame is a length of four bytes (big endian) and as many bytes, at most [`MAX_FRAME`]. A message is a
-//! frame of JSON. The first one on each stream says what is spoken, beside its other fields:
-//! `"protocol": "pipe-transfer/1"`. A peer that speaks something else is answered
-//! `{"answer": "refused", "why": "…"}`, whatever it speaks.
+//! A frame is a length of four bytes (big endian) and as many bytes, at most [`MAX_FRAME`]. A
+//! message is a frame of JSON. The first one on each stream names the protocol, beside its other
+//! fields: `"protocol": "pipe-transfer/1"`. A peer with another protocol is answered `{"answer":
+//! "refused", "why": "…"}`, whatever it speaks.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,13 +21,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::refusal::is_refusal;
 
-/// How long a frame may be, in bytes, without its length.
+/// Maximum length of a frame, in bytes, without its length.
 pub(crate) const MAX_FRAME: usize = 256 * 1024;
 
-/// How long a message may be, in bytes.
+/// Maximum length of a message, in bytes.
 const MAX_MESSAGE: usize = 64 * 1024;
 
-/// How long the peer may take to say what it speaks.
+/// Time limit for the peer's first answer, which names its protocol.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 
 /// A protocol of messages, and the command that serves it.
@@ -62,7 +62,7 @@ impl Channel {
         Self { frames }
     }
 
-    /// Opens a stream and says what is to be spoken on it.
+    /// Opens a stream and sends its protocol.
     pub(crate) async fn open(
         conn: &BoxConn,
         protocol: Protocol,
@@ -75,7 +75,7 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Reads what the peer opened the stream for. A peer that wants something else is told so.
+    /// Reads the first message of a stream of the peer. A peer with another protocol is refused.
     pub(crate) async fn accept<R: DeserializeOwned>(
         stream: BoxStream,
         protocol: Protocol,
@@ -121,7 +121,7 @@ impl Channel {
         Ok(())
     }
 
-    /// Sends what was fed.
+    /// Sends the queued frames.
     pub(crate) async fn flush(&mut self) -> Result<(), Broken> {
         SinkExt::<Bytes>::flush(&mut self.frames).await?;
         Ok(())
@@ -164,20 +164,20 @@ impl Channel {
         Ok(())
     }
 
-    /// The stream, and what has been read of it already after the last frame.
+    /// Returns the stream, and the bytes that were read of it already after the last frame.
     pub(crate) fn into_stream(self) -> (BoxStream, BytesMut) {
         let parts = self.frames.into_parts();
         (parts.io, parts.read_buf)
     }
 
-    /// Wants no more of what the peer sends.
+    /// Stops the peer's direction.
     pub(crate) fn stop(&mut self) {
         self.frames.get_mut().stop(0);
     }
 }
 
 impl Broken {
-    /// Whether the connection is gone, so that another one may help.
+    /// Returns whether the connection is gone, so that another one may help.
     pub(crate) fn is_lost(&self) -> bool {
         use ErrorKind::{Closed, Disconnected, Failed, Reset, Stopped};
         match self {
@@ -192,7 +192,7 @@ impl Broken {
         }
     }
 
-    /// As the end of a command whose peer at `addr` should be `server`.
+    /// Converts it into the failure of a command whose peer at `addr` should be `server`.
     pub(crate) fn failure(&self, addr: &str, protocol: Protocol) -> Failure {
         match self {
             Self::Stream(error) => Failure::on_conn(addr, error),

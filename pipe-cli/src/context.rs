@@ -10,7 +10,7 @@ use crate::report::Report;
 use crate::stop::Stop;
 use crate::token::{PARAM, Token};
 
-/// What every command works with.
+/// The context of every command.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) report: Report,
@@ -24,7 +24,7 @@ struct Listening<'a> {
 }
 
 impl Context {
-    /// Listens, and tells the address that dials it. With `secret`, that has a token; a token that the
+    /// Listens, and reports the address to dial. With `secret`, that has a token; a token that the
     /// address has already counts in any case.
     pub(crate) async fn listen(
         &self,
@@ -60,13 +60,13 @@ impl Context {
         Ok(Door::new(listener, token, guard.max_conns))
     }
 
-    /// What a command returns that was stopped before its end.
+    /// Returns the failure of a command that was stopped before its end.
     pub(crate) fn stopped(&self) -> Failure {
         Failure::new(self.stop.exit(), "stopped before everything was done")
     }
 }
 
-/// What there is to say of an address that others than this machine may reach.
+/// Returns the warning for an address that other machines may reach.
 fn exposed(asked: &Addr, local: &Addr) -> Option<&'static str> {
     let why = match asked.scheme() {
         "tcp" => {
@@ -79,12 +79,12 @@ fn exposed(asked: &Addr, local: &Addr) -> Option<&'static str> {
         }
         _ => return None,
     };
-    // A name stands for what the listener made of it.
+    // A name stands for the listener's resolved address.
     let inside = loopback(asked).or_else(|| loopback(local));
     (inside != Some(true)).then_some(why)
 }
 
-/// Whether an address is one of this machine only, if it is an IP address.
+/// Returns whether an address is one of this machine only, if it is an IP address.
 fn loopback(addr: &Addr) -> Option<bool> {
     let host = addr.host()?.trim_matches(['[', ']']);
     let ip: IpAddr = host.parse().ok()?;

@@ -10,13 +10,13 @@ use crate::exit::Exit;
 use crate::failure::{Failure, explain};
 use crate::token::Token;
 
-/// How many connections may be about to show their token. One more, and the oldest of them goes.
+/// Maximum number of connections whose token is pending. One more displaces the oldest of them.
 const MAX_STRANGERS: usize = 64;
 
 /// The code that a connection beyond `--max-conns` is closed with.
 const TOO_MANY: u32 = 429;
 
-/// How many connections are served at once, unless an option says it.
+/// Default maximum number of connections served at once.
 const MAX_CONNS: u16 = 64;
 
 /// Which peers are served.
@@ -30,7 +30,7 @@ pub(crate) struct GuardArgs {
     pub(crate) max_conns: u16,
 }
 
-/// Which peers are served by a command without options for that.
+/// Uses the defaults, for a command without these options.
 impl Default for GuardArgs {
     fn default() -> Self {
         Self {
@@ -58,7 +58,7 @@ pub(crate) struct Door {
 impl Door {
     /// Begins to accept. Without a token, every connection is served.
     pub(crate) fn new(listener: BoxListener, token: Option<Token>, max_conns: u16) -> Self {
-        // What is not taken waits before the door.
+        // Further connections wait in the listener's backlog.
         let (admit, admitted) = mpsc::channel(1);
         let accept = Accept {
             token: token.map(Arc::new),
@@ -73,7 +73,7 @@ impl Door {
         }
     }
 
-    /// The next connection. Safe to drop.
+    /// Returns the next connection. Safe to drop.
     pub(crate) async fn next(&mut self) -> Result<Admitted, Failure> {
         let over = || Err(Failure::failed("the listener is gone"));
         self.admitted.recv().await.unwrap_or_else(over)

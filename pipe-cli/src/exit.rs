@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-/// How the program ended, as its exit code says it.
+/// The result of the program, as its exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Exit {
@@ -12,7 +12,7 @@ pub(crate) enum Exit {
     Usage = 2,
     /// No connection could be made, or nothing could be listened on.
     Unreached = 3,
-    /// One of the two sides could not prove who it is.
+    /// One of the two sides could not prove its identity.
     Unauthenticated = 4,
     /// The connection was made and then lost.
     Lost = 5,
@@ -22,7 +22,7 @@ pub(crate) enum Exit {
     Terminated = 143,
 }
 
-/// What the help and the manual say of the codes.
+/// Text about the codes in the help and the manual.
 pub(crate) const HELP: &str = "\
 Exit codes:
   0    everything was done

@@ -7,7 +7,7 @@ use pipewerks::{Error, ErrorKind};
 use crate::exit::Exit;
 use crate::refusal::is_refusal;
 
-/// Why the program ends: one line for people that names what was wrong, and the exit code.
+/// The failure that ends the program: one line for people that names the cause, and the exit code.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
@@ -21,7 +21,7 @@ impl Failure {
         Self { exit, message }
     }
 
-    /// What none of the other codes stands for.
+    /// Creates a failure that none of the other codes stands for.
     pub(crate) fn failed(message: impl Into<String>) -> Self {
         Self::new(Exit::Failed, message)
     }
@@ -48,7 +48,7 @@ impl Failure {
             ErrorKind::Unauthenticated => Exit::Unauthenticated,
             ErrorKind::Closed if is_refusal(error) => Exit::Unauthenticated,
             ErrorKind::Failed | ErrorKind::Disconnected => Exit::Lost,
-            // The peer that says why has decided it; one that is gone without a word is lost.
+            // A peer that gives a reason has closed on purpose; one that vanished is lost.
             ErrorKind::Closed if is_silent(error) => Exit::Lost,
             _ => Exit::Failed,
         };
@@ -61,7 +61,8 @@ impl Failure {
     }
 }
 
-/// Whether the peer closed without a code and a reason, as one does whose program has ended.
+/// Returns whether the peer closed without a code and a reason, as one does whose program has
+/// ended.
 fn is_silent(error: &Error) -> bool {
     use pipewerks::CloseReason::Remote;
     matches!(error.close_reason(), Some(Remote { code: 0, reason }) if reason.is_empty())
@@ -91,7 +92,7 @@ pub(crate) fn explain(error: &(dyn StdError + 'static)) -> String {
     text
 }
 
-/// The text of an error of the system, without its number.
+/// Returns the text of an error of the system, without its number.
 pub(crate) fn io_text(error: &io::Error) -> String {
     let text = error.to_string();
     match text.split_once(" (os error ") {

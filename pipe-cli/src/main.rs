@@ -1,4 +1,4 @@
-//! The command `pipe`: what one wants to do with a connection, over any transport of pipewerks.
+//! The command `pipe`: common uses of a connection, over any transport of pipewerks.
 //!
 //! - `pipe listen` and `pipe dial` join streams to standard input and output, or to commands.
 //! - `pipe ping` shows round trips and the state of the connection.
@@ -7,8 +7,8 @@
 //! - `pipe send` and `pipe receive` move files; their protocol is that of [`transfer`].
 //! - `pipe doctor` goes through the steps of a dial.
 //!
-//! `pipe help` and `pipe man` say more. Errors are one line on standard error; the exit codes are those of
-//! [`exit::Exit`].
+//! `pipe help` and `pipe man` document them. Errors are one line on standard error; the exit codes
+//! are those of [`exit::Exit`].
 
 mod address;
 mod arrivals;
@@ -56,7 +56,7 @@ use crate::failure::Failure;
 use crate::report::Report;
 use crate::stop::Stop;
 
-/// How long the last words to the peers may take.
+/// Time limit for the last frames to the peers.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
@@ -107,10 +107,10 @@ async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
     }
 }
 
-/// Lets connections that are over say so to their peers, which would take them for lost: a close returns
-/// before it is sent, and what sends it is a task that ends with the runtime.
+/// Waits until ended connections have sent their closes, without which their peers would take them
+/// for lost: a close returns before it is sent, by a task that ends with the runtime.
 async fn last_words() {
-    /// The one that listens to the signals, which stays.
+    /// The task that handles the signals, which stays.
     const LASTING: usize = 1;
     let tasks = Handle::current().metrics();
     let said = async {
@@ -122,7 +122,7 @@ async fn last_words() {
     let _ = timeout(LAST_WORDS, said).await;
 }
 
-/// Help and version go to standard output; what is wrong becomes one line.
+/// Prints help and version on standard output, and any error as one line.
 fn misused(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         let _ = error.print();
@@ -134,7 +134,7 @@ fn misused(error: &clap::Error) -> ExitCode {
         .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
         .collect();
     if lines.first().is_none_or(|line| !line.starts_with("error:")) {
-        // No command was given at all: the help says which there are.
+        // No command was given at all: the help lists them.
         eprint!("{text}");
         return Exit::Usage.into();
     }

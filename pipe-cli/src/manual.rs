@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::standard::write_stdout;
 
-/// Prints what makes a shell complete arguments.
+/// Prints the script that makes a shell complete arguments.
 pub(crate) fn completions(shell: Shell) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pipe", &mut script);

@@ -12,7 +12,7 @@ use crate::address::Address;
 use crate::duration;
 use crate::failure::{Failure, explain};
 
-/// How long the farewell of a connection may take.
+/// Time limit of a connection's graceful end.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The options of the transports. Each counts where a transport has a use for it.
@@ -78,11 +78,11 @@ fn octal(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8).map_err(|_| "expected octal digits, such as 660".to_owned())
 }
 
-/// The transports, set up as the options say.
+/// The transports, set up from the options.
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     registry: Registry,
-    /// How long making a connection may take.
+    /// Time limit for making a connection.
     pub(crate) connect_timeout: Duration,
 }
 
@@ -136,7 +136,8 @@ impl Net {
         conn.map_err(|error| Failure::unreached(addr.as_str(), &error))
     }
 
-    /// The same with the error of the transport. The token of the address is shown to the peer.
+    /// Returns the same with the error of the transport. The token of the address is shown to the
+    /// peer.
     pub(crate) async fn try_dial(&self, addr: &Address) -> pipewerks::Result<BoxConn> {
         debug!(%addr, "dialing");
         let conn = self.registry.dial(addr).await;
@@ -192,7 +193,7 @@ impl NetArgs {
         )))
     }
 
-    /// How the listener at this address is judged, for people.
+    /// Returns the way in which the listener at this address is verified, for people.
     pub(crate) fn trust(&self, addr: &Addr) -> String {
         if let Some(hash) = addr.param("cert-sha256") {
             return format!("only the certificate with the SHA-256 {hash}");

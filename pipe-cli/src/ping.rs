@@ -35,7 +35,7 @@ pub(crate) struct PingArgs {
     net: NetArgs,
 }
 
-/// Pings until the count is reached, the connection is over, or the program is asked to stop.
+/// Pings until the count is reached, the connection is over, or the program is stopped.
 pub(crate) async fn ping(context: &Context, args: &PingArgs) -> Result<Exit, Failure> {
     let (net, addr) = (Net::new(&args.net)?, Net::addr(&args.addr)?);
     let began = Instant::now();
@@ -152,7 +152,7 @@ impl Run<'_> {
         self.context.report.result(text, &event);
     }
 
-    /// Tells how a ping ended. Returns whether the connection has ended with it.
+    /// Reports the outcome of a ping. Returns whether the connection has ended with it.
     fn note(&mut self, seq: u32, outcome: Outcome) -> bool {
         let report = &self.context.report;
         match outcome {
@@ -178,7 +178,7 @@ impl Run<'_> {
     }
 }
 
-/// What ping(8) shows at the end.
+/// The statistics that ping(8) shows at the end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Statistics {
     sent: u32,

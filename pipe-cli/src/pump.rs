@@ -6,29 +6,29 @@ use std::io;
 use pipewerks::{BoxRecvStream, BoxSendStream, Error, ErrorKind, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// How many bytes are taken at once.
+/// Size of a read, in bytes.
 pub(crate) const CHUNK: usize = 64 * 1024;
 
-/// How a direction ended, if not by an error.
+/// The end of a direction, if not an error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Ended {
     /// The source ended, and the end was passed on.
     Clean,
-    /// The receiver wants no more, with this code.
+    /// The receiver stopped the stream, with this code.
     Unwanted(u32),
 }
 
-/// What went wrong, and on which side of the pump.
+/// The error, and the side of the pump where it occurred.
 #[derive(Debug)]
 pub(crate) enum PumpError {
-    /// On this machine.
+    /// An error on this machine.
     Local(io::Error),
-    /// In the stream.
+    /// An error of the stream.
     Stream(Error),
 }
 
-/// Passes everything on to the stream, and then the end. It looks out for a receiver that wants no more
-/// also while the source has nothing to say.
+/// Copies all bytes to the stream, and then the end. It detects a stop of the receiver also while
+/// the source is idle.
 pub(crate) async fn into_stream<R>(from: &mut R, to: &mut BoxSendStream) -> Result<Ended, PumpError>
 where
     R: AsyncRead + Unpin,
@@ -85,7 +85,7 @@ async fn write<W: AsyncWrite + Unpin>(to: &mut W, bytes: &[u8]) -> io::Result<()
     to.flush().await
 }
 
-/// Waits until the receiver wants no more. A transport that cannot tell never does.
+/// Waits until the receiver stops the stream. Pending for ever on a transport that cannot tell.
 pub(crate) async fn unwanted(stream: &mut BoxSendStream) -> pipewerks::Result<u32> {
     match stream.stopped().await {
         Ok(Some(code)) => Ok(code),

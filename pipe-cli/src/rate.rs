@@ -30,7 +30,7 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     Ok(bytes as u64)
 }
 
-/// Holds those who share it to so many bytes a second.
+/// Limits its clones together to so many bytes a second.
 #[derive(Debug)]
 pub(crate) struct Pace {
     bytes_per_second: u64,

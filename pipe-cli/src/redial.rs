@@ -26,7 +26,7 @@ pub(crate) struct Redialer {
 #[derive(Debug)]
 struct Current {
     conn: Option<BoxConn>,
-    /// How many connections there have been.
+    /// Number of connections so far.
     number: u64,
 }
 
@@ -94,7 +94,7 @@ impl Redialer {
         }
     }
 
-    /// The connection that there is at the moment.
+    /// Returns the connection that there is at the moment.
     pub(crate) async fn take(&self) -> Option<BoxConn> {
         self.current.lock().await.conn.take()
     }

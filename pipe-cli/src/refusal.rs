@@ -1,4 +1,4 @@
-//! The close of a connection for want of its token, as both sides know it.
+//! The close of a connection without its token, for both sides.
 
 use pipewerks::{BoxConn, CloseReason, Conn, Error};
 
@@ -14,12 +14,12 @@ pub(crate) fn refuse(conn: &BoxConn) {
     conn.close(UNAUTHORIZED, MISSING);
 }
 
-/// Returns whether the peer has closed the connection for want of its token.
+/// Returns whether the peer has closed the connection for lack of its token.
 pub(crate) fn is_refusal(error: &Error) -> bool {
     error.close_reason().is_some_and(is_refused)
 }
 
-/// Returns whether a connection was closed by the peer for want of its token.
+/// Returns whether a connection was closed by the peer for lack of its token.
 pub(crate) fn is_refused(reason: &CloseReason) -> bool {
     matches!(reason, CloseReason::Remote { code: UNAUTHORIZED, reason } if **reason == *MISSING)
 }

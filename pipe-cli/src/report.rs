@@ -6,7 +6,7 @@ use serde::Serialize;
 use crate::failure::Failure;
 use crate::standard::{write_stderr, write_stdout};
 
-/// Tells people, or with `--json` programs, what happens.
+/// Reports events to people, or with `--json` to programs.
 ///
 /// With `--json`, each event is an object on a line of its own.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// What happens beside the results: on standard error, or as an event.
+    /// Reports an event beside the results: on standard error, or as JSON.
     pub(crate) fn note(&self, text: impl Display, event: &impl Serialize) {
         if self.json {
             self.event(event);
@@ -44,7 +44,7 @@ impl Report {
         );
     }
 
-    /// The error that the program ends with: one line on standard error.
+    /// Prints the error that the program ends with: one line on standard error.
     pub(crate) fn failure(&self, failure: &Failure) {
         if self.json {
             let event = serde_json::json!({
@@ -61,7 +61,7 @@ impl Report {
     fn event(&self, event: &impl Serialize) {
         let line = match serde_json::to_string(event) {
             Ok(line) => line,
-            // The events are plain data; if one cannot be written, that is said.
+            // The events are plain data; if one cannot be written, that is reported.
             Err(error) => {
                 serde_json::json!({"event": "error", "message": error.to_string()}).to_string()
             }
@@ -74,12 +74,12 @@ impl Report {
     }
 }
 
-/// Writes a line. When nobody reads any more, there is nobody to tell.
+/// Writes a line. Ignores errors, as after the reader has gone.
 fn print(write: fn(&[u8]) -> io::Result<()>, text: impl Display) {
     let _ = write(format!("{}\n", harmless(&text.to_string())).as_bytes());
 }
 
-/// A text without what a terminal may take for a command: names and reasons come from peers, too.
+/// Removes control characters of a terminal from a text: names and reasons come from peers, too.
 fn harmless(text: &str) -> String {
     let replace = |c: char| {
         if c.is_control() && c != '\n' {

@@ -8,10 +8,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::net::NetArgs;
 
-/// What becomes of a stream. A failure is told, and harms no other stream.
+/// The result of a stream. A failure is reported, and harms no other stream.
 pub(crate) type Served = Result<(), Failure>;
 
-/// Whom to serve, and how many streams at once.
+/// The peers to serve, and the number of streams at once.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Guard<'a> {
     pub(crate) args: &'a GuardArgs,
@@ -20,8 +20,8 @@ pub(crate) struct Guard<'a> {
     pub(crate) at_once: usize,
 }
 
-/// Listens, and serves each stream of each connection in a task of its own, until the program is asked to
-/// stop. What is under way then may end.
+/// Listens, and serves each stream of each connection in a task of its own, until the program is
+/// stopped. Streams in progress may end then.
 pub(crate) async fn serve<F>(
     context: &Context,
     net: &NetArgs,
@@ -63,7 +63,7 @@ pub(crate) async fn finish(context: &Context, mut running: JoinSet<Served>) -> R
     finished.ok_or_else(|| context.stopped())
 }
 
-/// Tells what went wrong in a task.
+/// Reports the failure of a task.
 pub(crate) fn tell(context: &Context, done: Result<Served, JoinError>) {
     match done {
         Ok(Ok(())) => {}

@@ -20,7 +20,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// The next bytes; none at the end. Safe to drop.
+    /// Returns the next bytes; none at the end. Safe to drop.
     pub(crate) async fn read(&mut self) -> io::Result<Vec<u8>> {
         let reading = self.reading.get_or_insert_with(|| {
             spawn_blocking(|| {
@@ -98,7 +98,7 @@ fn read_now(bytes: &mut [u8]) -> io::Result<usize> {
             Ok(read) => return Ok(read),
             Err(Errno::INTR) => {}
             Err(Errno::WOULDBLOCK) => wait(&input, rustix::event::PollFlags::IN)?,
-            // One that is closed has nothing to say.
+            // A closed one yields no bytes.
             Err(Errno::BADF) => return Ok(0),
             Err(error) => return Err(error.into()),
         }
@@ -120,7 +120,7 @@ fn write_now(to: impl std::os::fd::AsFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Waits until a descriptor is ready, or broken, which the next attempt tells.
+/// Waits until a descriptor is ready, or broken, which the next attempt reports.
 #[cfg(unix)]
 fn wait(fd: &impl std::os::fd::AsFd, flags: rustix::event::PollFlags) -> io::Result<()> {
     let mut fds = [rustix::event::PollFd::new(fd, flags)];

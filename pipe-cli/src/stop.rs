@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::exit::Exit;
 
-/// How long what is under way may take to end, once the program was asked to stop.
+/// Time limit for streams in progress to end, once the program was stopped.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
-/// Whether the program was asked to stop. Clones stand for the same.
+/// A request to stop the program. Clones stand for the same.
 ///
-/// The first Ctrl-C or SIGTERM asks; the second ends the process at once.
+/// The first Ctrl-C or SIGTERM requests it; the second ends the process at once.
 #[derive(Clone, Debug)]
 pub(crate) struct Stop {
     asked: CancellationToken,
@@ -22,7 +22,7 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Listens to the signals from now on.
+    /// Handles the signals from now on.
     pub(crate) fn on_signals() -> io::Result<Self> {
         let stop = Self {
             asked: CancellationToken::new(),
@@ -42,7 +42,7 @@ impl Stop {
         Ok(stop)
     }
 
-    /// Waits until the program is asked to stop. Safe to drop.
+    /// Waits for the request. Safe to drop.
     pub(crate) async fn asked(&self) {
         self.asked.cancelled().await;
     }
@@ -60,8 +60,8 @@ impl Stop {
         }
     }
 
-    /// Lets work end by itself. Once the program is asked to stop, it has [`GRACE`] for that; `None`
-    /// when it took longer.
+    /// Runs work to its end. Once the program is requested to stop, it has [`GRACE`] for that;
+    /// `None` when it took longer.
     pub(crate) async fn grace<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let mut work = std::pin::pin!(work);
         tokio::select! {
@@ -92,7 +92,7 @@ impl Signals {
         })
     }
 
-    /// Waits for one, and tells whether it was SIGTERM.
+    /// Waits for a signal, and returns whether it was SIGTERM.
     async fn next(&mut self) -> bool {
         tokio::select! {
             _ = self.interrupt.recv() => false,

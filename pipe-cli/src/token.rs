@@ -25,16 +25,16 @@ use crate::refusal::{is_refusal, refuse};
 /// The name of the option in an address.
 pub(crate) const PARAM: &str = "token";
 
-/// How long the token of a connection may take to come.
+/// Time limit for the token of a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long a token may be, in bytes.
+/// Allowed lengths of a token, in bytes.
 const LENGTHS: std::ops::RangeInclusive<usize> = 16..=128;
 
-/// What stands before the token.
+/// Prefix of the token.
 const GREETING: &str = "pipe-token/1 ";
 
-/// What answers the right one.
+/// Answer to the right token.
 const OK: &[u8] = b"ok\n";
 
 /// A secret that a dialer has to show.
@@ -96,9 +96,9 @@ impl Token {
         }
     }
 
-    /// Waits until the peer has shown it. The error says what came instead.
+    /// Waits for the token of the peer. The error describes the bytes that came instead.
     pub(crate) async fn check(&self, conn: &BoxConn) -> Result<(), String> {
-        // It lives until the connection is closed: its own end would be told first.
+        // It lives until the connection is closed: its own end would be reported first.
         let mut held = None;
         let checked = async {
             let stream: &mut BoxStream = held.insert(conn.accept_stream().await?);

@@ -16,7 +16,7 @@
 //! - after this side's own shutdown, a stop is not sent: bytes that still come are discarded;
 //! - a close carries no code and no reason: the peer's streams are reset by this side's, and the
 //!   peer's own is reported with code 0, or as a failure if it ends the byte stream without a
-//! GoAway;
+//!   GoAway;
 //! - [`drain`](pipe_core::Conn::drain) does not keep the peer from opening streams.
 //!
 //! After a GoAway of the peer no more streams can be opened; those that are open go on, and the connection

@@ -9,7 +9,7 @@ use pipe_core::{Incoming, Result};
 use pipe_mux::{Acceptor, MuxConn};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What an accepted socket becomes; shared by all handshakes of a listener.
+/// Upgrades accepted sockets; shared by all handshakes of a listener.
 pub(crate) trait Upgrade: Send + Sync + 'static {
     /// Makes a connection of a socket with its peer's address.
     fn upgrade(
@@ -20,7 +20,7 @@ pub(crate) trait Upgrade: Send + Sync + 'static {
     ) -> impl Future<Output = Result<MuxConn>> + Send;
 }
 
-/// A TCP socket that listens, and what becomes of those that it accepts.
+/// A TCP socket that listens, and the upgrade of its connections.
 pub(crate) struct Door<U> {
     socket: TcpListener,
     upgrade: PhantomData<fn() -> U>,

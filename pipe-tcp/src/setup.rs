@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::door::{Door, Upgrade};
 use crate::socket::SocketOptions;
 
-/// How connections are made: what `tcp://` and `tls://` have in common.
+/// The settings of connections that `tcp://` and `tls://` have in common.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) config: Config,

@@ -4,15 +4,15 @@ use std::time::Duration;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-/// How the sockets of a transport are set up.
+/// The options of the sockets of a transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SocketOptions {
-    /// Send small segments at once (`TCP_NODELAY`). On by default: the multiplexer gathers what
-    /// belongs together by itself.
+    /// Send small segments at once (`TCP_NODELAY`). On by default: the multiplexer batches small
+    /// frames by itself.
     pub nodelay: bool,
-    /// After how much silence the kernel probes the peer (`SO_KEEPALIVE`). None by default: the
-    /// connection asks for signs of life by itself.
+    /// Time of silence after which the kernel probes the peer (`SO_KEEPALIVE`). None by default:
+    /// the connection sends pings by itself.
     pub keepalive: Option<Duration>,
     /// The size of the kernel's send buffer, in bytes. The system's choice by default.
     pub send_buffer: Option<usize>,

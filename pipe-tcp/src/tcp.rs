@@ -13,13 +13,13 @@ use crate::tcp_addr::{SCHEME, TcpAddr};
 
 /// The transport of `tcp://host:port`: yamux over TCP, in the clear.
 ///
-/// Names are resolved when dialing, and the addresses of a name are raced (RFC 8305). Port 0 listens
-/// on a free port. With `?wire=raw` it speaks plain yamux to peers of other makes, see
+/// Names are resolved when dialing, and the addresses of a name are raced (RFC 8305). Port 0
+/// listens on a free port. With `?wire=raw` it speaks plain yamux to other implementations, see
 /// [`pipe_mux`](pipe_mux#plain-yamux).
 ///
-/// During an outage TCP itself tries again ever more seldom, and the peer is heard of again with its next
-/// try only: after a silent outage of 26 s that may be at 52 s, so that a connection whose
-/// [`failed_after`](Config::failed_after) is 30 s is then given up although the link is back.
+/// During an outage TCP retransmits at growing intervals, and the connection recovers only with the
+/// next retransmission: after a silent outage of 26 s that may be at 52 s, so that a connection
+/// whose [`failed_after`](Config::failed_after) is 30 s is then given up although the link is back.
 ///
 /// [`MuxConn::inner`] gives the [`TcpStream`] under a connection.
 #[derive(Clone, Debug, Default)]
@@ -28,13 +28,13 @@ pub struct TcpTransport {
 }
 
 impl TcpTransport {
-    /// With the default configuration.
+    /// Creates a transport with the default configuration.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Uses this configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it says
-    /// less.
+    /// Sets the configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it
+    /// sets less.
     ///
     /// # Errors
     ///
@@ -52,8 +52,8 @@ impl TcpTransport {
         self
     }
 
-    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
-    /// it in. It must not block.
+    /// Sets a function that decides for each raw connection of the listeners, before the handshake,
+    /// whether to accept it. It must not block.
     #[must_use]
     pub fn with_admission(
         mut self,
@@ -128,8 +128,8 @@ impl Upgrade for TcpUpgrade {
     }
 }
 
-/// The error of a handshake with a peer that speaks TLS, which nobody would guess from what the
-/// multiplexer makes of it.
+/// Replaces the error of a handshake with a peer that speaks TLS, which the multiplexer's own error
+/// does not show.
 fn blame_tls(error: Error, first: &FirstByte, who: &str, addr: &Addr) -> Error {
     // A record of TLS: an alert or a handshake (RFC 8446, section 5.1).
     if !matches!(first.get(), Some(0x15 | 0x16)) {

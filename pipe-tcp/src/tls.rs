@@ -1,4 +1,5 @@
-//! `tls://host:port`, and what it takes to say who a side is and whom it trusts.
+//! `tls://host:port`, with the types for the identity of a side and the certificates that it
+//! trusts.
 
 pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
 

@@ -18,13 +18,13 @@ use crate::setup::{Setup, bind};
 use crate::socket::SocketOptions;
 use crate::tls_addr::{SCHEME, TlsAddr};
 
-/// How long a client that was refused may take to read why.
+/// Time limit for a refused client to read the reason.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The transport of `tls://host:port`: yamux over TLS over TCP.
 ///
-/// Names, ports and `?wire=raw` are as in [`TcpTransport`](crate::TcpTransport). The listener proves
-/// who it is, and the dialer trusts it
+/// Names, ports and `?wire=raw` are as in [`TcpTransport`](crate::TcpTransport). The listener
+/// proves its identity, and the dialer trusts it
 ///
 /// - if the address has the hash of its certificate (`?cert-sha256=…`, 64 hex digits): that one
 ///   certificate, whatever its names and dates, since the hash says which one is meant;
@@ -61,13 +61,13 @@ pub struct TlsTransport {
 }
 
 impl TlsTransport {
-    /// With the default configuration and options.
+    /// Creates a transport with the default configuration and options.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Uses this configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it says
-    /// less.
+    /// Sets the configuration. A plain peer (`wire=raw`) may fill a window of 256 KiB even where it
+    /// sets less.
     ///
     /// # Errors
     ///
@@ -85,15 +85,15 @@ impl TlsTransport {
         self
     }
 
-    /// Says who this side is and whom it trusts.
+    /// Sets the identity of this side, and the certificates that it trusts.
     #[must_use]
     pub fn with_tls(mut self, options: TlsOptions) -> Self {
         self.tls = options;
         self
     }
 
-    /// Asks this function for each raw connection of its listeners, before the handshake, whether to take
-    /// it in. It must not block.
+    /// Sets a function that decides for each raw connection of the listeners, before the handshake,
+    /// whether to accept it. It must not block.
     #[must_use]
     pub fn with_admission(
         mut self,
@@ -212,6 +212,6 @@ async fn farewell(mut io: impl AsyncRead + AsyncWrite + Unpin) {
         while io.read(&mut scratch).await? > 0 {}
         std::io::Result::Ok(())
     };
-    // Whether the peer heard them or not, it is refused.
+    // The client is refused, whether it has read the reason or not.
     let _ = timeout(FAREWELL, listen).await;
 }

@@ -3,10 +3,10 @@ use url::Host;
 
 use crate::wire::Wire;
 
-/// What stands before the scheme of the signalling.
+/// Prefix before the scheme of the signalling.
 const PREFIX: &str = "webrtc+";
 
-/// What an address says beside that of the signalling.
+/// The parts of an address besides that of the signalling.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     /// The name to dial, or to be dialed by.
@@ -26,8 +26,8 @@ impl Target {
     }
 }
 
-/// Splits an address into that of the signalling and what it says beside it. `wire` is the one that it means
-/// when it names none.
+/// Splits an address into that of the signalling and the rest. `wire` is the default where it names
+/// none.
 pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> {
     let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
     let mut url = Addr::parse(text)?.as_url().clone();
@@ -60,7 +60,7 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
         wire: if raw { Wire::Raw { ping } } else { Wire::Pipe },
         local: is_local(&inner),
     };
-    // Only where a host and port say all can what follows be a name.
+    // A name can follow only where host and port are the whole address.
     if inner.port().is_some() && inner.path().len() > 1 {
         target.name = Some(inner.path()[1..].to_owned());
         url.set_path("");

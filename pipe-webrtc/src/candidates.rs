@@ -1,36 +1,37 @@
-//! What a peer may make this side do with its candidates: each one is an address that packets are sent to
-//! before anything is proved (RFC 8445, section 19.5.1).
+//! Bounds on the candidates of a peer: each one is an address that packets are sent to before
+//! anything is proved (RFC 8445, section 19.5.1).
 
 use pipe_core::Result;
 use tokio::time::{Duration, Instant};
 
 use crate::error::protocol;
 
-/// How many pairs of candidates are formed at most (RFC 8445, section 6.1.2.5), roughly.
+/// Approximate maximum number of pairs of candidates (RFC 8445, section 6.1.2.5).
 const MAX_PAIRS: usize = 100;
 
-/// How many candidates of the peer are used in any case, and at most.
+/// Number of candidates of the peer that are used in any case, and at most.
 const FEWEST: usize = 10;
 const MOST: usize = 64;
 
-/// How long a candidate may be, in bytes.
+/// Maximum length of a candidate, in bytes.
 const MAX_LEN: usize = 512;
 
-/// How many candidates the peer may name for one description, used or not.
+/// Maximum number of candidates of the peer for one description, used or not.
 const MAX_NAMED: usize = 1024;
 
-/// How many offers, and wishes for one, may come in a row, and how long it takes until one more may.
+/// Maximum number of consecutive offers and requests for one, and the time until one more is
+/// admitted.
 const MAX_OFFERS: u32 = 16;
 const OFFER_EVERY: Duration = Duration::from_secs(1);
 
 /// Counts the candidates and the offers of a peer.
 #[derive(Debug)]
 pub(crate) struct CandidateLimit {
-    /// How many candidates of the current description may be used.
+    /// Maximum number of used candidates of the current description.
     most: usize,
     used: usize,
     named: usize,
-    /// How many offers may come, and when that was last so.
+    /// Number of admitted offers, and the time of that number.
     offers: u32,
     since: Instant,
 }
@@ -65,11 +66,12 @@ impl CandidateLimit {
         Ok(true)
     }
 
-    /// Counts an offer or a wish for one. Candidates are counted anew with the description that comes of it.
+    /// Counts an offer or a request for one. The count of candidates restarts with the description
+    /// that follows.
     ///
     /// # Errors
     ///
-    /// When the next one may come.
+    /// The time at which the next one is admitted.
     pub(crate) fn admit_offer(&mut self) -> std::result::Result<(), Instant> {
         let earned = self.since.elapsed().as_millis() / OFFER_EVERY.as_millis();
         if earned > 0 {

@@ -3,15 +3,15 @@ use tokio::sync::oneshot;
 
 use crate::engine::Candidate;
 
-/// What the negotiation of a connection is asked to do.
+/// A command to the negotiation of a connection.
 #[derive(Debug)]
 pub(crate) enum Command {
-    /// This side can be reached so.
+    /// Send this candidate to the peer.
     Candidate(Candidate),
-    /// This side has no more candidates.
+    /// Tell the peer that no more candidates follow.
     EndOfCandidates,
     /// Find a new path.
     Restart(Option<oneshot::Sender<Result<()>>>),
-    /// The connection was not made; the peer is told why.
+    /// Send the peer the error of a connection that was not made.
     Refuse(Error),
 }

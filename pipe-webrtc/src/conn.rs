@@ -71,9 +71,9 @@ impl WebRtcConn {
         }
     }
 
-    /// What happens to the connection under its streams, from the first event that is kept on: the
-    /// candidates of both sides, the path that was chosen, restarts of ICE, and every change of the
-    /// state. The same goes to `tracing`, on the level of debugging.
+    /// Returns the events of the connection under its streams, from the first event that is kept
+    /// on: the candidates of both sides, the path that was chosen, restarts of ICE, and every
+    /// change of the state. The same goes to `tracing`, on the level of debugging.
     ///
     /// ```
     /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -100,12 +100,12 @@ impl WebRtcConn {
         ConnEvents::new(self.shared().events.clone())
     }
 
-    /// The path that the packets take; none before it was found and after the end.
+    /// Returns the path that the packets take; none before it was found and after the end.
     pub async fn selected_candidate_pair(&self) -> Option<CandidatePair> {
         self.shared().peer.get()?.candidate_pair().await
     }
 
-    /// What is known of the transport under the connection.
+    /// Returns statistics of the transport under the connection.
     pub async fn sctp_stats(&self) -> SctpStats {
         match self.shared().peer.get() {
             Some(peer) => peer.stats().await,

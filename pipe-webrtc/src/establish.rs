@@ -23,16 +23,16 @@ const CONTROL: u16 = 0;
 /// An id that no peer takes by itself.
 const PROBE: u16 = 1022;
 
-/// How often free ports are looked for, at most.
+/// Maximum number of attempts to find free ports.
 const MAX_BINDS: u32 = 32;
 
-/// How long the engine looks for a path before it gives up.
+/// Time limit of the engine's search for a path.
 const ICE_PATIENCE: Duration = Duration::from_secs(5 * 60);
 
-/// How many commands may wait for the negotiation.
+/// Maximum number of commands queued for the negotiation.
 const COMMANDS: usize = 256;
 
-/// What a connection is made with.
+/// The parameters of a connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
@@ -45,7 +45,7 @@ pub(crate) struct Plan {
     pub(crate) name: Option<String>,
     /// Whether the peer is on this machine.
     pub(crate) local: bool,
-    /// How long it may take; any time if a person carries the messages.
+    /// Time limit; absent if a person carries the messages.
     pub(crate) limit: Option<Duration>,
     pub(crate) local_addr: Addr,
     pub(crate) remote_addr: Addr,
@@ -88,7 +88,7 @@ impl Plan {
             tries += 1;
             options.bind = self.settings.socket_addrs(self.local, signaling_ip)?;
             match Peer::new(options.clone()).await {
-                // Somebody has bound a port between the look for a free one and its use.
+                // Another program has bound a port between the search for a free one and its use.
                 Err(error) if error.kind() == ErrorKind::AddrInUse && tries < MAX_BINDS => {}
                 made => break made?,
             }
@@ -130,7 +130,8 @@ impl Plan {
         }
     }
 
-    /// How long ICE may look for the first path. Messages that are carried by hand take their time.
+    /// Returns how long ICE may look for the first path. Messages that are carried by hand take
+    /// their time.
     fn ice_patience(&self) -> Duration {
         match self.limit {
             Some(_) => self.config.failed_after,
@@ -146,7 +147,7 @@ impl Plan {
             relay_only: settings.relay_only,
             turn_tls: settings.turn_tls.clone(),
             disconnected_after: config.disconnected_after,
-            // The driver knows whether this side was there to hear the peer, so that it decides.
+            // The driver decides, since it tracks whether this side could receive from the peer.
             failed_after: config.failed_after.max(ICE_PATIENCE),
             keep_alive: config.keep_alive,
             receive_buffer: settings.receive_buffer,
@@ -162,7 +163,7 @@ impl Plan {
     }
 }
 
-/// Opens the channels that both sides know beforehand.
+/// Opens the channels that are negotiated beforehand.
 async fn open_fixed(peer: &Peer, wire: Wire, offerer: bool) -> Result<Fixed> {
     let (ping, echo) = if offerer {
         (PING_OF_OFFERER, PING_OF_ANSWERER)
@@ -174,7 +175,7 @@ async fn open_fixed(peer: &Peer, wire: Wire, offerer: bool) -> Result<Fixed> {
         pings = Some(open(peer, "ping", "", ping).await?);
         echoes = Some(open(peer, "echo", "", echo).await?);
     }
-    // A plain peer does not know the control channel; it tells this side that the association stands.
+    // A plain peer has no control channel; it shows this side that the association is established.
     let id = if wire.is_raw() { PROBE } else { CONTROL };
     Ok(Fixed {
         control: open(peer, "pipe-control", PROTOCOL, id).await?,

@@ -8,17 +8,17 @@ use tokio::sync::Notify;
 
 use crate::engine::CandidatePair;
 
-/// How many events of a connection are kept.
+/// Number of events of a connection that are kept.
 const KEPT: usize = 64;
 
 /// Something that has happened to a connection under its streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnEvent {
-    /// A way to reach this side was found, and the peer is told of it: a candidate as in an SDP
-    /// (RFC 8839, section 5.1).
+    /// A candidate of this side was found and sent to the peer, as in an SDP (RFC 8839, section
+    /// 5.1).
     LocalCandidate(String),
-    /// The peer has told a way to reach it, and it can be used.
+    /// A candidate of the peer was received, and can be used.
     RemoteCandidate(String),
     /// The packets take this path from now on.
     PairSelected(CandidatePair),
@@ -27,15 +27,16 @@ pub enum ConnEvent {
     IceRestarted,
     /// The connection is in this state now.
     State(ConnState),
-    /// So many events came after the one before and are not kept any longer: this reader was too slow.
+    /// Number of events after the previous one that are not kept any longer: this reader was too
+    /// slow.
     Missed(u64),
 }
 
 /// The events of a connection, in their order, from the first one that is kept: those of its making
 /// are among them.
 ///
-/// A connection keeps its last 64 events. It never waits for a reader: one that is slower is told
-/// [how many it has missed](ConnEvent::Missed). It does not keep the connection open.
+/// A connection keeps its last 64 events. It never waits for a reader: a slower one receives [the
+/// number that it has missed](ConnEvent::Missed). It does not keep the connection open.
 pub struct ConnEvents {
     log: Arc<EventLog>,
     /// The number of the next event to give out.
@@ -85,7 +86,7 @@ impl fmt::Debug for ConnEvents {
     }
 }
 
-/// What has happened lately. Beyond [`KEPT`] events the oldest is dropped.
+/// The latest events. Beyond [`KEPT`] events the oldest is dropped.
 #[derive(Default)]
 pub(crate) struct EventLog {
     kept: Mutex<Kept>,
@@ -101,7 +102,7 @@ struct Kept {
 }
 
 impl EventLog {
-    /// Nothing follows a final state.
+    /// Adds an event. No event follows a final state.
     pub(crate) fn push(&self, event: ConnEvent) {
         {
             let mut kept = self.kept.lock();

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use crate::shared::Shared;
 
-/// What the handles and streams of a connection hold together: with the last of them it closes.
+/// A reference that the handles and streams of a connection share: dropping the last one closes it.
 pub(crate) struct Handle(pub(crate) Arc<Shared>);
 
 impl Drop for Handle {

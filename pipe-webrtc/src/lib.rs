@@ -1,10 +1,10 @@
 //! The WebRTC transport of pipewerks: `webrtc+tcp://`, `webrtc+inproc://` and so on.
 //!
-//! A [`WebRtcTransport`] signals over another transport and then finds a direct path to the peer. One
-//! peer connection is a [`WebRtcConn`], and its data channels carry the streams, with the whole
-//! [contract](pipe_core#the-contract): what data channels cannot say by themselves is said in text
-//! messages beside the bytes, so that a page in a browser can speak it too (`docs/wire-webrtc.md`). Peers
-//! that speak plain data channels are reached with [`Wire::Raw`].
+//! A [`WebRtcTransport`] signals over another transport and then finds a direct path to the peer.
+//! One peer connection is a [`WebRtcConn`], and its data channels carry the streams, with the whole
+//! [contract](pipe_core#the-contract): text messages beside the bytes carry the events that data
+//! channels lack, so that a page in a browser can use it too (`docs/wire-webrtc.md`). [`Wire::Raw`]
+//! reaches peers with plain data channels.
 //!
 //! # Signalling
 //!
@@ -13,7 +13,7 @@
 //! [`Signaling`] and uses [`WebRtcTransport::offer_over`] and [`WebRtcTransport::answer_over`]; a person
 //! carries one text each way with [`WebRtcTransport::offer_by_hand`].
 //!
-//! # What to know of the transport below
+//! # Properties of the transport below
 //!
 //! - After a cut, bytes that were on their way go out again when SCTP's timer fires, which doubles from
 //!   1 s up to 60 s while the cut lasts (RFC 9260, section 6.3.3): a cut of 10 s may hold bytes up for 16 s.

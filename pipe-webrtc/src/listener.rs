@@ -13,11 +13,12 @@ use crate::error::{handshake, protocol};
 use crate::setup::Setup;
 use crate::signaling::{Refusal, Signal, Signaling, StreamSignaling};
 
-/// How many signals may come before the offer, and how long a candidate among them may be, in bytes.
+/// Maximum number of signals before the offer, and the maximum length of a candidate among them, in
+/// bytes.
 const MAX_BEFORE_OFFER: usize = 64;
 const MAX_CANDIDATE: usize = 512;
 
-/// How long a peer may take to hear why it is given up.
+/// Time for which a refusal waits until the peer has read it.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Accepts connections over WebRTC, with their negotiations side by side and bounded: see
@@ -103,8 +104,8 @@ impl Accept for Negotiations {
     }
 }
 
-/// Receives up to the offer, before which nothing is opened for the peer. The offer comes first in what is
-/// returned, candidates that came before it follow.
+/// Receives up to the offer, before which nothing is opened for the peer. The offer comes first in
+/// the result, candidates that came before it follow.
 async fn first_signals(stream: &mut impl Signaling) -> Result<VecDeque<Signal>> {
     let mut signals = VecDeque::new();
     for _ in 0..MAX_BEFORE_OFFER {
@@ -127,8 +128,8 @@ async fn first_signals(stream: &mut impl Signaling) -> Result<VecDeque<Signal>> 
     Err(protocol(format_args!("{most} signals without an offer")))
 }
 
-/// Tells the peer why it is given up, and waits a little until it has heard: the message is lost if the
-/// channel goes before it was read.
+/// Sends the peer the error, and waits briefly until it is read: the message is lost if the channel
+/// closes before.
 async fn refuse(stream: &mut impl Signaling, error: &Error) {
     let telling = async {
         let refused = Signal::Refused(Refusal::of(error));

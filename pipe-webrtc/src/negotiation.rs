@@ -13,10 +13,10 @@ use crate::events::ConnEvent;
 use crate::shared::Shared;
 use crate::signaling::{Refusal, Signal, Signaling};
 
-/// How many candidates of a description are told as events.
+/// Maximum number of candidates of a description that are reported as events.
 const MAX_TOLD: usize = 256;
 
-/// How long the peer may take to hear why this side gives up.
+/// Time for which the last error waits until the peer has read it.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Exchanges descriptions and candidates with the peer: the dialer offers and the listener answers.
@@ -38,10 +38,11 @@ pub(crate) struct Negotiation<S> {
     mid: Option<String>,
     /// An offer of this side waits for its answer.
     offering: bool,
-    /// A restart was asked for while another one was under way.
+    /// Whether a restart was requested while another one was in progress.
     again: bool,
     restarted: Vec<oneshot::Sender<Result<()>>>,
-    /// An offer, or a wish for one, that comes too soon, and when its time is. Nothing is read meanwhile.
+    /// An offer, or a request for one, that came too soon, and the time of its turn. Nothing is
+    /// read meanwhile.
     paced: Option<(Instant, Signal)>,
     /// The peer has given the negotiation up.
     refused: bool,
@@ -74,7 +75,7 @@ impl<S: Signaling> Negotiation<S> {
     }
 
     /// Runs until the signalling ends. An error before the connection is made is that of the
-    /// connection; the peer is told of it.
+    /// connection, and is sent to the peer.
     pub(crate) async fn run(mut self) -> Result<()> {
         let ended = self.negotiate().await;
         if let (Err(error), false) = (&ended, self.refused) {
@@ -84,7 +85,7 @@ impl<S: Signaling> Negotiation<S> {
         ended
     }
 
-    /// Tells the peer why this side gives up, and waits until it has heard.
+    /// Sends the peer the error, and waits until it is read.
     async fn refuse(&mut self, error: &Error) -> Result<()> {
         let refusal = Refusal::of(error);
         self.signaling.send(Signal::Refused(refusal)).await?;
@@ -248,7 +249,7 @@ impl<S: Signaling> Negotiation<S> {
         Ok(())
     }
 
-    /// A description of the peer was applied: what waited for it goes in.
+    /// Applies the candidates that waited for the description of the peer.
     async fn described(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.described, true) {
             self.shared.tell(ConnEvent::IceRestarted);
@@ -262,8 +263,8 @@ impl<S: Signaling> Negotiation<S> {
         Ok(())
     }
 
-    /// Tells the candidates within a description (RFC 8839, section 5.1): those of a restart are there,
-    /// and those that a peer has found before it spoke.
+    /// Reports the candidates within a description (RFC 8839, section 5.1): it holds those of a
+    /// restart, and those that a peer has found before it sent the description.
     fn tell_candidates(&self, description: &str, event: fn(String) -> ConnEvent) {
         let lines = description.lines().filter_map(|l| l.strip_prefix("a="));
         for candidate in lines
@@ -285,7 +286,7 @@ impl<S: Signaling> Negotiation<S> {
 
     fn finish_restarts(&mut self, how: &Result<()>) {
         for done in self.restarted.drain(..) {
-            // Whoever asked may have given up.
+            // The caller may have gone.
             let _ = done.send(how.clone());
         }
     }

@@ -15,17 +15,17 @@ use crate::outbox::Job;
 use crate::shared::{Shared, wake};
 use crate::stream_core::{Output, StreamCore};
 
-/// How many bytes of a plain channel may be on their way. More wait, and are looked after again each
-/// [`TICK`], since no event tells.
+/// Maximum number of bytes of a plain channel in flight. More wait, and are checked again each
+/// [`TICK`], since no event reports it.
 const RAW_OUTSTANDING: usize = 256 * 1024;
 const TICK: Duration = Duration::from_millis(2);
 
-/// How much may be said on the channel of a stream, and on another one, before the peer has taken a part of
-/// as much that was said earlier, in bytes and the cost of messages.
+/// Maximum length of messages on the channel of a stream, and on another one, that the peer has not
+/// acknowledged, in bytes and the cost of messages.
 const STREAM_WORDS: u64 = 32 * 1024;
 const FIXED_WORDS: u64 = 64 * 1024;
 
-/// How many messages the engine is given in one turn, and how long it may take for it.
+/// Maximum number of messages handed to the engine in one turn, and the time limit for it.
 const MAX_BURST: usize = 8;
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 
@@ -33,22 +33,22 @@ const MAX_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Clone)]
 pub(crate) struct Fixed {
     pub(crate) control: Channel,
-    /// None where the wire is raw and has none.
+    /// Absent where the wire is raw and has none.
     pub(crate) ping: Option<Channel>,
     pub(crate) echo: Option<Channel>,
 }
 
-/// Sends what the handles, the streams and the driver of a connection have to say.
+/// Sends the messages of the handles, the streams and the driver of a connection.
 pub(crate) struct Outbound {
     pub(crate) shared: Arc<Shared>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) fixed: Fixed,
-    /// Where channels that were opened are watched from.
+    /// Destination of opened channels, which are watched there.
     pub(crate) opened: mpsc::UnboundedSender<Channel>,
     pub(crate) pace: Pace,
 }
 
-/// How many messages the engine was given since its last turn.
+/// Number of messages handed to the engine since its last turn.
 #[derive(Default)]
 pub(crate) struct Pace {
     turn: AtomicU64,
@@ -74,7 +74,7 @@ impl Outbound {
         }
     }
 
-    /// Sends what is in the outbox, as far as the peer lets it out.
+    /// Sends the outbox, as far as the peer's window allows.
     pub(crate) async fn flush(&self) -> Result<()> {
         self.shared.outbox.unblock();
         while let Some(job) = self.shared.outbox.try_next() {
@@ -132,7 +132,7 @@ impl Outbound {
             Job::OpenChannel => self.open_channel().await,
             Job::Stream(stream, room) => {
                 if let Err(error) = self.send(&stream, room).await {
-                    // The channel is gone, which its owner is told of by its event too.
+                    // The channel is gone, which its event reports to its owner too.
                     tracing::debug!(%error, stream = stream.id, "a channel takes no more");
                     stream.state.lock().waits = false;
                     self.shared.on_closed(&stream.channel);
@@ -157,7 +157,7 @@ impl Outbound {
                 ordered: open.info.ordered,
             };
             let channel = self.peer.open_channel(&open.info.label, options).await?;
-            // The stream is known before anything comes on its channel.
+            // The stream is registered before a message arrives on its channel.
             self.shared.raw_opened(open, channel.clone());
             let _ = self.opened.send(channel);
             return Ok(());
@@ -184,8 +184,7 @@ impl Outbound {
             .before_open(vitals.turns(), Instant::now());
         let Some(ids) = ids else { return false };
         for id in ids {
-            // A channel that both sides are said to know says nothing to the peer. It goes with the peer's
-            // reset.
+            // A negotiated channel is not announced to the peer. It ends with the peer's reset.
             let options = ChannelOptions {
                 protocol: String::new(),
                 negotiated: Some(id),
@@ -199,16 +198,16 @@ impl Outbound {
         true
     }
 
-    /// Sends what a stream has to say, and one message of its bytes.
+    /// Sends the pending messages of a stream, and one message of its bytes.
     async fn send(&self, stream: &Arc<StreamCore>, room: usize) -> Result<()> {
         let shared = &self.shared;
         let most = shared.max_message();
         if !shared.wire.is_raw() && !stream.channel.takes_words(STREAM_WORDS).await {
-            // What there is to say meanwhile is merged.
+            // Messages queued meanwhile are merged.
             shared.outbox.push_back(stream.clone(), true);
             return Ok(());
         }
-        // What is said at once goes in one message, a line each.
+        // Texts sent together go in one message, a line each.
         let mut text = String::new();
         loop {
             let output = {
@@ -237,7 +236,7 @@ impl Outbound {
                     shared.note_message_sent();
                     let (writer, more) = {
                         let mut state = stream.state.lock();
-                        // Often there is only the end to be told.
+                        // Often only the end is left to be sent.
                         (state.writer_with_room(), state.has_bytes())
                     };
                     wake(writer);
@@ -281,7 +280,7 @@ impl Outbound {
     }
 }
 
-/// Tells the peer that so many bytes have arrived, as many as one line holds.
+/// Acknowledges so many arrived bytes to the peer, as many as one line holds.
 pub(crate) async fn say_got(shared: &Shared, control: &Channel, bytes: u64) -> Result<()> {
     let told = u32::try_from(bytes).unwrap_or(u32::MAX);
     if bytes > u64::from(told) {

@@ -10,17 +10,17 @@ use pipe_core::Result;
 use crate::error::protocol;
 use crate::stream_core::StreamCore;
 
-/// How many texts may wait: one of each kind, and a few hellos.
+/// Maximum number of queued texts: one of each kind, and a few hellos.
 const MAX_TEXTS: usize = 64;
 
-/// How many answers may wait because the peer does not take them.
+/// Maximum number of queued answers that the peer does not read.
 const MAX_ECHOES: usize = 256;
 
-/// What waits to be sent. The task that sends takes from it.
+/// The send queue. The sending task takes from it.
 ///
-/// Every part of it is bounded: streams are in it once, echoes by [`MAX_ECHOES`], pings by those under
-/// way, and texts by [`MAX_TEXTS`], since what has arrived is added up. They stay here while the peer does not
-/// take what was said before.
+/// Every part of it is bounded: streams are in it once, echoes by [`MAX_ECHOES`], pings by those in
+/// flight, and texts by [`MAX_TEXTS`], since arrived bytes are added up. They stay here while the
+/// peer does not acknowledge earlier messages.
 #[derive(Default)]
 pub(crate) struct Outbox {
     state: Mutex<State>,
@@ -30,12 +30,12 @@ pub(crate) struct Outbox {
 #[derive(Default)]
 struct State {
     texts: VecDeque<String>,
-    /// How many bytes have arrived that the peer is to be told of.
+    /// Number of arrived bytes to acknowledge to the peer.
     got: u64,
     /// The peer takes no texts, or no echoes, for the moment.
     held_texts: bool,
     held_echoes: bool,
-    /// No channel can be opened for the moment.
+    /// Whether no channel can be opened for the moment.
     held_channels: bool,
     pings: VecDeque<BytesMut>,
     echoes: VecDeque<BytesMut>,
@@ -44,7 +44,7 @@ struct State {
     blocked: VecDeque<Arc<StreamCore>>,
     /// Streams whose channels have too much on its way.
     waiting: VecDeque<Arc<StreamCore>>,
-    /// How many channels are to be opened.
+    /// Number of channels to open.
     channels: usize,
     /// Bytes that are on their way to the peer, and how many may be.
     flight: usize,
@@ -54,7 +54,7 @@ struct State {
 /// The next thing to do for the task that sends.
 pub(crate) enum Job {
     Text(String),
-    /// Tell the peer that so many bytes have arrived.
+    /// Acknowledge so many arrived bytes to the peer.
     Got(u64),
     Ping(BytesMut),
     Echo(BytesMut),
@@ -109,7 +109,7 @@ impl Outbox {
         state.held_texts = true;
     }
 
-    /// The peer is to be told that so many more bytes have arrived.
+    /// Adds to the arrived bytes to acknowledge to the peer.
     pub(crate) fn push_got(&self, bytes: u64) {
         self.state.lock().got += bytes;
         self.waker.wake();
@@ -162,13 +162,13 @@ impl Outbox {
         }
     }
 
-    /// Whether something waits until the peer has taken more.
+    /// Returns whether something waits until the peer has taken more.
     pub(crate) fn has_waiting(&self) -> bool {
         let state = self.state.lock();
         state.held_texts || state.held_echoes || state.held_channels || !state.waiting.is_empty()
     }
 
-    /// Looks after what waits for the peer again.
+    /// Checks the jobs that wait for the peer again.
     pub(crate) fn unblock(&self) {
         let mut state = self.state.lock();
         (state.held_texts, state.held_echoes) = (false, false);
@@ -193,14 +193,14 @@ impl Outbox {
         self.waker.wake();
     }
 
-    /// Puts the wish for a channel back, since none can be opened now.
+    /// Puts the request for a channel back, since none can be opened now.
     pub(crate) fn hold_channel(&self) {
         let mut state = self.state.lock();
         state.channels += 1;
         state.held_channels = true;
     }
 
-    /// So many bytes were sent.
+    /// Counts so many bytes as sent.
     pub(crate) fn note_sent(&self, count: usize) {
         let mut state = self.state.lock();
         if state.flight_limit != usize::MAX {
@@ -208,7 +208,7 @@ impl Outbox {
         }
     }
 
-    /// So many bytes have arrived at the peer.
+    /// Counts so many bytes as acknowledged by the peer.
     pub(crate) fn note_arrived(&self, count: u64) -> Result<()> {
         let mut state = self.state.lock();
         let left = usize::try_from(count).ok();
@@ -223,7 +223,7 @@ impl Outbox {
         Ok(())
     }
 
-    /// The next job, what is short first, then the streams in turn.
+    /// Returns the next job: short ones first, then the streams in turn.
     pub(crate) fn poll_next(&self, cx: &Context<'_>) -> Poll<Job> {
         self.waker.register(cx.waker());
         match self.try_next() {
@@ -232,7 +232,7 @@ impl Outbox {
         }
     }
 
-    /// The next text for the control channel.
+    /// Returns the next text for the control channel.
     pub(crate) fn try_text(&self) -> Option<Job> {
         self.state.lock().next_text()
     }

@@ -12,11 +12,10 @@ use rtc::ice::url::{ProtoType, SchemeType, Url};
 use crate::engine::Certificate;
 use crate::error::invalid;
 
-/// How many sockets a connection has, at most: one for each address of this side.
+/// Maximum number of sockets of a connection: one for each address of this side.
 const MAX_SOCKETS: usize = 8;
 
-/// What a connection over WebRTC is made with, beside the [`Config`] that every
-/// transport honours.
+/// Settings of a connection over WebRTC, besides the [`Config`] of every transport.
 ///
 /// ```
 /// use pipe_webrtc::{IceServer, WebRtcSettings};
@@ -32,11 +31,11 @@ const MAX_SOCKETS: usize = 8;
 pub struct WebRtcSettings {
     /// The STUN and TURN servers. None by default: then a connection needs a path without help.
     pub ice_servers: Vec<IceServer>,
-    /// Whether packets go through a TURN server only, so that the peer does not learn the addresses of this
-    /// machine. Not by default.
+    /// Whether packets go through a TURN server only, so that the peer does not learn the addresses
+    /// of this machine. Not by default.
     pub relay_only: bool,
-    /// How the certificates of TURN servers over TLS are verified, and the one that this side shows them. By
-    /// the system's roots by default, and none.
+    /// Trust in the certificates of TURN servers over TLS, and the certificate of this side for
+    /// them. The system's roots by default, and none.
     pub turn_tls: TlsOptions,
     /// The addresses to bind, of those that [`addrs`](Self::addrs) lets through. Empty by default, which
     /// stands for the addresses of this machine's interfaces, as both filters and
@@ -49,21 +48,21 @@ pub struct WebRtcSettings {
     /// Whether to bind the loopback addresses of interfaces: by default, `None`, if the signalling
     /// address is one of this machine.
     pub loopback: Option<bool>,
-    /// Which interfaces to use.
+    /// Interfaces to use.
     pub interfaces: InterfaceFilter,
-    /// Which of their addresses to use.
+    /// Addresses of these interfaces to use.
     pub addrs: AddrFilter,
-    /// The addresses under which this side is known outside, where a NAT maps them one to one and keeps
-    /// the ports. The peer hears of each of them in the place of the bound addresses of its family.
+    /// External addresses of this side, where a NAT maps them one to one and keeps the ports. Each
+    /// of them is sent to the peer instead of the bound addresses of its family.
     pub external_addrs: Vec<IpAddr>,
-    /// Whether names of multicast DNS stand for this side's addresses. Off by default: it takes a
+    /// Whether names of multicast DNS replace this side's addresses. Off by default: it takes a
     /// socket of each connection, and a default route.
     pub mdns: bool,
-    /// How long to look for candidates with the help of STUN and TURN servers. What is found later is used
-    /// too, but nobody waits for it. 5 s by default.
+    /// Time limit of the search for candidates with the help of STUN and TURN servers. Later ones
+    /// are used too, but do not delay the connection. 5 s by default.
     pub gather_timeout: Duration,
-    /// The receive buffer of SCTP, in bytes, and with it what the peer may have on its way to this
-    /// side. 1 MiB by default; from 128 KiB to 64 MiB.
+    /// Receive buffer of SCTP, in bytes, which bounds the bytes of the peer in flight to this side.
+    /// 1 MiB by default; from 128 KiB to 64 MiB.
     pub receive_buffer: u32,
     /// The largest message that this side takes, in bytes. 256 KiB by default, and at most; at least
     /// 16 KiB.
@@ -71,7 +70,7 @@ pub struct WebRtcSettings {
     /// The largest packet of SCTP, in bytes: the engine's choice (1,191) by default; from 576 to
     /// 16,384.
     pub mtu: Option<u32>,
-    /// The buffers of each socket, in bytes. 4 MiB by default, or what the system grants.
+    /// Buffers of each socket, in bytes. 4 MiB by default, or as much as the system grants.
     pub socket_buffer: u32,
     /// The certificate of this side. By default each transport makes one.
     pub certificate: Option<Certificate>,
@@ -100,9 +99,9 @@ impl Default for WebRtcSettings {
     }
 }
 
-/// The configuration of a [`WebRtcTransport`](crate::WebRtcTransport) that is given none: the peer is pinged
-/// after 2 s of silence, disconnected after 5 s, so that another path is looked for early, and given up
-/// after 30 s. The rest are the defaults of [`Config`].
+/// Returns the configuration of a [`WebRtcTransport`](crate::WebRtcTransport) that is given none:
+/// the peer is pinged after 2 s of silence, disconnected after 5 s, so that another path is looked
+/// for early, and given up after 30 s. The rest are the defaults of [`Config`].
 ///
 /// ```
 /// # use pipe_core::Config;
@@ -123,13 +122,13 @@ pub fn default_config() -> Config {
 #[derive(Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IceServer {
-    /// Its addresses (RFC 7064 and 7065): `stun:host:port` and `turn:host:port` over UDP,
-    /// `turn:host:port?transport=tcp` over TCP, and `turns:host:port` over TLS, for networks that let nothing
-    /// else out. Without a port it is 3478, and 5349 over TLS.
+    /// Addresses of the server (RFC 7064 and 7065): `stun:host:port` and `turn:host:port` over UDP,
+    /// `turn:host:port?transport=tcp` over TCP, and `turns:host:port` over TLS, for networks that
+    /// block everything else. Without a port it is 3478, and 5349 over TLS.
     ///
-    /// A relay that is reached over TCP carries bytes well, but a lost packet on the way to it holds up all
-    /// that is behind. `stuns:` is [`Unsupported`](ErrorKind::Unsupported), since what it would tell is how TCP
-    /// is seen outside, and so is `turns:…?transport=udp`, which is DTLS.
+    /// A relay over TCP works, but a packet lost on the way to it delays all later ones. `stuns:`
+    /// is [`Unsupported`](ErrorKind::Unsupported), since it would report the external address of
+    /// TCP, and so is `turns:…?transport=udp`, which is DTLS.
     pub urls: Vec<String>,
     /// The user name, for TURN.
     pub username: String,
@@ -161,11 +160,12 @@ impl IceServer {
         }
     }
 
-    /// The TURN server at this URL, such as `turn:host:port`, `turn:[::1]:port` or `turns:host`.
+    /// Creates a TURN server from its URL, such as `turn:host:port`, `turn:[::1]:port` or
+    /// `turns:host`.
     ///
-    /// It is asked for a relay without a family, and so gives one of IPv4, over IPv6 too (RFC 8656, section
-    /// 7.2), unless it is set up for others, as coturn is with `--allocation-default-address-family=keep`. One
-    /// that has none of IPv4 refuses with 440.
+    /// The allocation names no family, so the relay is one of IPv4, over IPv6 too (RFC 8656,
+    /// section 7.2), unless the server is configured otherwise, as coturn is with
+    /// `--allocation-default-address-family=keep`. A server without IPv4 refuses with 440.
     pub fn turn(url: &str, username: &str, credential: &str) -> Self {
         Self {
             urls: vec![url.to_owned()],
@@ -184,8 +184,8 @@ impl IceServer {
                     "ice_servers: {text:?} is not of the form stun:host:port, turn:host:port or turns:host:port: {why}"
                 ))
             };
-            // The engine's own parser: what it does not take, it would leave out without a word. It looks
-            // for no query where there is to be none, since many write one.
+            // The engine's own parser, which would silently drop URLs that it rejects. It looks for
+            // no query where there is to be none, since many write one.
             let plain = match text.split_once('?') {
                 Some((plain, "transport=udp")) if text.starts_with("stun:") => plain,
                 _ => text,
@@ -215,7 +215,8 @@ impl IceServer {
     }
 }
 
-/// Chooses interfaces by how their names begin. What is denied stays denied when it is allowed too.
+/// Selects interfaces by the prefixes of their names. A denied one stays denied when it is allowed
+/// too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InterfaceFilter {
@@ -246,7 +247,7 @@ impl InterfaceFilter {
     }
 }
 
-/// Chooses addresses by their networks. What is denied stays denied when it is allowed too.
+/// Selects addresses by their networks. A denied one stays denied when it is allowed too.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AddrFilter {
@@ -293,7 +294,7 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether the address belongs to it.
+    /// Returns whether the address belongs to it.
     pub fn contains(&self, addr: IpAddr) -> bool {
         fn alike(a: u128, b: u128, width: u32, bits: u8) -> bool {
             bits == 0 || (a ^ b) >> (width - u32::from(bits)) == 0
@@ -466,8 +467,8 @@ impl WebRtcSettings {
         self.ice_servers.iter().any(|s| s.urls.iter().any(turn))
     }
 
-    /// The addresses to bind for one connection. `local` tells whether the peer is on this machine, and `peer`
-    /// is where its signalling is, if that is known.
+    /// Returns the addresses to bind for one connection. `local` is whether the peer is on this
+    /// machine, and `peer` is the address of its signalling, if that is known.
     pub(crate) fn socket_addrs(
         &self,
         local: bool,
@@ -535,7 +536,7 @@ impl WebRtcSettings {
     }
 }
 
-/// How the names of interfaces begin that lead to containers and virtual machines.
+/// Prefixes of the names of interfaces of containers and virtual machines.
 const BRIDGES: [&str; 6] = ["docker", "br-", "veth", "virbr", "cni", "lxc"];
 
 /// Any address outside, which nothing is sent to.
@@ -551,7 +552,7 @@ fn routed(peer: Option<IpAddr>) -> Vec<IpAddr> {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
         };
-        // Connecting sends nothing, and asks for the route.
+        // Connecting sends nothing; it queries the route.
         let socket = UdpSocket::bind((any, 0)).ok()?;
         socket.connect((to, 9)).ok()?;
         Some(socket.local_addr().ok()?.ip())

@@ -7,7 +7,7 @@ use crate::engine::{Certificate, Faults};
 use crate::establish::Plan;
 use crate::settings::{WebRtcSettings, default_config};
 
-/// What all connections of a transport are made with.
+/// The parameters that all connections of a transport share.
 #[derive(Clone)]
 pub(crate) struct Setup {
     pub(crate) config: Config,

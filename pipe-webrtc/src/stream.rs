@@ -63,7 +63,8 @@ pub enum Message {
 }
 
 impl WebRtcStream {
-    /// What the plain data channel was opened with, on a connection of [`Wire::Raw`](crate::Wire::Raw).
+    /// Returns the parameters of the plain data channel, on a connection of
+    /// [`Wire::Raw`](crate::Wire::Raw).
     pub fn channel_info(&self) -> Option<ChannelInfo> {
         self.send.0.stream.state.lock().info()
     }
@@ -163,7 +164,7 @@ impl AsyncWrite for WebRtcSendStream {
         true
     }
 
-    /// Ready at once: what was written is on its way.
+    /// Returns at once: written bytes are in flight already.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

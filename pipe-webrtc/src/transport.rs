@@ -22,8 +22,8 @@ use crate::wire::Wire;
 ///
 /// The two sides find each other over another transport: `webrtc+tcp://host:port` signals over the
 /// transport of `tcp://`, one stream a connection. A path after the port is a name that both sides
-/// have to agree on. Who the peer is rests on that transport: the fingerprint of the peer's
-/// certificate comes over it.
+/// have to agree on. The identity of the peer depends on that transport, which carries the
+/// fingerprint of the peer's certificate.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
@@ -69,8 +69,8 @@ impl<T: Transport> WebRtcTransport<T> {
         }
     }
 
-    /// Speaks this on connections whose address does not say: those over a signalling channel of one's
-    /// own, and by hand.
+    /// Sets the protocol of connections whose address names none: those over a signalling channel
+    /// of the application, and by hand.
     #[must_use]
     pub fn with_wire(self, wire: Wire) -> Self {
         Self { wire, ..self }
@@ -98,8 +98,8 @@ impl<T: Transport> WebRtcTransport<T> {
         Ok(self)
     }
 
-    /// Asks this function for each peer that has come for the signalling of its listeners, before the
-    /// negotiation, whether to take it in. It gets the peer's address, or its credentials, and must not
+    /// Sets a function that decides for each signalling connection of the listeners, before the
+    /// negotiation, whether to accept the peer, by its address or its credentials. It must not
     /// block.
     #[must_use]
     pub fn with_admission(
@@ -195,7 +195,7 @@ impl<T: Transport> WebRtcTransport<T> {
         Ok(ConnTask(tokio::spawn(plan.establish(signaling))))
     }
 
-    /// Splits an address of this transport into that of the signalling and what it says beside it.
+    /// Splits an address of this transport into that of the signalling and the rest.
     fn signaling_addr(&self, addr: &Addr) -> Result<(Addr, Target)> {
         if !self.schemes.contains(&addr.scheme()) {
             let why = format!(
@@ -246,7 +246,7 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
     }
 }
 
-/// Waits for what is to be carried by hand, as long as the connection can come of it.
+/// Waits for the text to be carried by hand, as long as the connection can still be made.
 async fn gathered(
     text: tokio::sync::oneshot::Receiver<Result<String>>,
     conn: ConnTask,

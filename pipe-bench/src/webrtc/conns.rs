@@ -14,7 +14,7 @@ use crate::{Lane, Transfer, connect_times};
 /// How much goes over the stream beside others, in bytes.
 const BESIDE: u64 = 4 * 1024 * 1024;
 
-/// How much a stalled stream is written, in bytes: more than anybody's window.
+/// Number of bytes written to a stalled stream: more than any window.
 const STALLED: usize = 8 * 1024 * 1024;
 
 /// A stream is full when a write waits for so long.

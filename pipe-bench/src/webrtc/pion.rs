@@ -164,7 +164,8 @@ async fn measure(program: PathBuf, flavor: Flavor, request: Request) -> io::Resu
     Ok(vec![answer.await??])
 }
 
-/// A process that is ended with this, and with it whoever waits for its answer.
+/// A process that is ended when this is dropped, which also fails the requests that wait for its
+/// answers.
 struct Ended(Child);
 
 impl Drop for Ended {

@@ -1,4 +1,4 @@
-//! What to do, in plain words.
+//! Advice in plain words.
 
 use pipewerks::{Addr, Error, ErrorKind};
 
@@ -12,7 +12,7 @@ pub(super) const PING: &str = "\
 The connection was made, and then the peer did not answer. It may have been stopped, or the path lets \
 small packets through and drops others.";
 
-/// What to do about a dial that failed.
+/// Returns advice about a dial that failed.
 pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
     let pinned = addr.param("cert-sha256").is_some();
     let webrtc = addr.scheme().starts_with("webrtc+");

@@ -1,4 +1,4 @@
-//! `pipe doctor`: what happens at each step of a dial, and what to do where it fails.
+//! `pipe doctor`: the steps of a dial, and advice where one fails.
 
 mod advice;
 mod reach;
@@ -16,7 +16,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, explain};
 use crate::net::{Net, NetArgs, farewell};
 
-/// How many pings are sent.
+/// Number of pings that are sent.
 const PINGS: usize = 3;
 
 #[derive(Args, Clone, Debug)]
@@ -27,7 +27,7 @@ pub(crate) struct DoctorArgs {
     net: NetArgs,
 }
 
-/// Goes through the steps until one fails, and tells them all.
+/// Goes through the steps until one fails, and reports them all.
 pub(crate) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut steps = Steps::default();
     let examined = tokio::select! {
@@ -80,7 +80,7 @@ async fn examine(args: &DoctorArgs, steps: &mut Steps) -> Result<Exit, Failure> 
     pinged
 }
 
-/// Who the peer is, and which way leads to it.
+/// Reports the identity of the peer, and the path to it.
 async fn about_peer(conn: &BoxConn, steps: &mut Steps) {
     let now = Instant::now();
     match conn.peer_identity() {
@@ -124,7 +124,7 @@ async fn ping(addr: &Addr, conn: &BoxConn, net: &Net, steps: &mut Steps) -> Resu
                 times.push(millis(time));
                 continue;
             }
-            // A foreign peer, which the address asks for.
+            // A foreign peer, as the address requires.
             Ok(Err(error)) if error.kind() == pipewerks::ErrorKind::Unsupported => {
                 steps.passed("ping", began, format!("left out: {}", explain(&error)));
                 return Ok(Exit::Done);

@@ -8,19 +8,19 @@ use tokio::time::{Instant, timeout};
 use super::steps::Steps;
 use crate::failure::io_text;
 
-/// How long one address may take to answer.
+/// Time limit for the answer of one address.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// How long the network may take to say that nobody is at a port of UDP.
+/// Time limit for the network to report that a port of UDP is closed.
 const UDP_LIMIT: Duration = Duration::from_millis(300);
 
-/// What is known of the way to the listener, before a word is spoken.
+/// The reachability of the listener, before the handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reached {
     /// A socket answers.
     Yes,
     No,
-    /// UDP does not tell.
+    /// UDP gives no answer.
     Unknown,
 }
 
@@ -29,7 +29,7 @@ pub(super) async fn reach(addr: &Addr, under: &str, steps: &mut Steps) -> Reache
     if under == "unix" {
         return reach_unix(addr, steps).await;
     }
-    // Where they are missing, the dial says so.
+    // Where they are missing, the dial reports it.
     let (Some(host), Some(port)) = (addr.host(), addr.port()) else {
         return Reached::Unknown;
     };

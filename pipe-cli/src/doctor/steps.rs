@@ -9,7 +9,7 @@ use crate::duration::millis;
 use crate::failure::Failure;
 use crate::report::Report;
 
-/// What was tried, in order, and what to do about it.
+/// The steps so far, in order, and the advice.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     steps: Vec<Step>,

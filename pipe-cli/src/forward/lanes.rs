@@ -11,10 +11,10 @@ use crate::net::{Net, farewell};
 use crate::redial::Redialer;
 use crate::report::Report;
 
-/// How many streams a connection carries before another one is made: fewer than a peer usually lets.
+/// Number of streams on a connection before another one is made: fewer than a peer usually allows.
 const STREAMS: usize = 200;
 
-/// How long a connection may take to open a stream, before it counts as full.
+/// Time to open a stream after which a connection counts as full.
 const FULL: Duration = Duration::from_secs(1);
 
 /// The connections to a peer. There is one, and more as long as one does not carry all streams.
@@ -25,14 +25,14 @@ pub(super) struct Lanes {
     report: Report,
     /// The first one stays.
     list: Mutex<Vec<Arc<Lane>>>,
-    /// Held while a connection is made, so that those who wait use it as well.
+    /// Held while a connection is made, so that waiting tasks use it as well.
     adding: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
 struct Lane {
     redialer: Arc<Redialer>,
-    /// How many streams it carries, and how many it can.
+    /// Number of streams that it carries, and its maximum.
     load: Mutex<(usize, usize)>,
 }
 
@@ -76,7 +76,7 @@ impl Lanes {
                     redialer.forget(number).await;
                 }
                 Ok(Err(error)) => return Err(Failure::on_conn(self.addr.as_str(), &error)),
-                // One that is not heard from carries no less for that.
+                // A silent connection carries no fewer streams for that.
                 Err(_) if *conn.state().borrow() != ConnState::Connected => {}
                 Err(_) => place.lane.is_full(),
             }

@@ -24,16 +24,16 @@ use crate::redial::Redialer;
 use crate::refusal::is_refused;
 use crate::serve::{Guard, finish, serve, tell};
 
-/// How long a client of the forwarder waits for a lost peer to come back.
+/// Time for which a client of the forwarder waits for a lost peer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A connection that was shorter than this is not made again before as long has passed.
 const BRIEF: Duration = Duration::from_secs(1);
 
-/// How long connecting to the target may take.
+/// Time limit for connecting to the target.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How many connections to the target there may be at once.
+/// Maximum number of connections to the target at once.
 const MAX_EXPOSED: usize = 4096;
 
 /// The code of a stream whose target could not be reached.
@@ -67,7 +67,7 @@ pub(crate) struct ExposeArgs {
     net: NetArgs,
 }
 
-/// Carries the connections of a local port to the peer, until the program is asked to stop.
+/// Carries the connections of a local port to the peer, until the program is stopped.
 pub(crate) async fn forward(context: &Context, args: &ForwardArgs) -> Result<Exit, Failure> {
     let (net, addr) = (Net::new(&args.net)?, Net::addr(&args.addr)?);
     host_port("--local", &args.local)?;
@@ -89,7 +89,7 @@ pub(crate) async fn forward(context: &Context, args: &ForwardArgs) -> Result<Exi
     );
     let mut running = JoinSet::new();
     let mut connected = JoinSet::new();
-    // So that it is said once.
+    // So that it is reported once.
     let mut full = false;
     connected.spawn(stay_connected(context.clone(), redialer));
     loop {
@@ -156,7 +156,7 @@ async fn stay_connected(context: Context, redialer: Arc<Redialer>) -> Failure {
             &json!({"event": "lost", "remote": addr.as_str(), "message": reason.to_string()}),
         );
         redialer.forget(number).await;
-        // A peer that closes what it has just accepted is not asked again at once.
+        // A peer that closes what it has just accepted is not dialed again at once.
         if began.elapsed() < BRIEF {
             tokio::time::sleep(BRIEF).await;
         }
@@ -190,7 +190,7 @@ async fn forward_one(lanes: Arc<Lanes>, tcp: TcpStream, client: SocketAddr) -> R
     }
 }
 
-/// Connects the streams of peers to the target, until the program is asked to stop.
+/// Connects the streams of peers to the target, until the program is stopped.
 pub(crate) async fn expose(context: &Context, args: &ExposeArgs) -> Result<Exit, Failure> {
     host_port("--to", &args.to)?;
     let guard = Guard {

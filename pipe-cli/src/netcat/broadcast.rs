@@ -18,11 +18,12 @@ const BROKEN: u32 = 1;
 
 /// Joins streams to standard input and output.
 ///
-/// Each stream gets all of the input, and then its end. What comes out of one stream is written as it is;
-/// several are mixed line by line (a line of more than 64 KiB in parts). It ends when the input and all
-/// streams have ended.
+/// Each stream gets all of the input, and then its end. The output of one stream is written as it
+/// is; that of several is mixed line by line (a line of more than 64 KiB in parts). It ends when
+/// the input and all streams have ended.
 ///
-/// Asked to stop, it takes the input for ended, and gives the peers some time to answer what they have.
+/// On a request to stop, it treats the input as ended, and gives the peers some time for their
+/// answers.
 pub(crate) async fn join(
     context: &Context,
     addr: &str,
@@ -41,10 +42,10 @@ pub(crate) async fn join(
             receive_all(&mut recvs)
         );
         match joined {
-            // Nobody reads on, as after `| head`: that is no error.
+            // The reader has gone, as after `| head`: that is no error.
             Err(PumpError::Local(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             Err(error @ PumpError::Local(_)) => {
-                // The peer must not take what it has sent, or what came, for whole.
+                // The peer must not take either direction for complete.
                 for send in &mut sends {
                     send.reset(BROKEN);
                 }
@@ -63,7 +64,7 @@ pub(crate) async fn join(
     }
 }
 
-/// Gives standard input to each stream that wants it.
+/// Sends standard input to each stream that was not stopped.
 async fn send_all(
     stop: &Stop,
     input: &mut Input,
@@ -105,7 +106,8 @@ async fn send_all(
     Ok(())
 }
 
-/// Whether a write went through; not when the peer wants no more. A peer that cannot go on is an error.
+/// Returns whether a write went through; not when the peer has stopped the stream. A peer that
+/// cannot continue is an error.
 fn unless_unwanted(written: std::io::Result<()>) -> Result<bool, PumpError> {
     match written.map_err(Error::from) {
         Ok(()) => Ok(true),
@@ -114,7 +116,7 @@ fn unless_unwanted(written: std::io::Result<()>) -> Result<bool, PumpError> {
     }
 }
 
-/// Writes what comes to standard output.
+/// Writes the bytes of the streams to standard output.
 async fn receive_all(recvs: &mut [BoxRecvStream]) -> Result<(), PumpError> {
     let mut output = Output::default();
     if let [recv] = recvs {

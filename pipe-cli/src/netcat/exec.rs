@@ -11,12 +11,12 @@ use crate::pump::{CHUNK, Ended, PumpError, from_stream, unwanted};
 /// The code of a reset when the command was ended by a signal.
 const BY_SIGNAL: u32 = 255;
 
-/// Joins a stream to a command of the shell, which learns the peer from `PIPE_REMOTE_ADDR`.
+/// Joins a stream to a command of the shell, which gets the peer's address in `PIPE_REMOTE_ADDR`.
 ///
-/// The end of what the peer sends is the end of the command's input. The end of its output is passed on
-/// when the command has succeeded; otherwise the peer's stream is reset with its exit status, so that
-/// what came is not taken for whole. A command whose peer has gone is ended, with all the processes that it
-/// has started.
+/// The end of the peer's direction is the end of the command's input. The end of its output is
+/// passed on when the command has succeeded; otherwise the peer's stream is reset with its exit
+/// status, so that the peer does not take the output for complete. A command whose peer has gone is
+/// ended, with all the processes that it has started.
 pub(crate) async fn run(
     command: &str,
     addr: &str,
@@ -91,7 +91,7 @@ pub(crate) async fn run(
         Ok(Some(status))
     };
     let gone = conn.closed();
-    // The command decides when it is over: what it has not read of its input then is not wanted.
+    // The command decides when it is over: its unread input is discarded then.
     tokio::pin!(inward, outward, gone);
     let mut heard = false;
     let status = loop {
@@ -124,7 +124,7 @@ fn shell(command: &str) -> Command {
     };
     let mut built = Command::new(shell);
     built.arg(option).arg(command);
-    // What a shell starts for `a | b` is ended with it.
+    // Processes that a shell starts for `a | b` are ended with it.
     #[cfg(unix)]
     built.process_group(0);
     built

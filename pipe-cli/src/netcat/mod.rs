@@ -18,7 +18,7 @@ use crate::net::{Net, NetArgs, farewell};
 use crate::serve::{Guard, serve};
 use crate::standard::Input;
 
-/// How many commands run at once for the streams of peers.
+/// Maximum number of commands that run at once for the streams of peers.
 const MAX_COMMANDS: usize = 256;
 
 #[derive(Args, Clone, Debug)]
@@ -120,7 +120,8 @@ pub(crate) async fn listen(context: &Context, args: &ListenArgs) -> Result<Exit,
         })
         .await;
     }
-    // Only one stream is joined to the terminal, and it is seen there: a token is there if it is asked for.
+    // Only one stream is joined to the terminal, and it is visible there: a token is added on
+    // request.
     let door = context
         .listen(&args.net, &args.addr, &args.guard, false)
         .await?;

@@ -16,13 +16,13 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::net::{Net, farewell};
 
-/// How many pings are sent in the idle.
+/// Number of pings without load.
 const IDLE_PINGS: usize = 50;
 
-/// How long lies between two pings under load.
+/// Pause between two pings under load.
 const PING_PAUSE: Duration = Duration::from_millis(20);
 
-/// How many streams are opened and answered at once, to count how many a second there are.
+/// Number of streams that are opened and answered at once, for the rate of streams.
 const STREAMS_AT_ONCE: usize = 16;
 
 /// Measures everything, and shows it.
@@ -67,7 +67,7 @@ struct Client<'a> {
 
 impl Client<'_> {
     async fn run(&self) -> Result<PerfResult, Broken> {
-        // Whether the peer is of the right kind is known before anything is measured.
+        // The protocol of the peer is checked before the measurement.
         self.answer().await?;
         let mut idle = RoundTrips::default();
         for _ in 0..IDLE_PINGS {
@@ -87,7 +87,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Runs as many streams as are wanted, with pings beside them.
+    /// Runs the configured number of streams, with pings beside them.
     async fn transfer(&self, direction: Direction) -> Result<Transfer, Broken> {
         let carried = AtomicU64::new(0);
         let began = Instant::now();
@@ -109,7 +109,7 @@ impl Client<'_> {
         Ok(Transfer::new(bytes.iter().sum(), took, &round_trips))
     }
 
-    /// One stream of a transfer. Returns how many bytes have arrived.
+    /// Runs one stream of a transfer. Returns the number of bytes that have arrived.
     async fn stream(&self, direction: Direction, carried: &AtomicU64) -> Result<u64, Broken> {
         match direction {
             Direction::Up => self.upload(carried).await,
@@ -148,7 +148,7 @@ impl Client<'_> {
         }
     }
 
-    /// How many streams are opened, answered and ended in a second.
+    /// Returns how many streams are opened, answered and ended in a second.
     async fn streams_per_second(&self) -> Result<f64, Broken> {
         self.bar.set_message("streams");
         let time = self.args.time.min(Duration::from_secs(2));
@@ -191,7 +191,7 @@ fn done(answer: Answer) -> Result<u64, Broken> {
     }
 }
 
-/// The error of what goes on until there is one.
+/// Returns the error of an operation that ends with one only.
 fn never_ends(ended: Result<std::convert::Infallible, Error>) -> Broken {
     match ended {
         Ok(never) => match never {},

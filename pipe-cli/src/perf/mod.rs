@@ -1,8 +1,9 @@
-//! `pipe perf`: what a connection carries, and how it answers meanwhile.
+//! `pipe perf`: throughput and round trips of a connection.
 //!
-//! The protocol is `pipe-perf/1`, in the frames of [`channel`](crate::channel). The client opens a stream
-//! for each request: `answer` is answered at once; after `sink`, what follows is counted by the server,
-//! which answers how much it was; after `source`, the server sends zeros for so many milliseconds.
+//! The protocol is `pipe-perf/1`, in the frames of [`channel`](crate::channel). The client opens a
+//! stream for each request: `answer` is answered at once; after `sink`, the server counts the bytes
+//! that follow, and answers with the number; after `source`, the server sends zeros for so many
+//! milliseconds.
 
 mod args;
 mod client;

@@ -4,7 +4,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-/// What was measured.
+/// The results of a measurement.
 #[derive(Debug, Serialize)]
 pub(super) struct PerfResult {
     event: &'static str,
@@ -17,13 +17,13 @@ pub(super) struct PerfResult {
     streams_per_second: f64,
 }
 
-/// One direction.
+/// The results of one direction.
 #[derive(Debug, Serialize)]
 pub(super) struct Transfer {
     bytes: u64,
     seconds: f64,
     bytes_per_second: f64,
-    /// Of pings beside it.
+    /// Round trips of the pings beside it.
     round_trip: Summary,
 }
 

@@ -13,10 +13,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::serve::{self, Guard, Served};
 
-/// How many streams are served at once.
+/// Maximum number of streams served at once.
 const MAX_STREAMS: usize = 1024;
 
-/// Is measured, until the program is asked to stop.
+/// Serves measurements, until the program is stopped.
 pub(super) async fn serve(context: &Context, args: &PerfArgs) -> Result<Exit, Failure> {
     let guard = Guard {
         args: &GuardArgs::default(),

@@ -7,7 +7,7 @@ use crate::failure::io_text;
 #[derive(Clone, Debug)]
 pub(crate) struct FileError {
     pub(crate) why: String,
-    /// Whether other files would fare no better.
+    /// Whether other files would fail alike.
     pub(crate) fatal: bool,
 }
 

@@ -13,24 +13,24 @@ use super::file_error::FileError;
 use super::rel_path::RelPath;
 use super::transfers::Owner;
 
-/// How long the sender of a file may take to answer when another one wants to send it.
+/// Time limit for the answer of a file's sender when another one sends the same file.
 const PROBE: Duration = Duration::from_secs(3);
 
 /// The folder to receive into, which no path leads out of. Clones share it.
 ///
-/// A symbolic link that leads out of it is refused. That holds against the sender; somebody on this
-/// machine, who may move folders about meanwhile, is trusted.
+/// A symbolic link that leads out of it is refused. That holds against the sender; processes on
+/// this machine, which may move folders meanwhile, are trusted.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
     root: Arc<Path>,
-    /// Whether files that are there may be replaced.
+    /// Whether existing files may be replaced.
     pub(crate) overwrite: bool,
     claims: Arc<Mutex<HashMap<RelPath, Arc<Holder>>>>,
     /// The permissions that new files and folders do not get.
     pub(crate) umask: u32,
 }
 
-/// Who receives a file at the moment.
+/// The current receiver of a file.
 #[derive(Debug)]
 struct Holder {
     owner: Owner,
@@ -58,7 +58,7 @@ impl Folder {
         if !root.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
         }
-        // Whether anything can be made in it is known before the first sender comes.
+        // Write access is checked before the first sender comes.
         check_writable(&root)?;
         Ok(Self {
             root: root.into(),
@@ -112,7 +112,7 @@ impl Folder {
         }
     }
 
-    /// Where a path lies, once the folders that it lies in exist.
+    /// Returns the place of a path, and makes the folders that it lies in.
     pub(crate) fn place(&self, path: &RelPath, modes: &[u32]) -> Result<PathBuf, FileError> {
         let place = path.below(&self.root);
         if let Some(parent) = place.parent() {
@@ -127,7 +127,7 @@ impl Folder {
     }
 
     fn make(&self, folder: &Path, modes: &[u32]) -> Result<(), FileError> {
-        // What is there must not lead elsewhere, before anything is made in it.
+        // Existing parts must not lead elsewhere, before anything is made in it.
         let there = folder
             .ancestors()
             .find(|path| path.symlink_metadata().is_ok());
@@ -182,10 +182,10 @@ fn umask() -> u32 {
     0
 }
 
-/// Whether the peer of a connection is still there.
+/// Returns whether the peer of a connection is still there.
 pub(super) async fn answers(conn: &BoxConn) -> bool {
     match timeout(PROBE, conn.ping()).await {
-        // A foreign peer cannot be asked, and counts until its connection ends.
+        // A foreign peer cannot be pinged, and counts until its connection ends.
         Ok(Err(error)) => error.kind() == ErrorKind::Unsupported,
         Ok(Ok(_)) => true,
         Err(_) => false,
@@ -203,7 +203,7 @@ fn check_writable(_: &Path) -> io::Result<()> {
 }
 
 impl Claim {
-    /// Waits until somebody else wants to write the file.
+    /// Waits until another sender claims the file.
     pub(crate) async fn replaced(&self) {
         self.holder.replaced.cancelled().await;
     }

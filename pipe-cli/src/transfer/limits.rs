@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::file_error::FileError;
 use crate::rate::parse_bytes;
 
-/// How many files are hashed at once, whatever is asked for.
+/// Maximum number of files hashed at once, regardless of the options.
 const MAX_HASHING: usize = 2;
 
 /// What may be received.
@@ -21,7 +21,7 @@ pub(crate) struct LimitArgs {
     max_files: u64,
 }
 
-/// What may still be received. Clones share it.
+/// The remaining limits of a receiver. Clones share them.
 #[derive(Clone, Debug)]
 pub(super) struct Limits {
     shared: Arc<Shared>,
@@ -49,7 +49,7 @@ impl Limits {
         }
     }
 
-    /// Whether so much more would fit. Nothing is taken.
+    /// Returns whether so much more would fit. Nothing is taken.
     pub(super) fn fits(&self, files: u64, bytes: u64) -> Result<(), FileError> {
         let Shared {
             max_size,

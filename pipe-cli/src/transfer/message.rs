@@ -3,13 +3,13 @@ use serde::{Deserialize, Serialize};
 use super::rel_path::RelPath;
 use crate::channel::Protocol;
 
-/// What this is, in the first message of each stream.
+/// Name of the protocol, in the first message of each stream.
 pub(crate) const PROTOCOL: Protocol = Protocol {
     name: "pipe-transfer/1",
     server: "pipe receive",
 };
 
-/// What the sender opens a stream for.
+/// The request of the sender on a stream.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub(crate) enum Request {
@@ -17,10 +17,10 @@ pub(crate) enum Request {
     Hello {
         files: u64,
         bytes: u64,
-        /// How many files are left to send, of those.
+        /// Number of files that are left to send, of those.
         #[serde(default)]
         left: Option<u64>,
-        /// What makes the connections of one sender one transfer: a random number, which no one else knows.
+        /// Random number that joins the connections of one sender to one transfer; it is secret.
         #[serde(default)]
         transfer: Option<String>,
     },
@@ -41,9 +41,9 @@ pub(crate) enum Request {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct FileRequest {
     pub(crate) path: RelPath,
-    /// In bytes.
+    /// Size in bytes.
     pub(crate) size: u64,
-    /// When it was changed last, in milliseconds since 1970.
+    /// Time of the last change, in milliseconds since 1970.
     #[serde(default)]
     pub(crate) modified: Option<u64>,
     /// The same for a time before 1970, in milliseconds before it.
@@ -59,12 +59,12 @@ pub(crate) struct FileRequest {
     pub(crate) folders: Vec<u32>,
 }
 
-/// What the receiver says.
+/// The receiver's answer.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(crate) enum Answer {
     Welcome,
-    /// So many bytes are here already, with this SHA-256 in hexadecimal digits.
+    /// The receiver has so many bytes already, with this SHA-256 in hexadecimal digits.
     Have {
         offset: u64,
         sha256: String,
@@ -72,18 +72,18 @@ pub(crate) enum Answer {
     Done,
     Refused {
         why: String,
-        /// Whether the other requests would fare no better.
+        /// Whether the other requests would fail alike.
         #[serde(default)]
         fatal: bool,
     },
 }
 
-/// What the sender says of a file, once it knows what the receiver has.
+/// The sender's messages about a file, after the receiver's `have`.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "file", rename_all = "snake_case")]
 pub(crate) enum FileMessage {
     /// The bytes from here to the size follow.
     From { offset: u64 },
-    /// They were all; the SHA-256 of the whole file.
+    /// The end of the file, with the SHA-256 of the whole.
     End { sha256: String },
 }

@@ -12,8 +12,8 @@
 //! | `file` with a path, a size, permissions, … | see below |
 //! | `finish` with the number of files that could not be sent | `done` |
 //!
-//! Any of them can be answered with `refused`, which says why; `fatal` if the other requests would fare no
-//! better. Paths are relative, with `/` between plain names; see [`rel_path`].
+//! Any of them can be answered with `refused` and the reason; `fatal` if the other requests would
+//! fail alike. Paths are relative, with `/` between plain names; see [`rel_path`].
 //!
 //! A transfer belongs to the connections whose `hello` had its number, 128 random bits: `finish` ends the
 //! transfer of its own connection, and it is whole when as many files and folders came as were announced. A
@@ -29,8 +29,8 @@
 //! 4. The receiver compares it with what it has on disk, and answers `done` when the file is on disk under
 //!    its name.
 //!
-//! Nothing else needs to be remembered: after any break, the same requests are made again. Until a file is
-//! whole, it is `.NAME.pipe.part` beside its place.
+//! No other state is kept: after any break, the same requests are made again. Until a file is
+//! complete, it is `.NAME.pipe.part` beside its place.
 
 mod file_error;
 mod folder;

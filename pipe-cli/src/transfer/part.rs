@@ -13,10 +13,10 @@ use super::message::FileRequest;
 use super::rel_path::PART;
 use crate::failure::io_text;
 
-/// How long a name may be on the usual file systems, in bytes.
+/// Maximum length of a name on the usual file systems, in bytes.
 const MAX_NAME: usize = 255;
 
-/// How many bytes are read at once.
+/// Size of a read, in bytes.
 const CHUNK: usize = 256 * 1024;
 
 /// A file that is being received: beside its place under another name, until it is whole.
@@ -32,7 +32,7 @@ pub(crate) struct Part {
     umask: u32,
 }
 
-/// What is there when a file is to be received.
+/// The existing state of a file to be received.
 #[derive(Debug)]
 pub(crate) enum Found {
     /// A part of it, perhaps nothing.
@@ -42,10 +42,10 @@ pub(crate) enum Found {
 }
 
 impl Part {
-    /// Looks for what is there of a file. It takes as long as it takes to hash that.
+    /// Finds the existing part of a file. It takes as long as it takes to hash that.
     ///
-    /// What the sender may not know is as if it were not there: it begins with nothing then, and compares in
-    /// the end.
+    /// A part that the sender may not learn of counts as missing: the transfer begins with nothing
+    /// then, and compares in the end.
     pub(crate) async fn find(
         folder: Folder,
         request: FileRequest,
@@ -123,7 +123,7 @@ impl Part {
         })
     }
 
-    /// How many bytes are here.
+    /// Returns how many bytes are here.
     pub(crate) fn offset(&self) -> u64 {
         self.offset
     }
@@ -164,8 +164,8 @@ impl Part {
         Ok(())
     }
 
-    /// Puts the file in its place, if it has this SHA-256. Everything is on disk then. Returns what there is to
-    /// say of it.
+    /// Puts the file in its place, if it has this SHA-256. Everything is on disk then. Returns a
+    /// remark about it, if there is one.
     pub(crate) async fn keep(mut self, sha256: &str) -> Result<Option<String>, FileError> {
         // Errors of writes that were under way come out here.
         self.file.flush().await?;
@@ -181,7 +181,7 @@ impl Part {
         let (overwrite, umask, came) = (self.overwrite, self.umask, own);
         blocking(move || {
             if !overwrite && place.symlink_metadata().is_ok() {
-                // It was not told, or has come to be there meanwhile.
+                // It was not listed, or has been created meanwhile.
                 let alike = place.symlink_metadata()?.is_file()
                     && hex(hash(&mut File::open(&place)?, u64::MAX)?.0) == came;
                 let _ = fs::remove_file(&part);
@@ -201,7 +201,7 @@ impl Part {
     }
 }
 
-/// The first bytes of a file hashed, and how many they are.
+/// Returns the first bytes of a file hashed, and how many they are.
 pub(crate) fn hash(file: &mut (impl Read + Seek), limit: u64) -> io::Result<(Sha256, u64)> {
     file.seek(SeekFrom::Start(0))?;
     let (mut hash, mut done) = (Sha256::new(), 0);
@@ -248,7 +248,7 @@ fn occupied() -> FileError {
     FileError::new("another file of this name is there (`pipe receive --overwrite` replaces it)")
 }
 
-/// Keeps what has come so far from others.
+/// Hides the received part from other users.
 #[cfg(unix)]
 fn for_the_owner(options: &mut fs::OpenOptions) {
     use std::os::unix::fs::OpenOptionsExt;
@@ -258,7 +258,7 @@ fn for_the_owner(options: &mut fs::OpenOptions) {
 #[cfg(not(unix))]
 fn for_the_owner(_: &mut fs::OpenOptions) {}
 
-/// Gives a file the time that it had. A sender that does not know it leaves it as it is.
+/// Sets the modification time of a file. Without one from the sender it stays as it is.
 fn set_time(file: &File, request: &FileRequest) -> io::Result<()> {
     let at = match (request.modified, request.modified_before) {
         (Some(since), _) => UNIX_EPOCH.checked_add(Duration::from_millis(since)),
@@ -269,14 +269,14 @@ fn set_time(file: &File, request: &FileRequest) -> io::Result<()> {
     file.set_modified(at)
 }
 
-/// What a file is called that is not whole.
+/// Returns the name of a partial file.
 fn part_of(place: &Path) -> PathBuf {
     let name = place.file_name().unwrap_or_default().to_string_lossy();
     let part = format!(".{name}{PART}");
     if part.len() <= MAX_NAME {
         return place.with_file_name(part);
     }
-    // The name fits its place, but not with what stands around it.
+    // The name fits its place, but not with the prefix and suffix.
     let hash = hex(Sha256::new_with_prefix(name.as_bytes()));
     place.with_file_name(format!(".{hash}{PART}"))
 }

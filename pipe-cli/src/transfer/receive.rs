@@ -28,7 +28,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, explain};
 use crate::net::NetArgs;
 
-/// How long a sender may take to go once it has finished.
+/// Time limit for a sender to close once it has finished.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 #[derive(Args, Clone, Debug)]
@@ -150,7 +150,7 @@ struct Sender {
 }
 
 impl Receiver {
-    /// Serves one connection, until it is over or the program is asked to stop.
+    /// Serves one connection, until it is over or the program is stopped.
     async fn serve(self, number: u64, admitted: Admitted) {
         let Admitted {
             conn,
@@ -181,7 +181,7 @@ impl Receiver {
                 }
             }
         }
-        // What waits for the connection ends with it.
+        // Tasks that wait for the connection end with it.
         while streams.join_next().await.is_some() {}
         let sender = self.senders().remove(&number);
         if let Some(Sender { owner, .. }) = sender {
@@ -217,7 +217,7 @@ impl Receiver {
                 }
             };
             let answer = done.unwrap_or_else(|FileError { why, fatal }| {
-                // The others that are under way fail alike, and are not told one by one.
+                // The others in progress fail alike, and are not reported one by one.
                 if let Some(path) = path
                     && let Some(transfer) = self.transfers().of(&owner)
                     && !(fatal && transfer.fatal)
@@ -337,7 +337,7 @@ impl Receiver {
         let size = request.size;
         let own = self.transfers().begin(owner, &request.path);
         let may_know = self.trusting || own;
-        // What is here already of a file that goes on is not known yet.
+        // The existing part of a resumed file is not known yet.
         self.limits.take(1, 0)?;
         if !may_know {
             self.limits.fits(0, size)?;
@@ -408,7 +408,8 @@ impl Receiver {
         Ok(())
     }
 
-    /// Whether no sender is there that has not finished. One that does not answer counts as gone.
+    /// Returns whether no sender is there that has not finished. One that does not answer counts as
+    /// gone.
     async fn is_empty(&self) -> bool {
         let others: Vec<_> = {
             let senders: Vec<_> = self.senders().values().cloned().collect();
@@ -422,7 +423,7 @@ impl Receiver {
         !join_all(probes).await.contains(&true)
     }
 
-    /// Lets the sender go first, which is told.
+    /// Waits for the sender to close first, after the result was sent.
     async fn farewell(&self, conn: &BoxConn, done: Result<Exit, Failure>) -> Result<Exit, Failure> {
         let _ = timeout(FAREWELL, conn.closed()).await;
         done

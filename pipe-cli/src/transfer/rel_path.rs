@@ -3,10 +3,10 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// How long a path may be, in bytes.
+/// Maximum length of a path, in bytes.
 const MAX_LEN: usize = 4096;
 
-/// What the name of a file ends with that is not whole yet; it begins with a dot.
+/// Suffix of the name of a partial file; the name begins with a dot.
 pub(crate) const PART: &str = ".pipe.part";
 
 /// A path below some folder, as it travels: relative, plain names divided by `/`.
@@ -44,7 +44,7 @@ impl RelPath {
         Ok(Self(text.to_owned()))
     }
 
-    /// The path of something on disk, given relative to its folder.
+    /// Returns the path of something on disk, given relative to its folder.
     pub(crate) fn from_disk(path: &Path) -> Result<Self, String> {
         let names: Option<Vec<_>> = path.iter().map(|name| name.to_str()).collect();
         match names {
@@ -57,7 +57,7 @@ impl RelPath {
         &self.0
     }
 
-    /// Where it lies in `folder`.
+    /// Returns its place in `folder`.
     pub(crate) fn below(&self, folder: &Path) -> PathBuf {
         let mut path = folder.to_owned();
         path.extend(self.0.split('/'));
@@ -65,7 +65,7 @@ impl RelPath {
     }
 }
 
-/// Whether the system takes it for one plain name, and not, say, for a drive.
+/// Returns whether the system treats it as one plain name, and not, say, as a drive.
 fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name)

@@ -32,16 +32,17 @@ use crate::rate::{Pace, parse_bytes};
 use crate::redial::Redialer;
 use crate::token::Token;
 
-/// How many streams in a row may break off with nothing sent before the transfer is given up.
+/// Maximum number of consecutive streams that break off without progress before the transfer is
+/// given up.
 const MAX_BREAKS: u32 = 20;
 
-/// How long a file may be that is read at once, in bytes.
+/// Maximum length of a file that is read at once, in bytes.
 const SMALL: u64 = 64 * 1024;
 
-/// How long it may turn out to be.
+/// Maximum length that it may turn out to have.
 const MAX_UNKNOWN: u64 = 64 * 1024 * 1024;
 
-/// How long a frame is where the rate is limited, in bytes: so that it goes evenly.
+/// Length of a frame where the rate is limited, in bytes, for an even flow.
 const PACED_FRAME: usize = 32 * 1024;
 
 #[derive(Args, Clone, Debug)]
@@ -120,7 +121,7 @@ struct Sender<'a> {
     args: &'a SendArgs,
     files: u64,
     bytes: u64,
-    /// What makes all connections one transfer.
+    /// Number that joins all connections to one transfer.
     transfer: Token,
     bar: ProgressBar,
     pace: Option<Pace>,
@@ -131,7 +132,7 @@ struct Sender<'a> {
 struct State {
     left: VecDeque<Item>,
     summary: Summary,
-    /// How many streams broke off since bytes were sent.
+    /// Number of streams that broke off since bytes were sent.
     breaks: u32,
     /// Why nothing more can be sent.
     fatal: Option<String>,
@@ -172,7 +173,7 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends what is left over this connection.
+    /// Sends the remaining files over this connection.
     async fn over(&self, conn: &BoxConn) -> Result<(), Broken> {
         let (files, bytes) = (self.files, self.bytes);
         let hello = Request::Hello {
@@ -258,7 +259,7 @@ impl Sender<'_> {
                     if !fatal {
                         state.summary.fail(failure);
                     } else if state.fatal.is_none() {
-                        // The others would fare alike, and are not told one by one.
+                        // The others would fail alike, and are not reported one by one.
                         state.summary.fail(&failure);
                         state.fatal = Some(failure);
                     }
@@ -278,7 +279,7 @@ impl Sender<'_> {
         Ok(0)
     }
 
-    /// Sends a file, or what the receiver lacks of it. Returns how many bytes that were.
+    /// Sends a file, or the part that the receiver lacks. Returns the number of bytes.
     async fn send_file(
         &self,
         conn: &BoxConn,
@@ -307,7 +308,7 @@ impl Sender<'_> {
             Ok(sha256)
         };
         let sha256 = match pushed.await {
-            // A receiver that wants no more says why.
+            // A receiver that stops the stream sends the reason.
             Err(Trouble::Stream(Broken::Stream(error)))
                 if error.kind() == pipewerks::ErrorKind::Stopped =>
             {
@@ -383,13 +384,13 @@ impl Sender<'_> {
     }
 }
 
-/// Ends a connection that one of its streams says is lost.
+/// Ends a connection that one of its streams reports as lost.
 fn conn_over(conn: &BoxConn) {
     use pipewerks::Conn;
     conn.close(0, "");
 }
 
-/// What is read of a file: it as it is on disk, or all of it if it is small.
+/// The content of a file: on disk, or in memory if it is small.
 type Body = Either<tokio::fs::File, Cursor<Vec<u8>>>;
 
 /// A file that was opened.
@@ -399,10 +400,10 @@ enum Opened {
     InMemory(Vec<u8>),
 }
 
-/// Opens a file, and describes it as it is now.
+/// Opens a file, and describes its present state.
 ///
-/// A small file is read at once, and what was read is what is sent: the system does not know how long the
-/// files of procfs and the like are before they are read.
+/// A small file is read at once, and that content is sent: the system does not know the length of
+/// files in procfs and the like before they are read.
 async fn open(on_disk: PathBuf, request: FileRequest) -> Result<(Opened, FileRequest), FileError> {
     blocking(move || {
         let mut file = File::open(&on_disk)?;
@@ -430,8 +431,8 @@ async fn open(on_disk: PathBuf, request: FileRequest) -> Result<(Opened, FileReq
 }
 
 impl Opened {
-    /// Finds out how much of the file the receiver has, and goes there: all of what it says, if that has this
-    /// hash, or nothing.
+    /// Finds out how much of the file the receiver has, and seeks there: all of the receiver's
+    /// offset, if that part has this hash, or nothing.
     async fn common(self, offset: u64, sha256: String) -> Result<(Body, Sha256, u64), FileError> {
         fn find(
             content: &mut (impl Read + Seek),
@@ -459,7 +460,7 @@ impl Opened {
     }
 }
 
-/// Whether a file is still as it was described, and has no more bytes than were sent.
+/// Returns whether a file is still as it was described, and has no more bytes than were sent.
 async fn unchanged(
     body: &mut Body,
     on_disk: &Path,

@@ -25,11 +25,11 @@ pub(crate) enum Item {
     },
 }
 
-/// What is to be sent.
+/// The files and folders to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Source {
     pub(crate) items: Vec<Item>,
-    /// What cannot be sent, and why.
+    /// Paths that cannot be sent, and the reasons.
     pub(crate) problems: Vec<String>,
     /// Symbolic links in folders: they are not sent.
     pub(crate) links: Vec<PathBuf>,
@@ -87,7 +87,7 @@ impl Source {
                     } else {
                         Path::new(&name).join(below)
                     };
-                    // A folder comes before what is in it.
+                    // A folder comes before its contents.
                     modes.truncate(entry.depth());
                     if let Ok(metadata) = fs::metadata(entry.path())
                         && metadata.is_dir()
@@ -142,7 +142,7 @@ impl Source {
             return Err(FileError::new("neither a file nor a folder"));
         }
         let path = RelPath::from_disk(path).map_err(FileError::new)?;
-        // Whether it can be read is known before the first byte is sent.
+        // Read access is checked before the first byte is sent.
         fs::File::open(on_disk)?;
         self.items.push(Item::File {
             request: FileRequest {
@@ -164,7 +164,7 @@ impl Item {
     }
 }
 
-/// What the receiver is told of a file.
+/// Returns the description of a file for the receiver.
 pub(crate) fn describe(path: RelPath, metadata: &fs::Metadata) -> FileRequest {
     let millis = |time: Duration| u64::try_from(time.as_millis()).ok();
     let (modified, modified_before) = match metadata.modified() {

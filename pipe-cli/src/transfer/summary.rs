@@ -7,10 +7,10 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::report::Report;
 
-/// How many failures are shown one by one.
+/// Maximum number of failures that are shown one by one.
 const SHOWN: usize = 20;
 
-/// What came of the files of a transfer.
+/// The results of a transfer's files.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     pub(crate) files: u64,
@@ -20,7 +20,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Notes what was not transferred, and why.
+    /// Adds a failure with its reason.
     pub(crate) fn fail(&mut self, failure: impl Into<String>) {
         self.failed += 1;
         if self.failures.len() < SHOWN {
@@ -32,7 +32,8 @@ impl Summary {
         self.failed
     }
 
-    /// Tells how it ended: a single failure is the error of the program, of several each has a line.
+    /// Reports the result: a single failure is the error of the program, of several each has a
+    /// line.
     pub(crate) fn tell(
         &self,
         report: &Report,
@@ -69,7 +70,7 @@ impl Summary {
     }
 }
 
-/// So many files, in words.
+/// Returns a number of files, in words.
 pub(crate) fn count(files: u64) -> String {
     match files {
         1 => "1 file".to_owned(),

@@ -6,20 +6,20 @@ use tokio::time::Instant;
 use super::rel_path::RelPath;
 use super::summary::Summary;
 
-/// How many transfers are remembered that are not finished, and whose connections are gone.
+/// Maximum number of unfinished transfers without connections that are kept.
 const MAX_BROKEN: usize = 64;
 
-/// How long the number of a transfer may be.
+/// Maximum length of the number of a transfer.
 const MAX_NUMBER: usize = 64;
 
 /// Whose a transfer is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Owner {
-    /// Of the sender that knows this number.
+    /// The sender with this number.
     Number(String),
-    /// Of a sender without one: of all from this host.
+    /// A sender without one: all from this host.
     Host(String),
-    /// Of a connection that has not said hello.
+    /// A connection without a hello yet.
     Conn(u64),
 }
 
@@ -28,9 +28,9 @@ pub(super) enum Owner {
 pub(super) struct Transfer {
     pub(super) began: Instant,
     pub(super) summary: Summary,
-    /// Whether something failed that more files would fail of.
+    /// Whether a failure occurred that applies to other files too.
     pub(super) fatal: bool,
-    /// How many files and folders are to come.
+    /// Number of announced files and folders.
     announced: u64,
     /// The files and folders that came, and those that it has begun to send, hashed.
     done: HashSet<u64>,
@@ -38,7 +38,7 @@ pub(super) struct Transfer {
     conns: usize,
 }
 
-/// All of them.
+/// The transfers of a receiver.
 #[derive(Debug, Default)]
 pub(super) struct Transfers {
     list: HashMap<Owner, Transfer>,
@@ -46,7 +46,7 @@ pub(super) struct Transfers {
 }
 
 impl Owner {
-    /// That of a hello from this host.
+    /// Returns the owner for a hello from this host.
     pub(super) fn of(number: Option<String>, host: &str) -> Result<Self, String> {
         match number {
             None => Ok(Self::Host(host.to_owned())),
@@ -118,7 +118,7 @@ impl Transfers {
         transfer.summary.bytes += file.unwrap_or_default();
     }
 
-    /// Takes a transfer that its sender has finished. What did not come is a failure.
+    /// Removes a transfer that its sender has finished. Missing files are failures.
     pub(super) fn finish(&mut self, owner: &Owner, failed: u64) -> Option<Transfer> {
         let mut transfer = self.list.remove(owner)?;
         if transfer.summary.failed() == 0 {
@@ -135,7 +135,7 @@ impl Transfers {
         Some(transfer)
     }
 
-    /// Whether nothing has begun that is not finished.
+    /// Returns whether nothing has begun that is not finished.
     pub(super) fn is_idle(&self) -> bool {
         self.list.is_empty()
     }

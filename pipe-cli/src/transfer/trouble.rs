@@ -9,7 +9,7 @@ pub(super) enum Trouble {
 }
 
 impl Trouble {
-    /// The peer has said what does not belong there.
+    /// Creates the error of a peer whose message is out of order.
     pub(super) fn out_of_turn(what: &str) -> Self {
         Self::Stream(Broken::Protocol(format!("{what} came out of turn")))
     }

@@ -10,10 +10,10 @@ use super::{Driver, HELLO_AGAIN};
 use crate::engine::{Channel, ChannelEvent};
 use crate::error::protocol;
 
-/// How many plain channels a peer may have open.
+/// Maximum number of plain channels that a peer may have open.
 const MAX_RAW: usize = 4096;
 
-/// The length of what is echoed, at most, in bytes.
+/// Maximum length of an echo, in bytes.
 const MAX_ECHO: usize = 1024;
 
 impl Driver {
@@ -39,10 +39,10 @@ impl Driver {
 
     pub(super) async fn on_new_channel(&mut self, channel: Channel) -> Result<()> {
         if self.ready.is_some() && self.shared.offerer && !self.shared.wire.is_raw() {
-            // The answerer says hello first, and waits for that of this side.
+            // The answerer sends its hello first, and waits for that of this side.
             return Err(protocol("a channel before its hello"));
         }
-        // A channel that is gone again has nothing to tell.
+        // A channel that is gone again has no more events.
         let Ok(info) = channel.info().await else {
             return Ok(());
         };
@@ -80,7 +80,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Takes what has happened on a channel. What belongs to streams waits for the peer's hello, which another
+    /// Processes an event of a channel. Events of streams wait for the peer's hello, which another
     /// channel carries.
     pub(super) async fn on_event(
         &mut self,
@@ -108,7 +108,7 @@ impl Driver {
     ) -> Result<()> {
         match (kind, event) {
             (Kind::Control, ChannelEvent::Open) if self.shared.wire.is_raw() => {
-                // A plain peer says nothing of itself.
+                // A plain peer sends no hello.
                 return self.on_hello(Hello::UNLIMITED).await;
             }
             (Kind::Control, ChannelEvent::Open) => {

@@ -10,7 +10,7 @@ use crate::command::Command;
 use crate::error::{handshake, lost};
 
 impl Driver {
-    /// A close counts when what was sent before it has come.
+    /// Applies the peer's close once the bytes sent before it have come.
     pub(super) fn check_closing(&mut self) {
         let all = self.shared.messages_received();
         let due =
@@ -123,7 +123,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Puts the state in step with what ICE and the clock say.
+    /// Updates the state from ICE and the liveness clock.
     pub(super) fn note_state(&mut self) {
         if self.ready.is_some() {
             return;
@@ -139,7 +139,8 @@ impl Driver {
         }
     }
 
-    /// How long to wait for the old path before a new one is looked for, and between two such tries.
+    /// Returns how long to wait for the old path before a new one is looked for, and between two
+    /// such tries.
     pub(super) fn restart_period(&self) -> Duration {
         let config = &self.shared.config;
         (config.failed_after - config.disconnected_after) / 3

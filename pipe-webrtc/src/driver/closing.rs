@@ -13,7 +13,7 @@ use crate::outbound::{Outbound, say_got};
 use crate::outbox::Job;
 
 impl Driver {
-    /// Ends what is under the connection, as its end asks.
+    /// Ends the layers under the connection, in the way that its end requires.
     pub(super) async fn finish(mut self) {
         let outbound = match self.outbound.take() {
             Some(task) => timeout(LINGER, task).await.ok().and_then(Result::ok),
@@ -22,7 +22,7 @@ impl Driver {
         if self.shared.wire.is_raw() && self.ready.is_none() {
             let outbound = outbound.filter(|_| self.shared.status.state() == ConnState::Closed);
             if let Some(outbound) = outbound {
-                // What was accepted gets out, as far as the peer takes it.
+                // Accepted bytes are sent, as far as the peer's window allows.
                 let _ = timeout(LINGER, self.flush_raw(&outbound)).await;
             }
         } else if let (Some(outbound), None) = (outbound, &self.ready) {
@@ -39,7 +39,7 @@ impl Driver {
                 tracing::debug!(peer = %self.shared.remote_addr, "the peer does not answer a close");
             }
         } else if self.shared.status.state() == ConnState::Failed && !self.negotiated {
-            // What the peer is to know of a connection that was not made gets out.
+            // The error of a connection that was not made is sent to the peer.
             let _ = timeout(LINGER, &mut self.negotiation).await;
         }
         self.negotiation.abort();
@@ -58,7 +58,8 @@ impl Driver {
         }
     }
 
-    /// Says that this side has closed, after all that it has sent, and waits until the peer has heard.
+    /// Sends the close of this side, after all of its data, and waits until the peer has
+    /// acknowledged it.
     pub(super) async fn close(&mut self, outbound: &Outbound) {
         if outbound.flush().await.is_err() {
             return;
@@ -98,7 +99,7 @@ impl Driver {
         while self.next_last_word().await.is_some() {}
     }
 
-    /// Waits until the peer's side of the transport has all that was said.
+    /// Waits until the peer's side of the transport has acknowledged all messages.
     pub(super) async fn until_heard(&mut self) {
         while self.fixed.control.outstanding().await > 0 {
             tokio::select! {
@@ -108,8 +109,8 @@ impl Driver {
         }
     }
 
-    /// The next message of the peer about the connection; `None` when the transport has ended. What
-    /// else comes is dropped.
+    /// Returns the next message of the peer about the connection; `None` when the transport has
+    /// ended. Other messages are dropped.
     pub(super) async fn next_last_word(&mut self) -> Option<Frame> {
         loop {
             tokio::select! {
@@ -129,7 +130,7 @@ impl Driver {
                         }
                     }
                     Some((Kind::Ours | Kind::Theirs, _, ChannelEvent::Bytes(bytes))) => {
-                        // The peer may have to send the rest before it can hear of the close.
+                        // The peer may have to send the rest before it can read the close.
                         self.shared.note_arrived(bytes.len());
                         let control = &self.fixed.control;
                         match self.shared.outbox.try_text() {

@@ -53,7 +53,7 @@ impl Driver {
             .set_largest_message(if most == 0 { MAX_MESSAGE } else { most });
         let chain = self.peer.certificates().await;
         if !chain.is_empty() {
-            // What the signalling has proved counts for more, and is there already.
+            // An identity from the signalling takes precedence, and is there already.
             let _ = self
                 .shared
                 .identity
@@ -70,10 +70,10 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells whoever makes the connection how that went.
+    /// Reports the result to the task that makes the connection.
     pub(super) fn greet(&mut self, made: Result<()>) {
         if let Some(ready) = self.ready.take() {
-            // Whoever waited may have given up; then the handle that it held closes the connection.
+            // The task may have gone; then the handle that it held closes the connection.
             let _ = ready.send(made);
         }
     }

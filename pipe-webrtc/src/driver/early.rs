@@ -3,11 +3,11 @@ use pipe_core::Result;
 use crate::engine::{Channel, ChannelEvent};
 use crate::error::protocol;
 
-/// How much of streams may come before the hello, in bytes and the cost of messages.
+/// Maximum length of streams' messages before the hello, in bytes and the cost of messages.
 const MAX_EARLY: usize = 1024 * 1024;
 const EVENT_COST: usize = 256;
 
-/// What has happened on channels of the peer before its hello.
+/// The events of the peer's channels before its hello.
 #[derive(Default)]
 pub(super) struct Early {
     pub(super) events: Vec<(Channel, ChannelEvent)>,

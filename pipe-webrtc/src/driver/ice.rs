@@ -47,7 +47,7 @@ impl Driver {
         Ok(())
     }
 
-    /// Tells which path the packets take, if that is news. The engine does not say when it changes.
+    /// Reports the path that the packets take, if it has changed. The engine does not report that.
     pub(super) async fn note_pair(&mut self) {
         let Some(pair) = self.peer.candidate_pair().await else {
             return;

@@ -1,11 +1,11 @@
-/// What a channel is for.
+/// The purpose of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Control,
     Ping,
     Echo,
-    /// It carries streams that this side opens.
+    /// Carries streams that this side opens.
     Ours,
-    /// It carries streams that the peer opens.
+    /// Carries streams that the peer opens.
     Theirs,
 }

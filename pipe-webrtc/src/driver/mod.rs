@@ -29,56 +29,57 @@ use early::Early;
 use kind::Kind;
 use signs::Signs;
 
-/// How long the peer may take to answer a close.
+/// Time limit for the peer's answer to a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the side that was closed waits for the other to end the transport.
+/// Time limit for the peer to end the transport after it has closed.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How many events of channels are handled before the others get their turn.
+/// Maximum number of events of channels handled before other work.
 const BATCH: usize = 64;
 
-/// After what time a hello is said again that was not answered. The engine loses what comes together
-/// with the end of SCTP's handshake, which is why the offerer does not speak first: the answerer opens
-/// the association, and is the last to know that it stands.
+/// Time after which an unanswered hello is sent again. The engine loses messages that come together
+/// with the end of SCTP's handshake, which is why the offerer does not send first: the answerer
+/// opens the association, and is the last to learn that it is established.
 const HELLO_AGAIN: Duration = Duration::from_millis(200);
 
-/// How long a stream waits for one that was opened before it, and whose channel is slower.
+/// Time for which a stream waits for one that was opened before it on a slower channel.
 const HOLD: Duration = Duration::from_millis(50);
 
-/// How often to look for signs of life from a peer that is silent.
+/// Period of the checks for packets from a silent peer.
 const LOOK_OUT: Duration = Duration::from_millis(50);
 
-/// Takes what comes from the peer, keeps the clock, and ends the connection in good order.
+/// Processes the peer's events, runs the timers, and ends the connection in good order.
 pub(crate) struct Driver {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     fixed: Fixed,
     events: mpsc::Receiver<PeerEvent>,
     negotiation: JoinHandle<Result<()>>,
-    /// The negotiation is over, so that it is not asked again.
+    /// Whether the negotiation is over.
     negotiated: bool,
-    /// Told how the connection was made.
+    /// Notified how the connection was made.
     ready: Option<oneshot::Sender<Result<()>>>,
     channels: SelectAll<BoxStream<'static, (Kind, Channel, ChannelEvent)>>,
     opened: mpsc::UnboundedReceiver<Channel>,
-    /// What sends, when it has stopped.
+    /// The sender, once it has stopped.
     outbound: Option<oneshot::Receiver<Outbound>>,
-    /// How many channels the peer has opened.
+    /// Number of channels that the peer has opened.
     theirs: usize,
     /// ICE has given up; until when a new path may be found.
     ice_failed: Option<Instant>,
-    /// When to look for a new path, while there is none.
+    /// Time of the next restart, while there is no path.
     restart_at: Option<Instant>,
-    /// Until when streams wait for those that were opened before them.
+    /// Time until which streams wait for those that were opened before them.
     held_until: Option<Instant>,
-    /// How long to look for candidates of this side, unless that is over.
+    /// Time limit of the search for candidates of this side, unless that is over.
     gathering: Option<Instant>,
-    /// This side can be reached through TURN servers only.
+    /// Whether this side can be reached through TURN servers only.
     relay_only: bool,
-    /// This side has said how it can be reached.
+    /// Whether this side has sent a candidate.
     reachable: bool,
-    /// The peer has ended the transport before the connection was made; how long it may say why.
+    /// Time until which the peer may still send the reason, once it has ended the transport before
+    /// the connection was made.
     broken: Option<Instant>,
     /// Second handles of channels of this side; one each at most.
     strays: Vec<Channel>,
@@ -87,13 +88,13 @@ pub(crate) struct Driver {
     open: bool,
     signs: Signs,
     alarm: Pin<Box<Sleep>>,
-    /// How long ICE may look for the first path, and until when.
+    /// Time limit of ICE's search for the first path, and its deadline.
     ice_patience: Duration,
     unreachable_at: Option<Instant>,
     ice_is_up: bool,
-    /// The path that was told last.
+    /// The path that was reported last.
     pair: Option<CandidatePair>,
-    /// A close by the peer that waits for what was sent before it.
+    /// A close by the peer that waits for the data sent before it.
     closing: Option<Closing>,
 }
 
@@ -111,10 +112,10 @@ pub(crate) struct NewDriver {
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     pub(crate) negotiation: JoinHandle<Result<()>>,
     pub(crate) ready: oneshot::Sender<Result<()>>,
-    /// How long to look for candidates.
+    /// Time limit of the search for candidates.
     pub(crate) gather_timeout: Duration,
     pub(crate) relay_only: bool,
-    /// How long ICE may look for the first path.
+    /// Time limit of ICE's search for the first path.
     pub(crate) ice_patience: Duration,
 }
 
@@ -141,7 +142,7 @@ impl Driver {
         };
         let (done, outbound_done) = oneshot::channel();
         peer.run_beside(async move {
-            // A driver that is gone has no more to say.
+            // A driver that is gone sends no more.
             let _ = done.send(outbound.run().await);
         });
         let signs = Self::signs(&shared, &peer);
@@ -237,7 +238,7 @@ impl Driver {
                     self.check_held();
                 }
                 alert = vitals.refused(), if self.ready.is_some() => return Err(refused(alert)),
-                // What came before it was taken above.
+                // Earlier events were taken above.
                 alert = vitals.ended() => {
                     return Err(lost(format_args!("it was ended with the fatal DTLS alert {alert}")));
                 }
@@ -289,11 +290,11 @@ impl Driver {
         Ok(())
     }
 
-    /// The transport was ended by the peer. One of pipewerks would have said why. Plain channels that were not
-    /// closed before it have no clean end.
+    /// Ends the connection after the peer has ended the transport. A peer of pipewerks would have
+    /// sent the reason. Plain channels that were not closed before it have no clean end.
     fn ended_by_peer(&mut self) -> Result<()> {
         if self.ready.is_some() {
-            // It may say why through the signalling.
+            // The peer may send the reason through the signalling.
             let deadline = Instant::now() + LINGER;
             self.broken = self.broken.or(Some(deadline));
             self.alarm.as_mut().reset(deadline);
@@ -316,7 +317,7 @@ impl Drop for Driver {
     }
 }
 
-/// What the alert means that this side sent in the handshake of DTLS.
+/// Returns the error for the alert that this side sent in the handshake of DTLS.
 fn refused(alert: u8) -> Error {
     // Those about certificates (RFC 5246, section 7.2.2).
     if (41..=46).contains(&alert) {

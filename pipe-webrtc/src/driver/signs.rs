@@ -2,14 +2,16 @@ use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{Config, Error, ErrorKind};
 use tokio::time::Instant;
 
-/// Tells from silence whether the peer is there: its machine, whose packets come, and its program, which
-/// answers pings and sends messages.
+/// Detects from silence whether the peer is reachable: its machine, which sends packets, and its
+/// program, which answers pings and sends messages.
 ///
-/// Each alone would not do. The checks of ICE go on where the association above them is dead, and a path
-/// that comes back after a cut carries them seconds before what was lost is sent again.
+/// Neither signal is sufficient by itself. The checks of ICE continue where the association above
+/// them is dead, and a path that recovers after a cut carries them seconds before lost data is sent
+/// again.
 ///
 /// A message counts when it is whole. On a path so slow that one takes longer than
-/// [`disconnected_after`](Config::disconnected_after), 64 KiB at most, the state says so.
+/// [`disconnected_after`](Config::disconnected_after), 64 KiB at most, the state becomes
+/// disconnected.
 #[derive(Debug)]
 pub(super) struct Signs {
     path: Liveness,
@@ -18,12 +20,12 @@ pub(super) struct Signs {
     lost: Error,
     path_is_up: bool,
     program_is_up: bool,
-    /// The program can be asked for a sign of life. That of a plain peer can not, and counts as alive while
+    /// Whether the program can be pinged. That of a plain peer can not, and counts as alive while
     /// packets come.
     is_asked: bool,
-    /// How many packets have come, ever.
+    /// Number of packets received so far.
     heard: u64,
-    /// When the program has last sent something that was not looked at yet.
+    /// Time of the last message of the program that was not checked yet.
     said: Option<Instant>,
 }
 
@@ -46,7 +48,8 @@ impl Signs {
         self.said = Some(now);
     }
 
-    /// Looks at what has come since the last time: so many packets, ever. Returns whether anything has.
+    /// Counts the packets since the last check; `heard` is their total. Returns whether there were
+    /// any.
     pub(super) fn look(&mut self, heard: u64, now: Instant) -> bool {
         let said = self.said.take();
         if let Some(at) = said {
@@ -58,7 +61,8 @@ impl Signs {
             self.heard = heard;
             let is_back = self.path.heard(now.into_std());
             self.path_is_up = true;
-            // What the program has said meanwhile is lost, and comes again when the engine's timer says so.
+            // Messages of the program are lost meanwhile, and come again when the engine's timer
+            // fires.
             if is_back || !self.is_asked {
                 self.program.heard(now.into_std());
                 self.program_is_up = true;
@@ -67,11 +71,11 @@ impl Signs {
         news || said.is_some()
     }
 
-    /// What is due at `now`. Ask until there is nothing more.
+    /// Returns a due event. Call it until there is none.
     pub(super) fn poll(&mut self, now: Instant) -> Option<LivenessEvent> {
         while let Some(event) = self.path.poll(now.into_std()) {
             match event {
-                // A program that is to be asked has been silent for at least as long.
+                // A program that is to be pinged has been silent for at least as long.
                 LivenessEvent::Ping => continue,
                 LivenessEvent::Disconnected => self.path_is_up = false,
                 LivenessEvent::Failed => {}
@@ -85,7 +89,7 @@ impl Signs {
         Some(event)
     }
 
-    /// When to [`poll`](Self::poll) again, if nothing comes before.
+    /// Returns when to [`poll`](Self::poll) again, if nothing comes before.
     pub(super) fn deadline(&self) -> Instant {
         self.path.deadline().min(self.program.deadline()).into()
     }
@@ -94,7 +98,7 @@ impl Signs {
         self.path_is_up && self.program_is_up
     }
 
-    /// The error of a connection whose peer is lost.
+    /// Returns the error of a connection whose peer is lost.
     pub(super) fn error(&self) -> Error {
         if !self.path_is_up {
             return self.lost.clone();
@@ -130,7 +134,7 @@ mod tests {
             }
         }
 
-        /// Looks at this second, with or without packets that have come, and gives what is due then.
+        /// Checks at this second, with or without packets, and returns the due events.
         fn look(&mut self, second: u64, packets: bool) -> Vec<LivenessEvent> {
             let now = self.start + Duration::from_secs(second);
             self.heard += u64::from(packets);
@@ -142,7 +146,7 @@ mod tests {
             events
         }
 
-        /// Looks in each of these seconds, and gives when what came but pings.
+        /// Checks in each of these seconds, and returns the times of all events but pings.
         fn watch(
             &mut self,
             seconds: std::ops::Range<u64>,

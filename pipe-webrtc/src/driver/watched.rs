@@ -3,8 +3,8 @@ use std::sync::Arc;
 use crate::engine::{Channel, ChannelEvent, Vitals};
 use crate::shared::Shared;
 
-/// How many turns of the engine in which no more than [`FEW`] messages come say that nothing came before
-/// the close of a channel that was not passed on.
+/// Number of turns of the engine with at most [`FEW`] messages after which none is left from before
+/// the close of a channel.
 const QUIET_TURNS: usize = 2;
 
 /// Fewer messages than fill the engine's queue for a channel, which would keep others back.
@@ -13,7 +13,7 @@ const FEW: u64 = 256;
 /// A channel whose events are taken.
 pub(super) struct Watched {
     pub(super) channel: Channel,
-    /// It carries streams.
+    /// Whether the channel carries streams.
     pub(super) carries: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) control: Channel,
@@ -21,12 +21,12 @@ pub(super) struct Watched {
     pub(super) order: Order,
 }
 
-/// Puts the close of a channel behind the messages that were sent before it: the engine tells of a close
-/// first, and of messages in its later turns.
+/// Puts the close of a channel behind the messages that were sent before it: the engine reports a
+/// close first, and messages in its later turns.
 #[derive(Debug, Default)]
 pub(super) struct Order {
     is_closed: bool,
-    /// How many turns of the engine in a row have said that nothing is left.
+    /// Number of consecutive turns of the engine without messages left.
     quiet: usize,
 }
 
@@ -52,7 +52,7 @@ impl Watched {
     /// Waits for the next event. That of a close comes after all messages that were sent before it.
     pub(super) async fn next(&mut self) -> ChannelEvent {
         if self.carries && self.shared.wire.is_raw() {
-            // What a plain peer sends is held back in the engine only.
+            // Messages of a plain peer are held back in the engine only.
             self.shared.until_room(self.channel.key()).await;
         }
         if !self.order.is_closed {
@@ -79,7 +79,7 @@ impl Watched {
                 },
                 () = turned => {}
             }
-            // A channel that is full keeps the engine from passing on what came on others.
+            // A channel that is full keeps the engine from passing on messages of others.
             let was_full = self.shared.until_flowing().await;
             let few = self.shared.messages_taken() - before < FEW;
             if self.order.turned(few && !was_full) {
@@ -95,7 +95,7 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a channel whose engine tells of these things, one a turn; nothing in some turns.
+    /// Returns the events of a channel whose engine reports these, one a turn; none in some turns.
     fn told(turns: impl IntoIterator<Item = Option<ChannelEvent>>) -> Vec<&'static str> {
         let mut order = Order::default();
         let mut told = Vec::new();
@@ -131,7 +131,7 @@ mod tests {
             told([message(), close(), None, message(), None, None, message()]),
             ["message", "message", "closed"]
         );
-        // Turns without a close say nothing.
+        // Turns without a close have no effect.
         assert_eq!(told([None, None, None, message()]), ["message"]);
     }
 

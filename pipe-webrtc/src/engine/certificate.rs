@@ -5,11 +5,10 @@ use pipe_core::{Error, ErrorKind, Result};
 use rtc::crypto::{SignatureScheme, default_provider};
 use rtc::peer_connection::certificate::{CertificateParams, RTCCertificate};
 
-/// The certificate that a side proves itself with, and its private key: ECDSA on P-256.
+/// The certificate that proves the identity of a side, and its private key: ECDSA on P-256.
 ///
-/// A connection checks its peer's certificate against the fingerprint that came over the signalling
-/// channel. A certificate that is kept lets peers know a side again; without one, every transport
-/// makes its own.
+/// A connection checks its peer's certificate against the fingerprint from the signalling channel.
+/// A stored certificate lets peers recognise a side; without one, every transport makes its own.
 #[derive(Clone)]
 pub struct Certificate(Arc<RTCCertificate>);
 
@@ -27,7 +26,7 @@ impl Certificate {
         Ok(Self(Arc::new(certificate.map_err(failed)?)))
     }
 
-    /// Reads what [`to_pem`](Self::to_pem) wrote.
+    /// Reads the output of [`to_pem`](Self::to_pem).
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use pipe_core::{Error, ErrorKind, Result};
 use webrtc::data_channel::{DataChannel, DataChannelEvent, RTCDataChannelInit};
 
-/// What a message costs the engine beside its bytes, roughly.
+/// Approximate cost of a message to the engine besides its bytes.
 const MESSAGE_COST: u64 = 256;
 
 /// A data channel. Clones stand for the same one.
@@ -16,14 +16,15 @@ pub(crate) struct Channel {
     words: Arc<Words>,
 }
 
-/// How far the peer has taken what was said on a channel, beside the bytes of its streams.
+/// The messages of a channel that the peer has not acknowledged, apart from the bytes of its
+/// streams.
 #[derive(Debug, Default)]
 struct Words {
     /// Bytes of all messages that were sent.
     sent: AtomicU64,
-    /// What was said since the mark.
+    /// Length of messages since the mark.
     since: AtomicU64,
-    /// How much had been sent when the last part of what was said began.
+    /// Number of bytes sent when the last part of the messages began.
     mark: AtomicU64,
 }
 
@@ -35,7 +36,7 @@ impl Words {
             .fetch_add(bytes + MESSAGE_COST, Ordering::Relaxed);
     }
 
-    /// Whether less than `most` was said since the mark.
+    /// Returns whether the length of messages since the mark is less than `most`.
     fn are_few(&self, most: u64) -> bool {
         self.since.load(Ordering::Relaxed) < most
     }
@@ -53,7 +54,7 @@ impl Words {
     }
 }
 
-/// How to open a channel.
+/// The parameters of a channel to open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ChannelOptions {
     pub(crate) protocol: String,
@@ -62,13 +63,13 @@ pub(crate) struct ChannelOptions {
     pub(crate) ordered: bool,
 }
 
-/// What a data channel was opened with.
+/// The parameters of a data channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ChannelInfo {
     /// Its name, which need not be unique.
     pub label: String,
-    /// The name of what is spoken on it.
+    /// Name of the channel's protocol.
     pub protocol: String,
     /// Whether messages arrive in the order in which they were sent.
     pub ordered: bool,
@@ -84,14 +85,14 @@ impl ChannelInfo {
     }
 }
 
-/// What happens on a channel.
+/// An event of a channel.
 #[derive(Debug)]
 pub(crate) enum ChannelEvent {
     Open,
     Text(BytesMut),
     Bytes(BytesMut),
-    /// It is closed: by the peer, or with the transport under it. Messages that came before may follow: the
-    /// engine tells of a close first.
+    /// The channel is closed: by the peer, or with the transport under it. Earlier messages may
+    /// follow: the engine reports a close first.
     Closed,
     /// The engine has stopped. Nothing follows.
     Gone,
@@ -121,13 +122,13 @@ impl Channel {
         get.await.map_err(failed)
     }
 
-    /// Spares the engine an event for each message that was acknowledged, which nobody waits for.
+    /// Disables the engine's event for each acknowledged message, which is not used.
     pub(crate) async fn set_quiet(&self) {
         // A channel that is gone makes no events either.
         let _ = self.inner.set_buffered_amount_low_threshold(u32::MAX).await;
     }
 
-    /// Queues a message of bytes. What bounds the queue is up to the caller.
+    /// Queues a message of bytes. The caller bounds the queue.
     pub(crate) async fn send(&self, bytes: BytesMut) -> Result<()> {
         self.words
             .sent
@@ -135,7 +136,8 @@ impl Channel {
         self.inner.send(bytes).await.map_err(failed)
     }
 
-    /// Queues a message of bytes that counts as something said, as an echo does.
+    /// Queues a message of bytes that counts towards [`takes_words`](Self::takes_words), such as an
+    /// echo.
     pub(crate) async fn send_word(&self, bytes: BytesMut) -> Result<()> {
         self.words.note(bytes.len());
         self.inner.send(bytes).await.map_err(failed)
@@ -147,18 +149,19 @@ impl Channel {
         self.inner.send_text(text).await.map_err(failed)
     }
 
-    /// Whether more can be said: at most twice as much as `most`, in bytes and the cost of messages, waits
-    /// for the peer. The bytes of streams do not count, so that they hold up no word.
+    /// Returns whether more messages can be sent: at most twice as much as `most`, in bytes and the
+    /// cost of messages, waits for the peer. The bytes of streams do not count, so that they delay
+    /// no message.
     pub(crate) async fn takes_words(&self, most: u64) -> bool {
         self.words.are_few(most) || self.words.begin(self.outstanding().await)
     }
 
-    /// How many bytes the peer's SCTP has not acknowledged.
+    /// Returns how many bytes the peer's SCTP has not acknowledged.
     pub(crate) async fn outstanding(&self) -> usize {
         self.inner.outstanding_bytes().await.unwrap_or(0)
     }
 
-    /// The next event. After [`ChannelEvent::Gone`] there is none.
+    /// Returns the next event. After [`ChannelEvent::Gone`] there is none.
     pub(crate) async fn next(&self) -> ChannelEvent {
         loop {
             match self.inner.poll().await {

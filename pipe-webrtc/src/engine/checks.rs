@@ -5,25 +5,26 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// How many pairs of a socket and an address of the peer are checked (RFC 8445, section 6.1.2.5).
+/// Maximum number of checked pairs of a socket and an address of the peer (RFC 8445, section
+/// 6.1.2.5).
 pub(super) const MAX_PAIRS: usize = 100;
 /// From how many addresses checks of the peer are answered.
 const MAX_SOURCES: usize = 100;
 
-/// How many checks of addresses that have not answered may go at once, and how long each takes from
-/// there on (RFC 8445, section 14.2). The engine makes a round of checks each 50 ms.
+/// Maximum number of simultaneous checks of addresses that have not answered, and the time for each
+/// beyond that (RFC 8445, section 14.2). The engine makes a round of checks each 50 ms.
 const BURST: u32 = 50;
 const PACE: Duration = Duration::from_millis(5);
 
-/// How many checks of such an address may follow each other at once: the first are lost where the peer has
-/// not heard of this side yet.
+/// Maximum number of immediate checks of such an address: the first are lost where the peer has not
+/// received this side's candidates yet.
 const AT_ONCE: u32 = 4;
 
 /// The time from one check of such an address to the next, from there on; it doubles.
 const FIRST_INTERVAL: Duration = Duration::from_millis(200);
 const LAST_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How many transactions of a pair may be answered.
+/// Maximum number of transactions of a pair that may be answered.
 const TRANSACTIONS: usize = 4;
 
 const REQUEST: [u8; 2] = [0, 1];
@@ -42,11 +43,11 @@ pub(super) struct Checks(Mutex<State>);
 struct State {
     /// The user name in the checks: another one begins anew.
     username: Vec<u8>,
-    /// By the socket's address and the peer's.
+    /// Pairs by the socket's address and the peer's.
     pairs: HashMap<(SocketAddr, SocketAddr), Pair>,
     /// Addresses whose checks this side has answered, which takes the password.
     sources: HashSet<SocketAddr>,
-    /// When the last check that was allowed is paid for.
+    /// Time at which the last allowed check is paid for.
     paid: Option<Instant>,
 }
 
@@ -80,12 +81,13 @@ impl Checks {
         }
     }
 
-    /// Whether a check from this address was answered, so that the engine knows it.
+    /// Returns whether a check from this address was answered, so that the engine knows it.
     pub(super) fn has_answered(&self, from: SocketAddr) -> bool {
         self.0.lock().sources.contains(&from)
     }
 
-    /// Forgets the addresses whose checks were answered: the engine has new credentials, and knows none.
+    /// Forgets the addresses whose checks were answered: the engine has new credentials, and has
+    /// seen none.
     pub(super) fn forget_sources(&self) {
         self.0.lock().sources.clear();
     }

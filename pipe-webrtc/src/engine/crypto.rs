@@ -204,7 +204,8 @@ mod tests {
 
     use super::*;
 
-    /// What comes of a record with this type and content, which `opens` if it was not changed on its way.
+    /// Returns the alert found in a record with this type and content, which `opens` if it was not
+    /// changed on its way.
     fn alert_of(kind: u8, content: &[u8], opens: bool) -> Option<u8> {
         let vitals = Vitals::new();
         let crypto = filtered(vitals.clone()).unwrap();

@@ -5,24 +5,24 @@ use std::task::{Context, Waker};
 
 use parking_lot::Mutex;
 
-/// How many datagrams are held; further ones go on to the engine, which drops them.
+/// Maximum number of held datagrams; further ones go on to the engine, which drops them.
 const MAX_HELD: usize = 8;
 
 /// The longest that is held, in bytes: a handshake of DTLS is cut to the path.
 const MAX_LENGTH: usize = 2048;
 
-/// How many sockets may wait, with those that have waited before.
+/// Maximum number of sockets that may wait, with those that have waited before.
 const MAX_WAKERS: usize = 64;
 
 /// Datagrams of DTLS that came before a pair of candidates was chosen.
 ///
-/// The peer may choose first, and speak at once. The engine drops what it says then, and the peer says it
-/// again after a second (RFC 6347, section 4.2.4.1).
+/// The peer may choose first, and send at once. The engine drops these datagrams, and the peer
+/// sends them again after a second (RFC 6347, section 4.2.4.1).
 #[derive(Debug, Default)]
 pub(super) struct Early {
     /// A pair is chosen.
     chosen: AtomicBool,
-    /// Something is held. What needs the lock is rare.
+    /// Whether datagrams are held. Few operations need the lock.
     holding: AtomicBool,
     held: Mutex<Held>,
 }
@@ -43,8 +43,8 @@ impl Early {
         }
     }
 
-    /// Whether this datagram is to be held: it is of DTLS (RFC 7983, section 7), no pair is chosen, and
-    /// there is room.
+    /// Returns whether this datagram is to be held: it is of DTLS (RFC 7983, section 7), no pair is
+    /// chosen, and there is room.
     pub(super) fn wants(&self, datagram: &[u8]) -> bool {
         !self.chosen.load(Ordering::Relaxed)
             && matches!(datagram, [20..=63, ..])

@@ -1,21 +1,21 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// How a line of a description begins that is a candidate (RFC 8839, section 5.1).
+/// Prefix of the lines of a description that are candidates (RFC 8839, section 5.1).
 const LINE: &str = "a=candidate:";
 
-/// What the peer hears in the place of this machine's addresses.
+/// The candidates that the peer receives instead of this machine's addresses.
 #[derive(Clone, Debug, Default)]
 pub(super) struct External {
     /// The addresses that stand for them.
     pub(super) addrs: Arc<[IpAddr]>,
-    /// A relayed address is said without the one behind it.
+    /// Whether a relayed address is sent without the one behind it.
     pub(super) relay_only: bool,
 }
 
 impl External {
-    /// What is said instead of a candidate: a host candidate once with each address of its family, if there
-    /// are any.
+    /// Returns the replacements of a candidate: a host candidate once with each address of its
+    /// family, if there are any.
     pub(super) fn candidates(&self, text: &str) -> Vec<String> {
         let mut words: Vec<_> = text.split(' ').collect();
         let host = words.get(6..8) == Some(&["typ", "host"]);
@@ -24,7 +24,7 @@ impl External {
             && let Some(related) = words.iter().position(|word| *word == "raddr")
             && let [_, addr, _, port, ..] = &mut words[related..]
         {
-            // So says RFC 8839, section 5.1, for those who do not want to be known.
+            // RFC 8839, section 5.1, requires it for sides that hide their addresses.
             *addr = if addr.contains(':') { "::" } else { "0.0.0.0" };
             *port = "9";
         }
@@ -48,7 +48,7 @@ impl External {
         said.collect()
     }
 
-    /// What is said instead of a description: the engine puts the candidates that it knows into that of a
+    /// Returns the replacement of a description: the engine puts its candidates into that of a
     /// restart.
     pub(super) fn description(&self, sdp: String) -> String {
         if self.addrs.is_empty() && !self.relay_only {

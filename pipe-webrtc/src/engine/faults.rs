@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::error::invalid;
 use pipe_core::Result;
 
-/// Harms the datagrams of every connection of a transport, for tests: what is sent while the link is
-/// [cut](Self::cut) is lost without a word, or only [what the connection carries](Self::cut_data), and a
-/// share of the rest can be lost at random.
+/// Harms the datagrams of every connection of a transport, for tests: datagrams sent while the link
+/// is [cut](Self::cut) are lost silently, or only [those that the connection
+/// carries](Self::cut_data), and a share of the rest can be lost at random.
 ///
 /// Clones share the link. Signalling is not touched.
 ///
@@ -43,8 +43,8 @@ impl Faults {
         self.0.cut.store(true, Ordering::SeqCst);
     }
 
-    /// From now on every datagram of DTLS is lost, in both directions, while the checks of ICE pass: the
-    /// path is there, and nothing comes through. What goes through a TURN server passes too.
+    /// Drops every datagram of DTLS from now on, in both directions, while the checks of ICE pass:
+    /// the path exists, and no data comes through. Packets through a TURN server pass too.
     pub fn cut_data(&self) {
         self.0.data_cut.store(true, Ordering::SeqCst);
     }
@@ -72,19 +72,19 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether datagrams are lost one by one.
+    /// Returns whether datagrams are lost one by one.
     pub(crate) fn is_lossy(&self) -> bool {
         self.0.loss.load(Ordering::Relaxed) > 0
     }
 
-    /// Whether every datagram that begins with this byte is lost.
+    /// Returns whether every datagram that begins with this byte is lost.
     pub(crate) fn cuts(&self, first: Option<&u8>) -> bool {
         // Those of DTLS begin so (RFC 7983, section 7).
         let is_data = || first.is_some_and(|byte| (20..=63).contains(byte));
         self.0.cut.load(Ordering::Relaxed) || (self.0.data_cut.load(Ordering::Relaxed) && is_data())
     }
 
-    /// Whether the next datagram is lost, which begins with this byte.
+    /// Returns whether the next datagram is lost, which begins with this byte.
     pub(crate) fn loses_one(&self, first: Option<&u8>) -> bool {
         if self.cuts(first) {
             return true;

@@ -1,22 +1,23 @@
-/// How many datagrams after one that is missing the engine is to answer one by one: three answers make the
-/// peer send it again (RFC 9260, section 7.2.4), and some are lost.
+/// Number of datagrams after a missing one that the engine acknowledges one by one: three
+/// acknowledgements make the peer send it again (RFC 9260, section 7.2.4), and some are lost.
 const CLOSE: u32 = 16;
 
-/// For how many the engine is to answer often, which are [`OFTEN`] an answer: so many that a path that loses
-/// one of a thousand stays one with losses. What is lost next is to be told of soon, and a lost answer is
-/// not to be the only one of a whole window. Each answer costs the peer a look at all that is on its way.
+/// Number of datagrams after a missing one during which the engine acknowledges every [`OFTEN`]:
+/// enough that a path with a loss rate of 0.1 % stays in this mode. The next loss is reported soon,
+/// and one lost acknowledgement does not stall a whole window. Each one costs the peer a scan of
+/// all its data in flight.
 const NEAR: u32 = 1024;
 const OFTEN: u32 = 4;
 
-/// So far a number may be behind the newest one. Others begin anew: nothing says that the newest was the
-/// peer's.
+/// Maximum distance of a number behind the newest one. Others restart the count: the newest need
+/// not be the peer's.
 const OLD: u64 = 1 << 16;
 
 /// Notices datagrams that are missing, by the numbers of their DTLS records, which are in the clear.
 #[derive(Debug, Default)]
 pub(super) struct Gaps {
     newest: u64,
-    /// How many datagrams more are near the last that was missing.
+    /// Number of further datagrams near the last missing one.
     near: u32,
 }
 
@@ -41,7 +42,7 @@ impl Gaps {
         self.newest = number;
     }
 
-    /// How many datagrams the engine is to answer together, at most.
+    /// Returns how many datagrams the engine is to answer together, at most.
     pub(super) fn together(&self) -> u32 {
         match self.near {
             0 => u32::MAX,

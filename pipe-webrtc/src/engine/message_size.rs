@@ -1,6 +1,6 @@
-//! The sizes of messages by direction: what a peer takes says nothing of what it sends.
+//! The sizes of messages by direction: a peer's limit for one says nothing about the other.
 
-/// What a peer takes that says nothing of it (RFC 8841, section 6.1), in bytes.
+/// Maximum message size of a peer that names none (RFC 8841, section 6.1), in bytes.
 const UNSAID: u32 = 65_536;
 
 const ATTRIBUTE: &str = "a=max-message-size:";
@@ -13,8 +13,8 @@ pub(super) fn announced(sdp: &str) -> u32 {
         .unwrap_or(UNSAID)
 }
 
-/// Has a description of the peer name at least `size` bytes as the largest message. The engine sizes what it
-/// reads into by it, though the peer may send more than it takes.
+/// Raises the largest message in a description of the peer to at least `size` bytes. The engine
+/// sizes its read buffer by it, though the peer may send more than it accepts.
 pub(super) fn widen(sdp: &str, size: u32) -> String {
     let mut widened = String::with_capacity(sdp.len() + 32);
     let mut in_channels = false;

@@ -1,7 +1,7 @@
-//! The peer connection under a pipewerks connection: the one place that knows the `webrtc` crate.
+//! The peer connection under a pipewerks connection: the only module that uses the `webrtc` crate.
 //!
-//! What the others see of it are a [`Peer`], its [`Channel`]s, and their events. Another engine takes
-//! its place by offering the same.
+//! Its interface is a [`Peer`], its [`Channel`]s, and their events. Another engine can replace it
+//! with the same interface.
 
 mod certificate;
 mod channel;

@@ -18,14 +18,14 @@ use super::turn_server::engine_url;
 use super::vitals::Vitals;
 use crate::settings::IceServer;
 
-/// How often the engine looks at the pairs of candidates while there is no path: it chooses one at such a
-/// look. How often a check is sent is up to [`Checks`](super::checks::Checks).
+/// Period at which the engine looks at the pairs of candidates while there is no path: it chooses
+/// one at such a look. [`Checks`](super::checks::Checks) sets the rate of checks.
 const CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How often a pair of candidates is looked at, for five minutes.
+/// Number of looks at a pair of candidates, for five minutes.
 const MAX_CHECKS: u16 = 6000;
 
-/// How to make a peer connection.
+/// The options of a peer connection.
 #[derive(Clone, Debug)]
 pub(crate) struct PeerOptions {
     pub(crate) bind: Vec<SocketAddr>,

@@ -28,7 +28,7 @@ use super::vitals::Vitals;
 use crate::error::{handshake, protocol};
 use crate::settings::IceServer;
 
-/// How many events may wait for the owner. Beyond, the engine waits.
+/// Maximum number of queued events. Beyond, the engine waits.
 const EVENTS: usize = 256;
 
 /// The least that a peer has to take as one message, in bytes.
@@ -43,11 +43,11 @@ pub(crate) struct Peer {
     /// The task of the engine.
     parts: Arc<Parts>,
     external: External,
-    /// It was made without candidates of this machine, which the engine would keep.
+    /// Whether it was made without candidates of this machine, which the engine would keep.
     relay_only: bool,
     /// The largest message that this side takes, in bytes.
     own_message: u32,
-    /// The largest message that the peer takes, in bytes, as its description says; 0 is any size.
+    /// Maximum message size of the peer, in bytes, from its description; 0 is any size.
     peer_message: AtomicU32,
     /// The offer of an ICE restart that waits for its answer.
     restart: Mutex<Option<RTCSessionDescription>>,
@@ -107,11 +107,11 @@ impl Peer {
                 credentials: Mutex::default(),
                 closed: AtomicBool::new(false),
             });
-            // Whoever asked may have given up; then the peer is dropped here, which closes it.
+            // The caller may have gone; then the peer is dropped here, which closes it.
             let _ = done.send(built);
         });
         match built.await {
-            // The engine leaves out what it cannot bind, and fails if that is all.
+            // The engine skips addresses that it cannot bind, and fails if that is all.
             Ok(made)
                 if vitals.sockets() < bound.len()
                     && (made.is_ok()
@@ -215,7 +215,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Notes what a description of the peer says of messages, and makes it one for the engine.
+    /// Notes the message size in a description of the peer, and converts it for the engine.
     fn note_description(&self, sdp: &str) -> Result<String> {
         let announced = message_size::announced(sdp);
         if (1..MIN_MESSAGE).contains(&announced) {
@@ -228,11 +228,12 @@ impl Peer {
         Ok(message_size::widen(sdp, self.own_message))
     }
 
-    /// Takes a candidate of the peer. It has to come after the description that it belongs to.
+    /// Adds a candidate of the peer. It has to come after the description that it belongs to.
     ///
-    /// One whose address has been heard from already is left out: its check has overtaken it, and the engine
-    /// knows the address by that (RFC 8445, section 7.3.1.3). It would check the address a second time,
-    /// take no answer for one of that second pair, and wait for it before it chooses another one.
+    /// A candidate whose address has sent packets already is skipped: its check has overtaken it,
+    /// and the engine knows the address by that (RFC 8445, section 7.3.1.3). It would check the
+    /// address a second time, accept no answer for one of that second pair, and wait for it before
+    /// it chooses another one.
     pub(crate) async fn add_candidate(&self, candidate: Candidate) -> Result<()> {
         if address(&candidate.candidate).is_some_and(|addr| self.vitals.checks().has_answered(addr))
         {
@@ -320,7 +321,7 @@ impl Peer {
         &self.inner
     }
 
-    /// Ends the connection and frees its sockets and tasks. What is under way may be lost.
+    /// Ends the connection and frees its sockets and tasks. Data in flight may be lost.
     pub(crate) async fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
         if let Err(error) = self.inner.close().await {
@@ -367,7 +368,7 @@ impl Credentials {
     }
 }
 
-/// The address of a candidate over UDP (RFC 8839, section 5.1), unless it is a name.
+/// Returns the address of a candidate over UDP (RFC 8839, section 5.1), unless it is a name.
 fn address(candidate: &str) -> Option<SocketAddr> {
     let mut words = candidate.split_ascii_whitespace().skip(2);
     let protocol = words.next()?;

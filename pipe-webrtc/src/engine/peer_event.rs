@@ -12,12 +12,12 @@ use super::channel::Channel;
 use super::external::External;
 use super::vitals::Vitals;
 
-/// What a peer connection tells.
+/// An event of a peer connection.
 #[derive(Debug)]
 pub(crate) enum PeerEvent {
     /// A candidate of this side, for the other one.
     Candidate(Candidate),
-    /// This side has no more candidates.
+    /// No more candidates of this side follow.
     GatheringDone,
     Ice(IceState),
     /// The peer has opened a channel.
@@ -51,7 +51,7 @@ pub(super) struct Handler {
 
 impl Handler {
     async fn tell(&self, event: PeerEvent) {
-        // Nobody listens to a peer that is being closed.
+        // The receiver is gone while a peer is being closed.
         let _ = self.events.send(event).await;
     }
 }

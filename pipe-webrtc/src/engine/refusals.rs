@@ -8,11 +8,11 @@ use rtc::stun::message::{
     CLASS_ERROR_RESPONSE, Getter, METHOD_ALLOCATE, Message, MessageType, TransactionId,
 };
 
-/// How many reasons are kept of why servers do not help.
+/// Maximum number of kept reasons why servers do not help.
 const MAX_REASONS: usize = 8;
 
-/// Why STUN and TURN servers do not help a connection. The engine writes it to its log, and tells nobody
-/// else.
+/// The reasons why STUN and TURN servers do not help a connection. The engine only writes them to
+/// its log.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals(Mutex<Vec<String>>);
 
@@ -40,15 +40,16 @@ impl fmt::Display for Refusals {
     }
 }
 
-/// Looks for refusals among what comes to one socket.
+/// Finds refusals among the datagrams at one socket.
 #[derive(Debug, Default)]
 pub(super) struct RefusalWatch {
-    /// The servers that have asked for credentials, and the request that each asked it of.
+    /// Servers that have requested credentials, and the request that each rejected.
     asked: Mutex<Vec<(SocketAddr, TransactionId)>>,
 }
 
 impl RefusalWatch {
-    /// Why the server at this address gives no relay, if the datagram says that (RFC 8656, section 7.4).
+    /// Returns the reason why the server at this address gives no relay, if the datagram holds one
+    /// (RFC 8656, section 7.4).
     pub(super) fn inspect(&self, from: SocketAddr, datagram: &[u8]) -> Option<String> {
         let refusal = MessageType::new(METHOD_ALLOCATE, CLASS_ERROR_RESPONSE).value();
         if !datagram.starts_with(&refusal.to_be_bytes()) {
@@ -77,8 +78,8 @@ impl RefusalWatch {
         ))
     }
 
-    /// Whether a 401 asks for credentials, which the first request of the engine never has. The answer to
-    /// the second one refuses them (RFC 8489, section 9.2.5).
+    /// Returns whether a 401 requests credentials, which the first request of the engine never has.
+    /// The answer to the second one refuses them (RFC 8489, section 9.2.5).
     fn is_challenge(&self, from: SocketAddr, request: TransactionId) -> bool {
         let mut asked = self.asked.lock();
         match asked.iter().find(|(server, _)| *server == from) {

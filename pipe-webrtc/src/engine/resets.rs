@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an open waits for resets to be answered, and for those that were asked for to go out.
+/// Time for which an open waits for the answers to resets, and for requested ones to be sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 const ASKED_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many resets of this side are looked after while they are not answered.
+/// Maximum number of unanswered resets of this side that are tracked.
 const MAX_UNANSWERED: usize = 1024;
 
 /// Keeps the ids of data channels from being given again before both directions were reset (RFC 8831,
@@ -25,26 +25,27 @@ pub(crate) struct Resets {
     unanswered: BTreeMap<u32, Vec<u16>>,
     /// The newest of them.
     newest: Option<u32>,
-    /// How many closes of this side have not become resets yet.
+    /// Number of closes of this side that have not become resets yet.
     asked: usize,
     /// The engine's turn in which the peer has last reset an id of this side. The engine frees it at the end.
     freed: Option<u64>,
-    /// When the open that waits was tried first, and the newest reset at that time.
+    /// Time of the first attempt of the waiting open, and the newest reset at that time.
     waits: Option<(Instant, Option<u32>)>,
 }
 
 impl Resets {
-    /// This side has closed a channel.
+    /// Notes that this side has closed a channel.
     pub(crate) fn note_close(&mut self) {
         self.asked += 1;
     }
 
-    /// This side has opened a channel with this id.
+    /// Notes that this side has opened a channel with this id.
     pub(super) fn note_opened(&mut self, id: u16) {
         self.parity = Some(id & 1);
     }
 
-    /// This side resets these ids. `is_reply` says of one whether the peer has reset it, or wants to.
+    /// Notes a reset of these ids by this side. `is_reply` returns for one whether the peer has
+    /// reset it, or requested that.
     pub(super) fn note_sent(&mut self, number: u32, ids: &[u16], is_reply: impl Fn(u16) -> bool) {
         if self.newest.is_some_and(|newest| !is_newer(number, newest)) {
             // It is sent again.
@@ -108,7 +109,7 @@ impl Resets {
     }
 }
 
-/// Whether one number is after another (RFC 1982).
+/// Returns whether one number is after another (RFC 1982).
 fn is_newer(number: u32, than: u32) -> bool {
     number != than && number.wrapping_sub(than) <= u32::MAX / 2
 }
@@ -143,7 +144,7 @@ mod tests {
         // The engine has not freed it before its turn is over.
         assert_eq!(resets.before_open(3, now), None);
         assert_eq!(resets.before_open(4, now), Some(vec![]));
-        // A reset that is sent again late says nothing.
+        // A reset that is sent again late has no effect.
         resets.note_sent(7, &[3], |_| false);
         assert_eq!(resets.before_open(4, now), Some(vec![]));
     }
@@ -160,7 +161,7 @@ mod tests {
         resets.note_sent(8, &[5], |_| true);
         resets.note_close();
         assert_eq!(resets.before_open(2, Instant::now()), None);
-        // What comes meanwhile does not make it wait longer.
+        // Later resets do not extend the wait.
         resets.note_sent(9, &[1], |_| true);
         tokio::time::advance(PATIENCE / 2).await;
         assert_eq!(resets.before_open(2, Instant::now()), None);

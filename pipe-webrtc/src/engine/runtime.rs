@@ -21,8 +21,8 @@ use super::task::{Parts, Task};
 use super::tunnels::Servers;
 use super::vitals::Vitals;
 
-/// Tokio, with larger socket buffers, hurried timers, faults, and one task for the engine and those who
-/// use it.
+/// A runtime on tokio, with larger socket buffers, hurried timers, faults, and one task for the
+/// engine and its users.
 pub(super) struct PipeRuntime {
     pub(super) inner: TokioRuntime,
     /// The task that the engine becomes a part of, until it has.
@@ -31,7 +31,7 @@ pub(super) struct PipeRuntime {
     pub(super) faults: Option<Faults>,
     pub(super) servers: Arc<Servers>,
     pub(super) socket_buffer: u32,
-    /// How long to look for the address of a STUN or TURN server. The engine does nothing else
+    /// Time limit of the address lookup of a STUN or TURN server. The engine does nothing else
     /// meanwhile.
     pub(super) resolve_timeout: Duration,
 }
@@ -44,7 +44,7 @@ impl fmt::Debug for PipeRuntime {
 
 impl Runtime for PipeRuntime {
     fn spawn(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) -> Box<dyn JoinHandle> {
-        // The first that the engine spawns is its loop. Others stay what they are.
+        // The first task that the engine spawns is its loop. Others stay unchanged.
         let task = self.task.lock().take();
         let Some((parts, task)) = task else {
             return self.inner.spawn(future);
@@ -63,7 +63,7 @@ impl Runtime for PipeRuntime {
 
     fn wrap_udp_socket(&self, socket: std::net::UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let options = SockRef::from(&socket);
-        // The system grants less where its limits are lower, and says nothing of it.
+        // The system silently grants less where its limits are lower.
         let size = self.socket_buffer as usize;
         if let Err(error) = options
             .set_recv_buffer_size(size)
@@ -157,7 +157,7 @@ struct EngineTask {
 }
 
 impl JoinHandle for EngineTask {
-    /// It is never held back.
+    /// Does nothing: the task is never held back.
     fn detach(&self) {}
 
     fn abort(&self) {

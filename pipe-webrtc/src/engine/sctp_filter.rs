@@ -29,30 +29,32 @@ const PACKET_HEADER: usize = 12;
 /// Type, flags and length of a chunk, type and length of a parameter, code and length of a cause.
 const HEADER: usize = 4;
 
-/// How many numbers a FORWARD-TSN may skip that neither arrived nor were acknowledged. A SACK cannot
-/// report what lies further ahead either: its gap blocks have 16 bits (RFC 9260, section 3.3.4).
+/// Maximum number of TSNs skipped by a FORWARD-TSN that neither arrived nor were acknowledged. A
+/// SACK cannot report TSNs further ahead either: its gap blocks have 16 bits (RFC 9260, section
+/// 3.3.4).
 pub(super) const MAX_SKIPPED: u32 = 65_536;
-/// How many packets a SACK may report above its cumulative acknowledgement.
+/// Maximum number of packets that a SACK may report above its cumulative acknowledgement.
 const MAX_REPORTED: u32 = 65_536;
-/// How many stream resets of the peer may wait for their data, and how many streams they may name.
+/// Maximum number of stream resets of the peer that wait for their data, and of streams that they
+/// name.
 pub(super) const MAX_RESETS: usize = 1024;
 const MAX_RESET_STREAMS: usize = 65_536;
 
-/// Refuses SCTP packets of an authenticated peer that the engine must not see.
+/// Refuses SCTP packets of an authenticated peer that would harm the engine.
 ///
-/// The engine trusts lengths inside of chunks, walks to the number of a FORWARD-TSN one by one, and keeps
-/// every stream reset that it cannot perform yet. This looks at the headers of both directions and never
-/// at what a chunk carries.
+/// The engine trusts lengths inside of chunks, walks to the number of a FORWARD-TSN one by one, and
+/// keeps every stream reset that it cannot perform yet. The filter reads the headers of both
+/// directions and never the contents of a chunk.
 #[derive(Debug, Default)]
 pub(super) struct SctpFilter {
-    /// Told of the resets of streams.
+    /// Notified of the resets of streams.
     vitals: Arc<Vitals>,
     /// The initiate tag and the initial TSN of the peer. Its INIT and its INIT-ACK carry the same (RFC
     /// 9260, section 5.2.1).
     initiated: Option<(u32, u32)>,
     /// The last TSN of the peer that this side has acknowledged with all before it.
     acknowledged: u32,
-    /// How many DATA chunks have come since that rose.
+    /// Number of DATA chunks since that rose.
     arrived: u32,
     /// The stream resets of the peer that were not answered for good, by their number, and the streams that
     /// each names.
@@ -102,7 +104,7 @@ impl SctpFilter {
         Ok(())
     }
 
-    /// Learns from a packet of this side.
+    /// Tracks a packet of this side.
     pub(super) fn note_sent(&mut self, packet: &[u8]) {
         let Ok(mut chunks) = Chunks::of(packet) else {
             return;
@@ -237,7 +239,7 @@ impl<'a> Chunks<'a> {
     }
 }
 
-/// What follows `length` bytes and their padding. That of the last may be left out.
+/// Returns the bytes after `length` bytes and their padding, which may be missing at the end.
 fn after(bytes: &[u8], length: usize) -> &[u8] {
     bytes.get(length.next_multiple_of(4)..).unwrap_or_default()
 }
@@ -284,7 +286,7 @@ fn check_sack(value: &[u8]) -> Result<(), Refused> {
     require(reported <= MAX_REPORTED, "a SACK reports a packet twice")
 }
 
-/// The number of a stream reset and the streams that it names (RFC 6525, section 4.1).
+/// Returns the number of a stream reset and the streams that it names (RFC 6525, section 4.1).
 fn reset_request(value: &[u8]) -> Option<(u32, Vec<u16>)> {
     let streams = value.get(12..)?.chunks_exact(2);
     let ids = streams.map(|id| u16::from_be_bytes([id[0], id[1]]));

@@ -14,15 +14,15 @@ use super::refusals::RefusalWatch;
 use super::tunnels::{Servers, Tunnels};
 use super::vitals::Vitals;
 
-/// What the system gives at most in one go, in bytes: the length of a UDP packet has 16 bits.
+/// Maximum number of bytes that the system returns at once: the length of a UDP packet has 16 bits.
 const BATCH: usize = 1 << 16;
 
-/// How many segments of 1,500 bytes the engine is to have room for, in each of its buffers: one record of
-/// DTLS (2^14 + 2,048 bytes and its header, RFC 6347, section 4.1).
+/// Number of segments of 1,500 bytes in each of the engine's buffers: one record of DTLS (2^14 +
+/// 2,048 bytes and its header, RFC 6347, section 4.1).
 const ROOM: usize = 13;
 
 thread_local! {
-    /// A buffer for what the system gives, while nobody on this thread holds it.
+    /// Receive buffer of this thread, while it is not in use.
     static SPARE: Cell<Option<Vec<u8>>> = const { Cell::new(None) };
 }
 
@@ -32,10 +32,10 @@ thread_local! {
 /// socket for that, and one more, while a connection has a socket for each address of the machine: here
 /// they share a buffer a thread, and the engine gets few datagrams at a time.
 ///
-/// The engine goes on to take what there is, and acknowledges all of it together, at the end of its turn.
-/// That is too seldom where one was lost: RFC 9260 wants an acknowledgement for each packet then
-/// (section 6.7), and the peer sends the lost one again at the third of them, or when a second is over. So
-/// the engine gets no more than [`Gaps::together`] a turn.
+/// The engine reads all available datagrams, and acknowledges them together, at the end of its
+/// turn. That is too seldom after a loss: RFC 9260 requires an acknowledgement for each packet then
+/// (section 6.7), and the peer sends the lost one again at the third of them, or when a second is
+/// over. So the engine gets no more than [`Gaps::together`] a turn.
 pub(super) struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     vitals: Arc<Vitals>,
@@ -46,7 +46,7 @@ pub(super) struct Socket {
     local: Option<SocketAddr>,
 }
 
-/// What comes in.
+/// The received datagrams.
 #[derive(Default)]
 struct Intake {
     batch: Option<Batch>,
@@ -59,13 +59,13 @@ struct Intake {
 /// Datagrams that have come together, as far as the engine has not taken them.
 struct Batch {
     bytes: Vec<u8>,
-    /// Where the next one begins.
+    /// Offset of the next one.
     at: usize,
     meta: RecvMeta,
 }
 
 impl Batch {
-    /// The next datagram. Each but the last one has the length of the first.
+    /// Returns the next datagram. Each but the last one has the length of the first.
     fn first(&self) -> Option<&[u8]> {
         let end = self.meta.len.min(self.bytes.len());
         let next = end.min(self.at + self.meta.stride.max(1));
@@ -136,7 +136,7 @@ impl Socket {
             *count = 0;
         }
         if *count >= gaps.together() {
-            // It asks again in its next turn.
+            // The engine polls again in its next turn.
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -173,7 +173,8 @@ impl Socket {
                 let mut taken = 0;
                 while let Some(next) = batch.first() {
                     let length = next.len();
-                    // What was sent before the cut, or by a peer without these faults, is lost too.
+                    // Datagrams sent before the cut, or by a peer without these faults, are lost
+                    // too.
                     let cut = self.faults.as_ref().is_some_and(|f| f.cuts(next.first()));
                     let is_early = self.is_early(batch.meta.addr, next);
                     match buf.get_mut(taken..taken + length) {
@@ -205,14 +206,14 @@ impl Socket {
         }
     }
 
-    /// Whether a datagram is one of DTLS that comes before a pair is chosen, from where the peer has proved
-    /// to be.
+    /// Returns whether a datagram is one of DTLS that comes before a pair is chosen, from where the
+    /// peer has proved to be.
     fn is_early(&self, from: SocketAddr, datagram: &[u8]) -> bool {
         self.vitals.early().wants(datagram) && self.vitals.checks().has_answered(from)
     }
 
-    /// Makes checks that the engine must not see into what no protocol here begins with (RFC 7983,
-    /// section 7).
+    /// Changes the first byte of checks that the engine must not process to one that no protocol
+    /// here begins with (RFC 7983, section 7).
     fn hide_checks(&self, datagrams: &mut [u8], stride: usize, from: SocketAddr) {
         let Some(local) = self.local else {
             return;
@@ -226,7 +227,7 @@ impl Socket {
         }
     }
 
-    /// Looks for what TURN servers say to this side.
+    /// Checks for messages of TURN servers to this side.
     fn inspect(&self, datagram: &[u8], from: SocketAddr) {
         if let Some(mut why) = self.refusals.inspect(from, datagram) {
             if let Some(server) = self.tunnels.server(from) {
@@ -317,7 +318,7 @@ mod tests {
     use super::super::vitals::tests::record;
     use super::*;
 
-    /// Gives what it was made with, each with the length of its datagrams.
+    /// Returns its datagrams, each with their length.
     #[derive(Debug)]
     struct Given(Mutex<VecDeque<(Vec<u8>, usize)>>);
 
@@ -360,7 +361,7 @@ mod tests {
         Socket::new(Arc::new(given), vitals.clone(), None, servers)
     }
 
-    /// What the engine gets, and the length of its datagrams.
+    /// Returns the bytes that the engine gets, and the length of its datagrams.
     fn take(socket: &Socket, room: usize) -> Option<(Vec<u8>, usize)> {
         let mut buf = vec![0; room];
         let mut metas = [RecvMeta::default()];
@@ -451,7 +452,7 @@ mod tests {
             (hello.clone(), length),
         ];
         let socket = self::socket(more, &vitals);
-        // A check goes past what waits.
+        // A check overtakes held datagrams.
         assert_eq!(take(&socket, 4000).unwrap(), (check, 20));
         assert_eq!(take(&socket, 4000), None);
         vitals.early().set_chosen(true);

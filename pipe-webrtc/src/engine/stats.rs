@@ -8,13 +8,14 @@ use webrtc::peer_connection::StatsSelector;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CandidatePair {
-    /// This side's candidate, as in an SDP.
+    /// Candidate of this side, as in an SDP.
     pub local: String,
     /// The peer's candidate, as in an SDP.
     pub remote: String,
 }
 
-/// What is known of the transport under a connection. What the engine does not tell is absent.
+/// Statistics of the transport under a connection. Values that the engine does not report are
+/// absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct SctpStats {
@@ -35,7 +36,7 @@ pub struct SctpStats {
 }
 
 impl CandidatePair {
-    /// The path that the packets of a peer connection take.
+    /// Returns the path that the packets of a peer connection take.
     pub(super) async fn of(peer: &dyn PeerConnection) -> Option<Self> {
         let ice = peer.sctp().await?.transport().ice_transport();
         let pair = ice.get_selected_candidate_pair().await.ok()??;
@@ -50,7 +51,7 @@ impl CandidatePair {
 }
 
 impl SctpStats {
-    /// What a peer connection tells.
+    /// Returns the statistics of a peer connection.
     pub(super) async fn of(peer: &dyn PeerConnection) -> Self {
         let report = peer
             .get_stats(std::time::Instant::now(), StatsSelector::None)

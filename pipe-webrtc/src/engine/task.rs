@@ -11,28 +11,29 @@ use futures::task::AtomicWaker;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-/// How many turns in a row the parts of a task get before other tasks run.
+/// Maximum number of consecutive turns of the parts of a task before other tasks run.
 const MAX_TURNS: usize = 8;
 
-/// Bits of [`Parts::woken`]: the parts have their turn, and what wakes them is noted; a part waits to be
-/// taken in; the first of the parts is to be polled.
+/// Bits of [`Parts::woken`]: the parts have their turn, and wake-ups are recorded; a part waits to
+/// be added; the first of the parts is to be polled.
 const RUNNING: usize = 1;
 const NEWCOMER: usize = 2;
 const FIRST: usize = 4;
 
-/// How many parts one task can have.
+/// Maximum number of parts of one task.
 const MAX_PARTS: usize = (usize::BITS - FIRST.trailing_zeros()) as usize;
 
-/// The task of a connection: the engine, and what hands it bytes and takes them from it, run side by side.
+/// The task of a connection: the engine, and the parts that exchange bytes with it, run side by
+/// side.
 ///
-/// In tasks of their own, each message would be handed from one to the next by the runtime, which puts a
-/// woken task at the end of a queue and wakes another worker to take it from there. Here a part that is
-/// woken by another one is polled in the same turn of the task, or in another one right afterwards, and
-/// the runtime hears only of what comes from outside.
+/// In tasks of their own, each message would be handed from one to the next by the runtime, which
+/// puts a woken task at the end of a queue and wakes another worker to take it from there. Here a
+/// part that is woken by another one is polled in the same turn of the task, or in another one
+/// right afterwards, and the runtime handles only wake-ups from outside.
 ///
-/// A part that panics ends alone, and is told of.
+/// A part that panics ends alone, and is logged.
 pub(crate) struct Parts {
-    /// What is to be done, and whether somebody is at it. While it is not 0, no wake-up is needed.
+    /// Pending work, and whether it is being done. While it is not 0, no wake-up is needed.
     woken: AtomicUsize,
     task: AtomicWaker,
     /// Parts that wait to be taken in; none any more once the task is over.
@@ -92,7 +93,7 @@ impl Parts {
 /// Runs the [`Parts`].
 pub(crate) struct Task {
     parts: Arc<Parts>,
-    /// In the order in which they came; none in the place of one that has ended.
+    /// Parts in the order in which they came; `None` in the place of one that has ended.
     running: Vec<Option<Running>>,
 }
 
@@ -163,7 +164,7 @@ impl Future for Task {
         let parts = self.parts.clone();
         parts.task.register(cx.waker());
         for _ in 0..MAX_TURNS {
-            // Takes in what was prepared before the wake-ups.
+            // Adds parts that were prepared before the wake-ups.
             let woken = parts.woken.swap(RUNNING, Ordering::AcqRel) & !RUNNING;
             if woken != 0 {
                 if self.turn(woken) {
@@ -248,7 +249,7 @@ mod tests {
             self.task.poll_unpin(&mut Context::from_waker(&waker))
         }
 
-        /// How often the task was woken since the last look.
+        /// Returns how often the task was woken since the last look.
         fn woken(&self) -> usize {
             self.count.0.swap(0, Ordering::Relaxed)
         }

@@ -15,17 +15,17 @@ use tokio_rustls::TlsConnector;
 use super::turn_server::Server;
 use super::vitals::Vitals;
 
-/// How many datagrams wait at most, each way. Those beyond are lost on their way out, as by a router, and
-/// left with the server on their way in.
+/// Maximum number of queued datagrams, each way. Further ones are lost on their way out, as by a
+/// router, and left with the server on their way in.
 pub(super) const QUEUE: usize = 256;
 
-/// How many datagrams are written at once at most.
+/// Maximum number of datagrams of one write.
 const TOGETHER: usize = 64;
 
-/// How long it may take to connect.
+/// Time limit of connecting.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long after the last try a stream that is over is begun anew.
+/// Time since the last attempt after which an ended stream is started again.
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// A stream to a TURN server.
@@ -37,7 +37,8 @@ pub(super) struct Tunnel {
 }
 
 impl Tunnel {
-    /// Connects the socket at `from` with the server that `to` stands for. What comes goes to `came`.
+    /// Connects the socket at `from` with the server that `to` stands for. Received datagrams go to
+    /// `came`.
     pub(super) fn begin(
         (from, to): (SocketAddr, SocketAddr),
         server: Server,
@@ -66,7 +67,7 @@ impl Tunnel {
         }
     }
 
-    /// Whether it is over, and so long ago begun that it may be tried again.
+    /// Returns whether it is over, and so long ago begun that it may be tried again.
     pub(super) fn may_begin_anew(&self, now: Instant) -> bool {
         self.out.is_closed() && now.duration_since(self.begun) >= AGAIN
     }
@@ -170,7 +171,7 @@ async fn carry(
         .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotConnected, "nobody uses it"))
 }
 
-/// Whether the first bytes are those of a message of a channel (RFC 8656, section 12.4).
+/// Returns whether the first bytes are those of a message of a channel (RFC 8656, section 12.4).
 fn is_channel(first: u8) -> bool {
     matches!(first, 64..=79)
 }
@@ -214,11 +215,12 @@ mod tests {
 
     use super::*;
 
-    /// What stands for the server.
+    /// Address that stands for the server.
     const SERVER: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 1);
 
-    /// A tunnel to a server of this test, the server's end of it, and what comes.
+    /// Returns a tunnel to a server of this test, the server's end of it, and the received
+    /// datagrams.
     async fn tunnel() -> (Tunnel, TcpStream, mpsc::Receiver<(SocketAddr, Bytes)>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let server = Server {

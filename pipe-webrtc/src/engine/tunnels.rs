@@ -1,5 +1,5 @@
-//! TURN servers over TCP and TLS (RFC 8656, section 3.1), for an engine that knows them over UDP only: it is
-//! given names and addresses that exist nowhere else, and what it sends there goes over a stream.
+//! TURN servers over TCP and TLS (RFC 8656, section 3.1), for an engine that supports only UDP: it
+//! gets names and addresses that exist nowhere else, and datagrams to them go over a stream.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,7 +16,7 @@ use super::tunnel::{QUEUE, Tunnel};
 use super::turn_server::Server;
 use super::vitals::Vitals;
 
-/// How many servers over TCP and TLS a connection has at most, over all its restarts.
+/// Maximum number of servers over TCP and TLS of a connection, over all its restarts.
 const MAX_SERVERS: usize = 256;
 
 /// The servers of a connection that are spoken to over TCP or TLS.
@@ -48,8 +48,8 @@ impl Servers {
             }
         };
         let [high, low] = (at as u16).to_be_bytes();
-        // Addresses for future use (RFC 1112, section 4), and a prefix for what is to be thrown away
-        // (RFC 6666): no server has one.
+        // Addresses for future use (RFC 1112, section 4), and the discard prefix (RFC 6666): no
+        // server has one.
         let v4 = Ipv4Addr::new(240, 0, high, low);
         let v6 = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, at as u16);
         Some(vec![(v4, server.port).into(), (v6, server.port).into()])
@@ -79,7 +79,7 @@ pub(super) struct Tunnels {
     servers: Arc<Servers>,
     vitals: Arc<Vitals>,
     streams: Mutex<HashMap<SocketAddr, Tunnel>>,
-    /// What has come over all of them.
+    /// Datagrams received over all of them.
     came: Mutex<mpsc::Receiver<(SocketAddr, Bytes)>>,
     sender: mpsc::Sender<(SocketAddr, Bytes)>,
 }
@@ -100,8 +100,8 @@ impl Tunnels {
         self.servers.at(addr)
     }
 
-    /// Sends datagrams of this length to a server. As on the way over UDP, what finds no room is lost, and
-    /// what comes while the stream is broken.
+    /// Sends datagrams of this length to a server. As over UDP, datagrams without room are lost,
+    /// and those sent while the stream is broken.
     pub(super) fn send(
         &self,
         from: SocketAddr,
@@ -130,7 +130,7 @@ impl Tunnels {
         }
     }
 
-    /// The next datagram that has come, and the address of its server.
+    /// Returns the next datagram that has come, and the address of its server.
     pub(super) fn poll_recv(&self, cx: &mut Context<'_>) -> Poll<(SocketAddr, Bytes)> {
         match self.came.lock().poll_recv(cx) {
             Poll::Ready(Some(came)) => Poll::Ready(came),
@@ -165,7 +165,7 @@ mod tests {
         let data = [0x40, 0, 0, 4, 1, 2, 3, 4];
         let start = Instant::now();
         for round in 0..2 {
-            // What is sent while the stream is broken is lost.
+            // Datagrams sent while the stream is broken are lost.
             let mut stream = loop {
                 tunnels.send(from, to, server.clone(), &data, data.len());
                 if let Ok(accepted) = timeout(Duration::from_millis(20), listener.accept()).await {

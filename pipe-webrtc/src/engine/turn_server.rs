@@ -3,8 +3,8 @@ use std::fmt;
 use data_encoding::HEXLOWER;
 use rtc::ice::url::{ProtoType, SchemeType, Url};
 
-/// Where names end that stand for servers over TCP, and over TLS. The domain is reserved (RFC 6761, section
-/// 6.4), so that none of them is anybody's.
+/// Suffixes of the names that stand for servers over TCP, and over TLS. The domain is reserved (RFC
+/// 6761, section 6.4), so that none of them exists.
 const TCP: &str = ".tcp.turn.invalid";
 const TLS: &str = ".tls.turn.invalid";
 

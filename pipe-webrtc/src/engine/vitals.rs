@@ -14,23 +14,23 @@ use super::resets::Resets;
 const EAGER_STEP: Duration = Duration::from_millis(1);
 /// The same once that has gone on for [`EAGER_TIME`].
 const PATIENT_STEP: Duration = Duration::from_millis(20);
-/// For how long the eager steps go on, and for how long any.
+/// Duration of the eager steps, and of any steps.
 const EAGER_TIME: Duration = Duration::from_millis(500);
 const PATIENT_TIME: Duration = Duration::from_secs(10);
 
-/// How many turns the engine needs more where packets go through a TURN server: in one it takes what came
-/// out of the relay, in the next it gives the answer to the relay, and in the one after that the relay
-/// sends it. By itself it would wait between them for the next packet or timer.
+/// Number of further turns that the engine needs where packets go through a TURN server: in one it
+/// reads from the relay, in the next it hands the answer to the relay, and in the one after that
+/// the relay sends it. By itself it would wait between them for the next packet or timer.
 const RELAY_TURNS: u8 = 2;
 
-/// What one connection's runtime has seen, and how it is to behave.
+/// The observations of one connection's runtime, and its hooks.
 #[derive(Debug)]
 pub(crate) struct Vitals {
     /// Datagrams and TCP reads that have arrived, ever.
     heard: AtomicU64,
     /// The same when a timer was last cut short because of them.
     answered: AtomicU64,
-    /// How often the engine has sent what it was given, and went to wait for more.
+    /// Number of times that the engine has sent its packets and begun to wait.
     turns: AtomicU64,
     turned: Notify,
     connecting: AtomicBool,
@@ -39,20 +39,20 @@ pub(crate) struct Vitals {
     /// it stands for a close, which is no failure.
     alert: AtomicU8,
     alerted: Notify,
-    /// How many sockets were bound.
+    /// Number of sockets bound.
     sockets: AtomicUsize,
     /// Why STUN and TURN servers do not help.
     refusals: Refusals,
     checks: Checks,
     early: Early,
     resets: parking_lot::Mutex<Resets>,
-    /// The description of the fatal DTLS alert that ended the association under the connection, as one of
-    /// its sides said under its keys, and one more; 0 is none.
+    /// Description of the fatal DTLS alert that ended the association under the connection, as sent
+    /// by one of its sides under its keys, plus one; 0 is none.
     fatal: AtomicU16,
     ended: Notify,
-    /// What was sent last went through a TURN server.
+    /// Whether the last packet was sent through a TURN server.
     relayed: AtomicBool,
-    /// How many turns the engine has without a wait between them.
+    /// Number of turns of the engine without a wait between them.
     naps: AtomicU8,
 }
 
@@ -73,7 +73,7 @@ impl Vitals {
         self.sockets.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// Why STUN and TURN servers do not help, as far as they said.
+    /// Returns the reasons why STUN and TURN servers do not help, as far as they gave any.
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.refusals
     }
@@ -83,7 +83,7 @@ impl Vitals {
         &self.checks
     }
 
-    /// Returns what came before a pair of candidates was chosen.
+    /// Returns the datagrams that came before a pair of candidates was chosen.
     pub(super) fn early(&self) -> &Early {
         &self.early
     }
@@ -93,8 +93,8 @@ impl Vitals {
         &self.resets
     }
 
-    /// Notes an alert that one of the sides has sent under the keys of DTLS, and what it says. A fatal one
-    /// ends the association (RFC 5246, section 7.2). The engine does not pass that on.
+    /// Notes an alert that one of the sides has sent under the keys of DTLS. A fatal one ends the
+    /// association (RFC 5246, section 7.2). The engine does not pass that on.
     pub(crate) fn note_alert(&self, alert: &[u8]) {
         if let [2, description, ..] = *alert {
             self.fatal
@@ -145,7 +145,7 @@ impl Vitals {
         self.connecting.load(Ordering::Relaxed)
     }
 
-    /// Whether the next wait is none at all, where packets go through a TURN server.
+    /// Returns whether the next wait is none at all, where packets go through a TURN server.
     pub(super) fn take_nap(&self) -> Option<bool> {
         if !self.relayed.load(Ordering::Relaxed) {
             return None;
@@ -165,8 +165,9 @@ impl Vitals {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether a timer is to fire at once. What a datagram makes possible, such as the handshake after
-    /// the path was found, the engine begins at its next timer only, and even a short one takes 2 ms.
+    /// Returns whether a timer is to fire at once. After a datagram, the engine begins the next
+    /// step, such as the handshake after the path was found, at its next timer only, and even a
+    /// short one takes 2 ms.
     pub(super) fn is_urgent(&self) -> bool {
         let heard = self.heard();
         self.connecting.load(Ordering::Relaxed)
@@ -208,8 +209,8 @@ impl Vitals {
         }
     }
 
-    /// Looks for a fatal alert in the clear among the DTLS records of an outgoing datagram. The engine
-    /// refuses a certificate with one, and tells nobody else.
+    /// Finds a fatal alert in the clear among the DTLS records of an outgoing datagram. The engine
+    /// refuses a certificate with one, and does not report it otherwise.
     pub(super) fn inspect(&self, mut datagram: &[u8]) {
         // A record (RFC 6347, section 4.1): type 1, version 2, epoch 2, sequence 6, length 2.
         while let [kind, 254, _, e0, e1, _, _, _, _, _, _, l0, l1, body @ ..] = datagram {

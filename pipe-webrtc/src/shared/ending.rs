@@ -7,7 +7,7 @@ use crate::error::protocol;
 use crate::events::ConnEvent;
 
 impl Shared {
-    /// Ends the connection as this side asks, unless it has ended.
+    /// Closes the connection from this side, unless it has ended.
     pub(crate) fn close(&self, code: u32, reason: &str) {
         self.end(&CloseReason::local(code, reason));
     }
@@ -38,8 +38,8 @@ impl Shared {
         self.tell(ConnEvent::State(self.status.state()));
     }
 
-    /// Forgets what only an open connection needs. Streams that the application holds stay readable
-    /// as far as they can be.
+    /// Drops the state that only an open connection needs. Streams that the application holds stay
+    /// readable as far as possible.
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
         let current = std::mem::take(&mut inner.current);
@@ -50,7 +50,7 @@ impl Shared {
         self.outbox.clear();
     }
 
-    /// The peer is heard, or silent. Returns whether that is news.
+    /// Notes whether the peer is reachable. Returns whether that has changed.
     pub(crate) fn note_connected(&self, connected: bool) -> bool {
         let news = self.status.set_connected(connected);
         if news {
@@ -78,7 +78,7 @@ impl Shared {
             return;
         }
         if self.wire.is_raw() {
-            // A plain peer cannot be told.
+            // A plain peer supports no drain.
             inner.drained = Some(0);
         } else {
             self.say(&Frame::Drain);
@@ -121,7 +121,7 @@ impl Shared {
         inner.drained.is_some_and(|count| inner.seen >= count) && inner.streams.is_empty()
     }
 
-    /// Whether no stream was cut short by the end of the connection.
+    /// Returns whether no stream was cut short by the end of the connection.
     pub(crate) fn ended_idle(&self) -> bool {
         self.inner.lock().ended_idle
     }

@@ -56,8 +56,8 @@ impl Inner {
 }
 
 impl Shared {
-    /// Takes in a plain channel that the peer has opened. Returns whether there was room for it: the peer
-    /// does not know the limit.
+    /// Adds a plain channel that the peer has opened. Returns whether there was room for it: the
+    /// limit is not sent to the peer.
     pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) -> bool {
         let mut inner = self.inner.lock();
         if self.status.reason().is_some() {
@@ -132,7 +132,7 @@ impl Shared {
         self.inner.lock().current.get(&key).cloned()
     }
 
-    /// Something has been said on the channel of a stream.
+    /// Processes a text message on the channel of a stream.
     pub(crate) fn on_text(&self, channel: &Channel, ours: bool, text: &[u8]) -> Result<()> {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         if text.len() > MAX_LEN {
@@ -196,7 +196,7 @@ impl Shared {
         }
         let old = self.current(channel.key());
         if let Some(old) = &old {
-            // A channel is used again when all of its last stream is known at both ends.
+            // A channel is used again when all of its last stream has arrived at both ends.
             let waker = {
                 let mut state = old.state.lock();
                 if !state.done {
@@ -214,7 +214,7 @@ impl Shared {
             if self.status.reason().is_some() {
                 return Ok(());
             }
-            // The peer counts what is over a little earlier than this side.
+            // The peer counts a stream as over a little earlier than this side.
             let limit = self.config.max_streams as usize;
             if inner.theirs_in_use >= limit || inner.theirs >= 2 * limit {
                 return Err(protocol(format_args!("more than {limit} streams at once")));
@@ -246,8 +246,8 @@ impl Shared {
         }
     }
 
-    /// Whether streams of the peer wait for those that were opened before them. The channels know no
-    /// common order.
+    /// Returns whether streams of the peer wait for those that were opened before them. The
+    /// channels have no common order.
     pub(crate) fn holds_streams(&self) -> bool {
         !self.inner.lock().held.is_empty()
     }
@@ -269,7 +269,8 @@ impl Shared {
         Ok(())
     }
 
-    /// So many bytes have come out of the transport. The peer is told from time to time.
+    /// Counts bytes that have come out of the transport. The peer receives the count from time to
+    /// time.
     pub(crate) fn note_arrived(&self, count: usize) {
         let count = count as u64;
         let arrived = self.arrived.fetch_add(count, Ordering::Relaxed) + count;
@@ -279,7 +280,8 @@ impl Shared {
         }
     }
 
-    /// The peer has closed the channel of a stream, which ends what of the stream had not ended.
+    /// Notes that the peer has closed the channel of a stream, which ends the directions that are
+    /// open.
     pub(crate) fn on_closed(&self, channel: &Channel) {
         let key = channel.key();
         let stream = {

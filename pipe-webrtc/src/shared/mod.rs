@@ -27,21 +27,20 @@ use crate::outbox::Outbox;
 use crate::stream_core::{StreamCore, Unread};
 use crate::wire::{MAX_MESSAGE, Wire};
 
-/// How many pings may be under way, and how many questions for a sign of life beside them. Further
-/// pings wait.
+/// Maximum number of pings in flight, and of liveness pings besides them. Further pings wait.
 const MAX_PINGS: usize = 64;
 
-/// Of SCTP's receive buffer, the part that bytes on their way may use: what is over is for the
-/// overhead of small messages, and for those that the peer does not count.
+/// Part of SCTP's receive buffer that bytes in flight may use: the rest is for the overhead of
+/// small messages, and for those that the peer does not count.
 const FLIGHT_SHARE: (u32, u32) = (3, 4);
 
-/// The least that may be on its way, in bytes: room for one message beside what is not confirmed yet.
+/// Minimum limit of bytes in flight: room for one message beside the unconfirmed ones.
 const MIN_FLIGHT: u32 = 96 * 1024;
 
-/// The peer is told of what has arrived each time that it is this part of the flight.
+/// Fraction of the flight limit after which arrived bytes are acknowledged to the peer.
 const FLIGHT_PARTS: u32 = 8;
 
-/// A connection: what its handles, its streams and its tasks share.
+/// A connection: the state that its handles, its streams and its tasks share.
 ///
 /// Locks are taken in the order `inner`, stream, outbox. None is held while a task is woken.
 pub(crate) struct Shared {
@@ -58,24 +57,24 @@ pub(crate) struct Shared {
     pub(crate) events: Arc<EventLog>,
     pub(crate) backlog: Backlog<Arc<StreamCore>>,
     pub(crate) slots: StreamSlots,
-    /// Told when the last stream is over, and of every step of a drain.
+    /// Notified when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
     pub(crate) outbox: Outbox,
     inner: Mutex<Inner>,
     peer_hello: OnceLock<Hello>,
     peer_windows: OnceLock<PeerWindows>,
-    /// From how many bytes read on the peer is told.
+    /// Number of bytes read from which credit is returned to the peer.
     worth_telling: u32,
     hello: Hello,
-    /// What this side names its channels, so that it knows them again.
+    /// Label of this side's channels, by which it recognises them.
     label: String,
     max_message: AtomicUsize,
     largest_message: AtomicUsize,
     pub(crate) unread: Unread,
     ping_places: Arc<Semaphore>,
-    /// Bytes that have arrived and that the peer was not told of.
+    /// Number of arrived bytes that were not acknowledged to the peer.
     arrived: AtomicU64,
-    /// How many plain channels are full, and told when none is.
+    /// Number of full plain channels, and a notification when there is none.
     full: AtomicUsize,
     flows: Notify,
     messages_sent: AtomicU64,
@@ -94,16 +93,16 @@ struct Inner {
     free: Vec<Channel>,
     /// Opens that wait for a channel; bounded by the slots.
     opens: VecDeque<Open>,
-    /// How many channels are being opened.
+    /// Number of channels being opened.
     opening: usize,
-    /// How many channels of this side there are, those included.
+    /// Number of channels of this side, including those.
     channels: usize,
     next_id: u64,
-    /// How many streams the peer has opened.
+    /// Number of streams that the peer has opened.
     seen: u64,
-    /// How many of them are alive, or await their last messages.
+    /// Number of them that are alive, or await their last messages.
     theirs: usize,
-    /// How many of those this side's application is not done with.
+    /// Number of those that this side's application is not done with.
     theirs_in_use: usize,
     /// The number after the highest one of a stream of the peer.
     next_number: u64,
@@ -115,13 +114,13 @@ struct Inner {
     /// The number of the next stream to be accepted.
     next_accept: u64,
     pings: HashMap<PingBytes, Ping>,
-    /// How many of them nobody waits for.
+    /// Number of them without a caller.
     asked: usize,
     last_round_trip: Option<Duration>,
     carried: Carried,
     drain_announced: bool,
     drain_by_peer: bool,
-    /// How many streams the peer had opened when it saw this side's drain.
+    /// Number of streams that the peer had opened when it saw this side's drain.
     drained: Option<u64>,
     ended_idle: bool,
 }
@@ -129,7 +128,7 @@ struct Inner {
 /// An open that waits for a channel.
 pub(crate) struct Open {
     slot: StreamSlot,
-    /// How to open a plain channel.
+    /// Parameters of a plain channel.
     pub(crate) info: ChannelInfo,
     done: oneshot::Sender<Arc<StreamCore>>,
 }
@@ -137,7 +136,7 @@ pub(crate) struct Open {
 /// A ping whose echo has not come.
 struct Ping {
     started: Instant,
-    /// None where nobody waits: it was a question for a sign of life.
+    /// Absent for a liveness ping, which has no caller.
     waiter: Option<PingWaiter>,
 }
 
@@ -164,7 +163,7 @@ impl Shared {
         let ample = config.connection_window_is_ample();
         let mut flight = receive_buffer / FLIGHT_SHARE.1 * FLIGHT_SHARE.0;
         if !ample {
-            // What may be unread is little, so what is on its way need not be much.
+            // The limit of unread bytes is low, so few bytes need to be in flight.
             let half = u32::try_from(config.connection_window / 2).unwrap_or(u32::MAX);
             flight = flight.min(half.max(MIN_FLIGHT));
         }
@@ -214,12 +213,12 @@ impl Shared {
         })
     }
 
-    /// What this side says first.
+    /// Returns the hello of this side.
     pub(crate) fn hello(&self) -> Frame {
         Frame::Hello(self.hello)
     }
 
-    /// What the peer has said first. Returns whether it is news: a hello may come again.
+    /// Processes the peer's hello. Returns whether it is the first: a hello may come again.
     pub(crate) fn greet(&self, hello: &Hello) -> Result<bool> {
         if let Some(before) = self.peer_hello.get() {
             if before != hello {
@@ -278,8 +277,8 @@ impl Shared {
             .store(bytes.min(MAX_MESSAGE), Ordering::Relaxed);
     }
 
-    /// Asks the negotiation for something. Once the signalling is gone that is in vain, which whoever
-    /// waits for an answer notices.
+    /// Sends a command to the negotiation. Once the signalling is gone it is dropped, which a
+    /// caller that waits for an answer detects.
     pub(crate) fn command(&self, command: Command) {
         if let Some(commands) = self.commands.get()
             && let Err(error) = commands.try_send(command)
@@ -300,13 +299,13 @@ impl Shared {
         self.messages_received.load(Ordering::Relaxed)
     }
 
-    /// Something has happened that a reader of the events is told.
+    /// Records an event for the readers of the events.
     pub(crate) fn tell(&self, event: ConnEvent) {
         tracing::debug!(peer = %self.remote_addr, ?event, "an event of the connection");
         self.events.push(event);
     }
 
-    /// Says something over the control channel.
+    /// Queues a frame for the control channel.
     pub(crate) fn say(&self, frame: &Frame) {
         self.outbox.push_text(ControlLine(frame).to_string());
     }
@@ -391,7 +390,7 @@ impl Shared {
         }
     }
 
-    /// Cuts this side's direction short and tells the peer, if it is open.
+    /// Cuts this side's direction short and sends that to the peer, if it is open.
     pub(crate) fn cut_send(&self, stream: &Arc<StreamCore>, to: SendState, code: u32) {
         let (freed, waker) = {
             let mut state = stream.state.lock();
@@ -405,7 +404,7 @@ impl Shared {
         wake(waker);
     }
 
-    /// Gives the peer's direction up and tells it, unless it has ended.
+    /// Stops the peer's direction and sends that to the peer, unless it has ended.
     pub(crate) fn cut_recv(&self, stream: &Arc<StreamCore>, to: RecvState, code: u32) {
         let waker = {
             let mut state = stream.state.lock();
@@ -420,7 +419,7 @@ impl Shared {
 
     /// Resets a stream of this side that the application does not get.
     fn abandon(&self, stream: &Arc<StreamCore>) {
-        // In this order: the peer hears of the reset before the stop.
+        // In this order: the reset arrives before the stop.
         self.cut_send(stream, SendState::Reset(0), 0);
         self.release_send(stream);
         self.cut_recv(stream, RecvState::Stopped(0), 0);
@@ -469,7 +468,8 @@ pub(crate) fn wake(waker: Option<Waker>) {
     }
 }
 
-/// Without random bytes it is 0, which is as good as any other unless the peer means harm to itself.
+/// Returns a random number, or 0 if the system has no random bytes: the label only has to differ
+/// from the peer's.
 fn random_number() -> u64 {
     let mut bytes = [0; 8];
     let _ = getrandom::fill(&mut bytes);

@@ -32,7 +32,7 @@ impl Drop for Opening<'_> {
 }
 
 impl Shared {
-    /// Opens a stream on a free channel, or asks for a channel.
+    /// Opens a stream on a free channel, or requests a channel.
     pub(crate) fn open(&self, slot: StreamSlot, info: ChannelInfo) -> Opening<'_> {
         let (done, opened) = oneshot::channel();
         self.enqueue(Open { slot, info, done });
@@ -57,7 +57,8 @@ impl Shared {
             drop(inner);
             self.match_opens();
         } else if inner.opening < inner.opens.len() {
-            // Twice as many each time: those who open that many at once will do so again.
+            // The number doubles each time: an application that opens that many at once will do so
+            // again.
             let most = self.config.max_streams.min(self.peer_max_streams()) as usize;
             let more = inner.channels.max(1).min(most - inner.channels.min(most));
             for _ in 0..more.max(1) {
@@ -77,7 +78,7 @@ impl Shared {
         self.match_opens();
     }
 
-    /// Gives free channels to those who wait, in their order.
+    /// Assigns free channels to waiting opens, in their order.
     pub(super) fn match_opens(&self) {
         loop {
             let mut inner = self.inner.lock();
@@ -123,7 +124,7 @@ impl Shared {
         }
     }
 
-    /// The next open that a plain channel is to be opened for.
+    /// Returns the next open that a plain channel is to be opened for.
     pub(crate) fn next_raw_open(&self) -> Option<Open> {
         let mut inner = self.inner.lock();
         loop {
@@ -159,7 +160,7 @@ impl Shared {
         self.hand_over(stream, done);
     }
 
-    /// Gives a stream to its opener, who may have given up.
+    /// Gives a stream to its opener, which may have gone.
     fn hand_over(&self, stream: Arc<StreamCore>, opener: oneshot::Sender<Arc<StreamCore>>) {
         if let Err(stream) = opener.send(stream) {
             self.abandon(&stream);

@@ -48,7 +48,7 @@ impl Shared {
         Ok(started.elapsed().max(Duration::from_nanos(1)))
     }
 
-    /// Whether the peer has a channel for pings.
+    /// Returns whether the peer has a channel for pings.
     pub(crate) fn can_ask(&self) -> bool {
         self.wire != (Wire::Raw { ping: false })
     }
@@ -67,7 +67,7 @@ impl Shared {
             Some(waiter) => {
                 inner.last_round_trip = Some(ping.started.elapsed().max(Duration::from_nanos(1)));
                 drop(inner);
-                // Whoever asked may have given up.
+                // The caller may have gone.
                 let _ = waiter.answer.send(());
             }
             None => inner.asked -= 1,
@@ -75,7 +75,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Asks the peer for a sign of life that nobody waits for, unless it owes many.
+    /// Sends a liveness ping, unless many are unanswered.
     pub(crate) fn ask(&self) {
         if !self.can_ask() {
             return;

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::{MAX_SIGNAL_LEN, Signal, Signaling};
 use crate::WebRtcConn;
 
-/// What every blob begins with.
+/// Prefix of every blob.
 const PREFIX: &str = "pipe-webrtc-1.";
 
 /// An offer to be carried to the peer by hand; see
@@ -49,7 +49,7 @@ impl Offered {
     /// Dropping the future gives the connection up.
     pub async fn accept(self, answer: &str) -> Result<WebRtcConn> {
         let signals = parse(answer)?;
-        // A negotiation that is over says so below.
+        // A negotiation that is over reports so below.
         let _ = self.reply.0.send(signals);
         self.conn.join().await
     }
@@ -93,7 +93,7 @@ impl Drop for ConnTask {
     }
 }
 
-/// Signalling by hand: what is sent is gathered into one text, and what is received comes from one.
+/// Signalling by hand: sent messages are collected into one text, and received ones come from one.
 pub(crate) struct Hand {
     gathered: Vec<Signal>,
     text: Option<oneshot::Sender<Result<String>>>,
@@ -101,12 +101,12 @@ pub(crate) struct Hand {
     received: std::vec::IntoIter<Signal>,
 }
 
-/// Where the peer's text goes.
+/// Destination of the peer's text.
 #[derive(Debug)]
 pub(crate) struct Reply(oneshot::Sender<Vec<Signal>>);
 
-/// The signalling, what it gathers, and where the reply goes. An answerer has the peer's text from the
-/// start.
+/// Returns the signalling, the text that it collects, and the destination of the reply. An answerer
+/// has the peer's text from the start.
 pub(crate) fn hand(
     offer: Option<&str>,
 ) -> Result<(Hand, oneshot::Receiver<Result<String>>, Reply)> {
@@ -129,7 +129,7 @@ impl Signaling for Hand {
             self.gathered.push(signal);
         }
         if last && let Some(text) = self.text.take() {
-            // Whoever waits for the text may have given up.
+            // The task that waits for the text may have gone.
             let _ = text.send(write(&std::mem::take(&mut self.gathered)));
         }
         Ok(())
@@ -151,7 +151,7 @@ impl Signaling for Hand {
                 // Nothing can be carried any more.
                 return Ok(None);
             }
-            // What is gathered is to be sent first, and then this is asked again.
+            // Collected messages are sent first, and then this is polled again.
             return pending().await;
         }
     }

@@ -3,7 +3,7 @@ use tokio::sync::mpsc;
 
 use super::{Signal, Signaling};
 
-/// How many messages may wait. Beyond, the sender waits.
+/// Maximum number of queued messages. Beyond, the sender waits.
 const CAPACITY: usize = 64;
 
 /// Signalling within a process.

@@ -26,7 +26,7 @@ pub enum Signal {
     Candidate(IceCandidate),
     /// The sender has no more candidates for now.
     EndOfCandidates,
-    /// The listener asks the dialer for an offer with a new path.
+    /// A request of the listener for an offer with a new path.
     Restart,
     /// The sender gives the negotiation up.
     Refused(Refusal),
@@ -43,7 +43,7 @@ pub struct Description {
     pub version: u32,
     /// The description.
     pub sdp: String,
-    /// In an offer, the name of what is dialed, if it has one.
+    /// In an offer, the dialed name, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
@@ -66,7 +66,7 @@ pub struct IceCandidate {
 pub struct Refusal {
     /// The kind of failure: `unauthenticated`, `unreachable`, `timed-out`, `refused` or any other.
     pub cause: String,
-    /// What went wrong, for people.
+    /// Text for people.
     #[serde(default)]
     pub reason: String,
 }
@@ -116,7 +116,7 @@ impl Signal {
     ///
     /// # Errors
     ///
-    /// [`Protocol`](ErrorKind::Protocol) for what is no message, or one of another version.
+    /// [`Protocol`](ErrorKind::Protocol) for malformed messages, and those of another version.
     pub fn from_json(json: &[u8]) -> Result<Self> {
         if json.len() > MAX_SIGNAL_LEN {
             let length = json.len();
@@ -159,7 +159,7 @@ impl From<IceCandidate> for Candidate {
 }
 
 impl Refusal {
-    /// What the other side is told of this error.
+    /// Converts this error for the other side.
     pub(crate) fn of(error: &Error) -> Self {
         let cause = match error.kind() {
             ErrorKind::Unauthenticated => "unauthenticated",

@@ -1,5 +1,4 @@
-//! How two sides find each other: the messages they exchange before a connection is made, and what
-//! carries them.
+//! The messages that two sides exchange before a connection is made, and their carriers.
 
 mod by_hand;
 mod memory;

@@ -25,7 +25,7 @@ impl<S> StreamSignaling<S> {
         }
     }
 
-    /// The next message, if it is here as a whole.
+    /// Returns the next message, if it is here as a whole.
     fn take(&mut self) -> Result<Option<Signal>> {
         let Some(length) = self.received.first_chunk::<4>() else {
             return Ok(None);
@@ -77,8 +77,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
     }
 }
 
-/// What the loss of the signalling means: a peer that resets its stream has given the connection up, as a
-/// listener does that needs the place for another one.
+/// Returns the error for the loss of the signalling: a peer that resets its stream has given the
+/// connection up, as a listener does that displaces it.
 fn lost(error: io::Error) -> Error {
     let error = Error::from(error);
     let (kind, what) = match error.kind() {

@@ -1,7 +1,7 @@
 use bytes::BytesMut;
 use pipe_core::backend::proto::StreamFrame;
 
-/// How many bytes of a stream wait to be put into messages, at most.
+/// Maximum number of bytes of a stream that wait to be put into messages.
 pub(super) const SEND_BUFFER: usize = 128 * 1024;
 
 /// The next thing to send of a stream.
@@ -15,12 +15,12 @@ pub(crate) enum Output {
     Close {
         at_once: bool,
     },
-    /// There are bytes, but too many are on their way.
+    /// There are bytes, but too many are in flight.
     Blocked,
 }
 
-/// What the peer has not been told yet. There is at most one of each, so that a stream's part of the
-/// queue is bounded.
+/// The messages to the peer that are pending. There is at most one of each, so that a stream's part
+/// of the queue is bounded.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Owed {
     pub(super) open: bool,

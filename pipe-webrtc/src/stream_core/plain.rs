@@ -1,4 +1,4 @@
-//! What a stream does that is a plain data channel.
+//! Streams that are plain data channels.
 
 use std::task::{Context, Poll, Waker};
 
@@ -10,14 +10,15 @@ use super::raw::Raw;
 use super::state::{StreamCore, StreamState};
 use crate::engine::ChannelInfo;
 
-/// What a message costs beside its bytes, in bytes: it counts for as much, so that empty ones do as well.
+/// Cost of a message besides its bytes, in bytes: it counts for as much, so that empty ones are
+/// bounded too.
 const MESSAGE_COST: usize = 256;
 
 /// Smaller messages are copied out of the memory of the packet that they came in.
 const SMALL_MESSAGE: usize = 4 * 1024;
 
 impl StreamCore {
-    /// The same as a plain data channel that was opened with this.
+    /// Returns the same as a plain data channel that was opened with this.
     #[must_use]
     pub(crate) fn into_raw(mut self, info: ChannelInfo) -> Self {
         let state = self.state.get_mut();
@@ -28,7 +29,7 @@ impl StreamCore {
 }
 
 impl StreamState {
-    /// A message of a plain channel has come. Returns who waits for it.
+    /// Adds a message of a plain channel. Returns the waker of its reader.
     pub(crate) fn arrive_raw(&mut self, bytes: BytesMut, text: bool) -> Option<Waker> {
         if self.recv != RecvState::Open {
             return None;
@@ -43,13 +44,13 @@ impl StreamState {
         self.reader.take()
     }
 
-    /// Whether a plain channel holds as much as it may.
+    /// Returns whether a plain channel holds as much as it may.
     pub(crate) fn is_full(&self, window: u32) -> bool {
         let held = self.queued + self.queue.len() * MESSAGE_COST;
         self.recv == RecvState::Open && held >= window as usize
     }
 
-    /// The peer has closed a plain channel. Returns who waits.
+    /// Notes that the peer has closed a plain channel. Returns the wakers of both halves.
     pub(crate) fn close_raw(&mut self) -> [Option<Waker>; 2] {
         if let Some(raw) = &mut self.raw {
             raw.closed = true;
@@ -69,7 +70,7 @@ impl StreamState {
         [self.reader.take(), self.writer.take()]
     }
 
-    /// This side has closed a plain channel.
+    /// Notes that this side has closed a plain channel.
     pub(crate) fn note_raw_closed(&mut self) -> Option<Waker> {
         if let Some(raw) = &mut self.raw {
             raw.closed = true;
@@ -83,7 +84,7 @@ impl StreamState {
         self.raw.is_some()
     }
 
-    /// What a plain channel was opened with.
+    /// Returns the parameters of a plain channel.
     pub(crate) fn info(&self) -> Option<ChannelInfo> {
         Some(self.raw.as_ref()?.info.clone())
     }

@@ -7,7 +7,8 @@ use pipe_core::backend::first_bytes;
 use super::output::{Output, SEND_BUFFER};
 use crate::engine::ChannelInfo;
 
-/// How many bytes of a write go into one message of a plain channel: what every implementation takes.
+/// Maximum number of bytes of a write in one message of a plain channel: the size that every
+/// implementation accepts.
 const RAW_MESSAGE: usize = 16 * 1024;
 
 /// A stream that is a plain data channel.
@@ -28,7 +29,7 @@ impl Raw {
         }
     }
 
-    /// How many bytes wait to be sent.
+    /// Returns how many bytes wait to be sent.
     pub(super) fn buffered(&self) -> usize {
         self.buffered
     }
@@ -64,7 +65,8 @@ impl Raw {
         !self.messages.is_empty() || self.is_to_close(reset, done)
     }
 
-    /// The next thing to send: all that was written, unless it was `reset`, and then the close.
+    /// Returns the next thing to send: all that was written, unless it was `reset`, and then the
+    /// close.
     pub(super) fn next_output(&mut self, reset: bool, done: bool) -> Option<Output> {
         if reset {
             self.clear();

@@ -1,4 +1,4 @@
-//! What a stream sends, and in which order.
+//! The output of a stream, and its order.
 
 use std::task::Waker;
 
@@ -9,7 +9,7 @@ use super::output::{Output, Owed, SEND_BUFFER};
 use super::state::StreamState;
 
 impl StreamState {
-    /// Whether there is something to tell or to send. The peer is told of what was read from
+    /// Returns whether a message or bytes are pending. Credit is returned to the peer from
     /// `worth_telling` bytes on.
     pub(crate) fn has_output(&self, worth_telling: u32) -> bool {
         if let Some(raw) = &self.raw {
@@ -19,8 +19,8 @@ impl StreamState {
         !self.buffer.is_empty() || self.owed != Owed::default() || self.owes_credit(worth_telling)
     }
 
-    /// Whether the peer is to be told what was read. After the end of its direction it needs no more
-    /// room for it, but other streams may.
+    /// Returns whether credit is to be returned to the peer. After the end of its direction the
+    /// stream needs no more, but other streams may.
     fn owes_credit(&self, worth_telling: u32) -> bool {
         self.recv == RecvState::Open
             && self.unreturned >= worth_telling.max(1)
@@ -32,8 +32,8 @@ impl StreamState {
         !self.buffer.is_empty()
     }
 
-    /// The next thing to send: messages of up to `most` bytes, while `flight` more bytes may be on
-    /// their way.
+    /// Returns the next thing to send: messages of up to `most` bytes, while `flight` more bytes
+    /// may be on their way.
     pub(crate) fn next_output(
         &mut self,
         most: usize,
@@ -80,7 +80,7 @@ impl StreamState {
         None
     }
 
-    /// Who waits for room, if there is some in the buffer.
+    /// Returns the waker of the writer, if there is room in the buffer.
     pub(crate) fn writer_with_room(&mut self) -> Option<Waker> {
         let buffered = match &self.raw {
             Some(raw) => raw.buffered(),

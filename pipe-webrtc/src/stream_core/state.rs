@@ -28,7 +28,7 @@ pub(crate) struct StreamCore {
     pub(crate) ours: bool,
     pub(crate) channel: Channel,
     pub(crate) state: Mutex<StreamState>,
-    /// Told when a plain channel that was full has been read.
+    /// Notified when a plain channel that was full has been read.
     pub(crate) room: Notify,
 }
 
@@ -50,20 +50,20 @@ pub(crate) struct StreamState {
     pub(super) queued: usize,
     /// The same of all streams, where they are limited.
     pub(super) unread: Unread,
-    /// How many more bytes the peer may send.
+    /// Number of bytes that the peer may send further.
     pub(super) granted: u32,
-    /// Bytes that were read and that the peer was not told of.
+    /// Number of bytes that were read and not returned to the peer as credit.
     pub(super) unreturned: u32,
-    /// How many bytes the peer has announced to be all.
+    /// Total number of bytes that the peer has announced.
     pub(super) announced: Option<u64>,
     pub(super) owed: Owed,
-    /// What is only there where the wire is raw.
+    /// State that is only there where the wire is raw.
     pub(super) raw: Option<Box<Raw>>,
-    /// It is in the queue of streams that have something to send.
+    /// Whether it is in the queue of streams with output.
     pub(crate) waits: bool,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
-    /// This side's application has it.
+    /// Whether this side's application has it.
     pub(crate) accepted: bool,
     /// The application has let go of the sending half, or has ended it by itself after the peer's stop.
     pub(super) send_released: bool,
@@ -73,7 +73,7 @@ pub(crate) struct StreamState {
     pub(crate) taken: bool,
     /// The peer's application is done with it.
     pub(crate) peer_done: bool,
-    /// This side's application was found to be done with it.
+    /// Whether this side's application was found to be done with it.
     pub(crate) done: bool,
     /// Held as long as a stream that this side opened is in use at either side.
     pub(crate) slot: Option<StreamSlot>,
@@ -180,7 +180,7 @@ impl StreamState {
             self.queued -= count;
             self.unread.remove(count);
             self.received += count as u64;
-            // A plain peer is never told, so that it may come to any sum.
+            // A plain peer receives no credit, so the sum is not bounded.
             self.unreturned = self.unreturned.saturating_add(count as u32);
             return Poll::Ready(Ok(()));
         }
@@ -249,7 +249,7 @@ impl StreamState {
         Ok(true)
     }
 
-    /// Bytes of the peer have come. Returns who waits for them.
+    /// Adds bytes of the peer. Returns the waker of their reader.
     pub(crate) fn arrive(&mut self, bytes: BytesMut) -> Result<Option<Waker>> {
         let Some(left) = u32::try_from(bytes.len())
             .ok()
@@ -295,7 +295,8 @@ impl StreamState {
         self.reader.take()
     }
 
-    /// The peer wants no more. Returns how many bytes count no longer, and who waits for room.
+    /// Notes that the peer has stopped the stream. Returns the number of bytes that count no
+    /// longer, and the waker of the writer.
     pub(crate) fn stop_by_peer(&mut self, code: u32) -> (u32, Option<Waker>) {
         if let Some(next) = self.send.stop(code) {
             self.send = next;
@@ -305,15 +306,16 @@ impl StreamState {
         self.credit(u32::MAX)
     }
 
-    /// The peer has read so many more bytes. Returns how many were counted, and who waits for room.
+    /// Adds credit for bytes that the peer has read. Returns the number of bytes counted, and the
+    /// waker of the writer.
     pub(crate) fn credit(&mut self, bytes: u32) -> (u32, Option<Waker>) {
         let freed = bytes.min(self.used);
         self.used -= freed;
         (freed, self.writer.take())
     }
 
-    /// Cuts the sending direction short, if it is open, and owes the peer the word. Returns whether
-    /// it did.
+    /// Cuts the sending direction short, if it is open, and marks the message to the peer as
+    /// pending. Returns whether it did.
     pub(crate) fn cut_send(&mut self, to: SendState, code: u32) -> bool {
         let Some(next) = self.send.cut_open(to) else {
             return false;
@@ -324,8 +326,8 @@ impl StreamState {
         true
     }
 
-    /// Gives the receiving direction up, unless it has ended, and owes the peer the word. Returns
-    /// whether that changed anything.
+    /// Stops the receiving direction, unless it has ended, and marks the message to the peer as
+    /// pending. Returns whether that changed anything.
     pub(crate) fn stop(&mut self, to: RecvState, code: u32) -> bool {
         if self.recv != RecvState::Open {
             return false;
@@ -348,7 +350,7 @@ impl StreamState {
         }
     }
 
-    /// The peer's application is done: it wants to hear of its own direction's fate only.
+    /// Notes that the peer's application is done: it needs only the end of its own direction.
     pub(crate) fn peer_is_done(&mut self) {
         self.peer_done = true;
         self.buffer = BytesMut::new();
@@ -356,12 +358,12 @@ impl StreamState {
         self.owed.reset = None;
     }
 
-    /// Ends both directions together with the connection. Returns who waits.
+    /// Ends both directions together with the connection. Returns the wakers of both halves.
     pub(crate) fn end(&mut self) -> [Option<Waker>; 2] {
         if self.send == SendState::Open {
             self.send = SendState::ConnEnded;
         }
-        // What was read to its end stays ended.
+        // A direction that was read to its end stays ended.
         if self.recv == RecvState::Open && self.announced == Some(self.received) {
             self.recv = RecvState::Ended;
         }
@@ -369,8 +371,9 @@ impl StreamState {
         [self.reader.take(), self.writer.take()]
     }
 
-    /// Whether this side's application is done with both directions: it has ended them, or has let go of
-    /// those that the peer has cut. Until then it may work for the stream, so that it counts.
+    /// Returns whether this side's application is done with both directions: it has ended them, or
+    /// has let go of those that the peer has cut. Until then it may work for the stream, so that it
+    /// counts.
     pub(crate) fn is_done(&self) -> bool {
         let received = match self.recv {
             RecvState::Open => self.announced == Some(self.received),
@@ -394,7 +397,7 @@ impl StreamState {
         !std::mem::replace(&mut self.send_released, true) && !self.done && self.is_done()
     }
 
-    /// The same of the receiving half.
+    /// Returns the same of the receiving half.
     pub(crate) fn release_recv(&mut self) -> bool {
         !std::mem::replace(&mut self.recv_released, true) && !self.done && self.is_done()
     }
@@ -406,19 +409,19 @@ impl StreamState {
             self.done = true;
             self.owed.done = !ours;
             if self.recv == RecvState::Open {
-                // Every byte was read; only the end was not asked for.
+                // Every byte was read; only the end was not polled.
                 self.end_recv();
             }
         }
         news
     }
 
-    /// Whether nothing comes of the stream any more, at either side.
+    /// Returns whether nothing comes of the stream any more, at either side.
     pub(crate) fn is_over(&self, ours: bool) -> bool {
         let peer = if ours {
             self.peer_done
         } else {
-            // What was shut down may still be read by the peer.
+            // Bytes before a shutdown may still be read by the peer.
             self.taken || self.send != SendState::Shut
         };
         let closed = self.raw.as_ref().is_none_or(|raw| raw.closed);

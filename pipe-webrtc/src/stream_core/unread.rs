@@ -31,7 +31,7 @@ impl Unread {
         })))
     }
 
-    /// Counts bytes that have come. An error says that they are more than was granted.
+    /// Counts bytes that have come. Fails if they are more than was granted.
     pub(super) fn add(&self, bytes: usize) -> Result<()> {
         let Some(count) = &self.0 else { return Ok(()) };
         let unread = count.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
@@ -52,7 +52,7 @@ impl Unread {
     }
 }
 
-/// The error of a peer that has sent more than it was granted.
+/// Returns the error of a peer that has sent more than it was granted.
 pub(super) fn flow_control(what: impl Display) -> pipe_core::Error {
     protocol(format_args!("flow control: {what}"))
 }
