@@ -69,7 +69,7 @@ where
         for &(name, scenario) in scenarios {
             let name = format!("{what}::{role:?}::{name}").to_lowercase();
             let test = move |command| run(role, command, scenario);
-            trials.push(trial(name, peer, test));
+            trials.push(trial(&name, peer, test));
         }
     }
     trials
@@ -77,7 +77,7 @@ where
 
 /// A test that talks to a peer, if the peer is there.
 fn trial<P, F>(
-    name: String,
+    name: &str,
     peer: impl FnOnce() -> Result<P, Missing> + Send + 'static,
     test: impl FnOnce(P) -> F + Send + 'static,
 ) -> Trial

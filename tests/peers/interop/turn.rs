@@ -69,7 +69,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         for (name, scenario) in scenarios {
             let name = format!("coturn::{family}::{name}");
             trials.push(crate::interop::trial(
-                name,
+                &name,
                 program,
                 move |program| async move {
                     let relay = ip.to_string();
@@ -90,7 +90,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ];
     for (name, relays, scenario) in default {
         trials.push(crate::interop::trial(
-            format!("coturn::ipv6::{name}"),
+            &format!("coturn::ipv6::{name}"),
             program,
             move |program| async move {
                 let ip = Ipv6Addr::LOCALHOST.into();

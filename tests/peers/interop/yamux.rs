@@ -70,7 +70,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 }
                 let name = format!("yamux::{make:?}::{role:?}::{}", scenario.name).to_lowercase();
                 trials.push(crate::interop::trial(
-                    name,
+                    &name,
                     move || make.command(),
                     move |command| async move {
                         let stage = Stage::set(make, role, command, scenario.argument).await;
