@@ -160,7 +160,7 @@ impl Vitals {
         self.naps.store(RELAY_TURNS, Ordering::Relaxed);
     }
 
-    /// Datagrams have come.
+    /// Counts received datagrams.
     pub(super) fn note_heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
