@@ -12,7 +12,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// A duration in milliseconds, with as many digits as make sense.
+/// Returns a duration in milliseconds, with as many digits as make sense.
 pub(crate) fn millis(duration: Duration) -> String {
     let ms = duration.as_secs_f64() * 1e3;
     match ms {

@@ -30,7 +30,7 @@ impl Failure {
         Self::new(Exit::Usage, message)
     }
 
-    /// A dial of, or a listen on, this address failed.
+    /// Creates the failure of a dial of, or a listen on, this address.
     pub(crate) fn unreached(addr: &str, error: &Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::AddrInvalid | ErrorKind::AddrUnsupported | ErrorKind::ConfigInvalid => {
@@ -42,7 +42,7 @@ impl Failure {
         Self::new(exit, about(addr, error))
     }
 
-    /// Something failed on a connection that had been made to this address.
+    /// Creates the failure of a connection that had been made to this address.
     pub(crate) fn on_conn(addr: &str, error: &Error) -> Self {
         let exit = match error.kind() {
             ErrorKind::Unauthenticated => Exit::Unauthenticated,
@@ -55,7 +55,7 @@ impl Failure {
         Self::new(exit, about(addr, error))
     }
 
-    /// Something of this machine, such as a file, failed.
+    /// Creates the failure of an operation on this machine, such as on a file.
     pub(crate) fn local(what: impl fmt::Display, error: &io::Error) -> Self {
         Self::failed(format!("{what}: {}", io_text(error)))
     }
@@ -68,7 +68,7 @@ fn is_silent(error: &Error) -> bool {
     matches!(error.close_reason(), Some(Remote { code: 0, reason }) if reason.is_empty())
 }
 
-/// An error with its causes, and the address in front if it does not name it itself.
+/// Returns an error with its causes, and the address in front if it does not name it itself.
 fn about(addr: &str, error: &Error) -> String {
     let text = explain(error);
     if text.contains(addr) {
@@ -78,7 +78,7 @@ fn about(addr: &str, error: &Error) -> String {
     }
 }
 
-/// An error with its causes, in one line. A cause that the text has already is left out.
+/// Returns an error with its causes, in one line. A cause that the text has already is left out.
 pub(crate) fn explain(error: &(dyn StdError + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

@@ -51,8 +51,8 @@ impl Redialer {
         &self.addr
     }
 
-    /// The connection, or a new one with its number, after as many attempts as it takes until the
-    /// deadline. Safe to drop.
+    /// Returns the connection, or a new one with its number, after as many attempts as it takes
+    /// until the deadline. Safe to drop.
     ///
     /// An error comes at once where another attempt would end alike, as with a wrong certificate.
     pub(crate) async fn conn(&self, deadline: Instant) -> Result<(BoxConn, u64), Failure> {
@@ -107,7 +107,7 @@ impl Redialer {
     }
 }
 
-/// A number from 0 to 1 that differs from process to process and from call to call.
+/// Returns a number from 0 to 1 that differs from process to process and from call to call.
 fn jitter() -> f64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64

@@ -26,7 +26,7 @@ impl Report {
         }
     }
 
-    /// A result: on standard output, or as an event.
+    /// Reports a result: on standard output, or as an event.
     pub(crate) fn result(&self, text: impl Display, event: &impl Serialize) {
         if self.json {
             self.event(event);
@@ -35,7 +35,7 @@ impl Report {
         }
     }
 
-    /// A warning, which has no event of its own.
+    /// Reports a warning, which has no event of its own.
     pub(crate) fn warn(&self, text: impl Display) {
         let text = text.to_string();
         self.note(

@@ -51,7 +51,7 @@ impl Stop {
         self.asked.is_cancelled()
     }
 
-    /// The exit code of a command that was stopped before its end.
+    /// Returns the exit code of a command that was stopped before its end.
     pub(crate) fn exit(&self) -> Exit {
         if self.by_sigterm.load(Ordering::Relaxed) {
             Exit::Terminated

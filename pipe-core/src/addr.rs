@@ -82,12 +82,12 @@ impl Addr {
         self.0.scheme()
     }
 
-    /// The host: a name, or an IP address (IPv6 in brackets). None when it is empty.
+    /// Returns the host: a name, or an IP address (IPv6 in brackets). None when it is empty.
     pub fn host(&self) -> Option<&str> {
         self.0.host_str().filter(|host| !host.is_empty())
     }
 
-    /// The port, if there is one.
+    /// Returns the port, if there is one.
     pub fn port(&self) -> Option<u16> {
         self.0.port()
     }
@@ -97,14 +97,14 @@ impl Addr {
         self.0.path()
     }
 
-    /// The value of the first option of this name in the query, decoded.
+    /// Returns the value of the first option of this name in the query, decoded.
     pub fn param(&self, name: &str) -> Option<String> {
         self.params()
             .find(|(key, _)| key == name)
             .map(|(_, value)| value)
     }
 
-    /// The options in the query in their order, decoded.
+    /// Returns the options in the query in their order, decoded.
     pub fn params(&self) -> impl Iterator<Item = (String, String)> + '_ {
         self.0
             .query_pairs()

@@ -82,8 +82,8 @@ impl Error {
         }))
     }
 
-    /// The same, with the error that caused it. Its text is not part of this one's: a reporter that
-    /// follows [`source`](StdError::source) shows both.
+    /// Returns the same, with the error that caused it. Its text is not part of this one's: a
+    /// reporter that follows [`source`](StdError::source) shows both.
     pub fn with_source(
         kind: ErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -101,7 +101,7 @@ impl Error {
         }))
     }
 
-    /// The sender abandoned the stream with this code.
+    /// Creates the error of a stream that its sender reset with this code.
     pub fn reset(code: u32) -> Self {
         Self::with_code(
             ErrorKind::Reset,
@@ -110,7 +110,7 @@ impl Error {
         )
     }
 
-    /// The receiver gave the stream up with this code.
+    /// Creates the error of a stream that its receiver stopped with this code.
     pub fn stopped(code: u32) -> Self {
         Self::with_code(
             ErrorKind::Stopped,
@@ -119,8 +119,8 @@ impl Error {
         )
     }
 
-    /// The connection is over for this reason: of kind [`Closed`](ErrorKind::Closed) with the code,
-    /// or, after a failure, that failure.
+    /// Creates the error of a connection that is over for this reason: of kind
+    /// [`Closed`](ErrorKind::Closed) with the code, or, after a failure, that failure.
     pub fn closed(reason: &CloseReason) -> Self {
         if let CloseReason::Failed(error) = reason {
             return error.clone();
@@ -133,7 +133,7 @@ impl Error {
         }))
     }
 
-    /// A write to a direction that this side has shut down.
+    /// Creates the error of a write to a direction that this side has shut down.
     pub fn write_after_shutdown() -> Self {
         let broken = io::Error::new(io::ErrorKind::BrokenPipe, "write after shutdown");
         Self::with_source(ErrorKind::Io, "the sending direction is shut down", broken)
@@ -153,13 +153,13 @@ impl Error {
         self.0.kind
     }
 
-    /// The application's code that came with a [`Reset`](ErrorKind::Reset),
+    /// Returns the application's code that came with a [`Reset`](ErrorKind::Reset),
     /// [`Stopped`](ErrorKind::Stopped) or [`Closed`](ErrorKind::Closed).
     pub fn code(&self) -> Option<u32> {
         self.0.code
     }
 
-    /// Why the connection was closed, where that is the error.
+    /// Returns the reason why the connection was closed, where that is the error.
     pub fn close_reason(&self) -> Option<&CloseReason> {
         match &self.0.source {
             Some(Source::Close(reason)) => Some(reason),
@@ -303,7 +303,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// A close by this side. A reason above [`MAX_REASON_LEN`] is cut.
+    /// Creates a close by this side. A reason above [`MAX_REASON_LEN`] is cut.
     pub fn local(code: u32, reason: &str) -> Self {
         Self::Local {
             code,
@@ -311,7 +311,7 @@ impl CloseReason {
         }
     }
 
-    /// A close by the peer. A reason above [`MAX_REASON_LEN`] is cut.
+    /// Creates a close by the peer. A reason above [`MAX_REASON_LEN`] is cut.
     pub fn remote(code: u32, reason: &str) -> Self {
         Self::Remote {
             code,
@@ -319,7 +319,7 @@ impl CloseReason {
         }
     }
 
-    /// The application's code; none after a failure.
+    /// Returns the application's code; none after a failure.
     pub fn code(&self) -> Option<u32> {
         match self {
             Self::Local { code, .. } | Self::Remote { code, .. } => Some(*code),

@@ -18,7 +18,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// An empty registry.
+    /// Creates an empty registry.
     pub fn new() -> Self {
         Self::default()
     }
@@ -35,7 +35,7 @@ impl Registry {
         self
     }
 
-    /// The transport that serves this scheme.
+    /// Returns the transport that serves this scheme.
     pub fn get(&self, scheme: &str) -> Option<&BoxTransport> {
         self.by_scheme.get(scheme)
     }

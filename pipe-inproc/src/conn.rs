@@ -50,7 +50,7 @@ impl InprocConn {
         (handle(Side::Dialer), handle(Side::Listener))
     }
 
-    /// The link that this connection runs over.
+    /// Returns the link that this connection runs over.
     pub fn link(&self) -> Link {
         self.0.link.clone()
     }

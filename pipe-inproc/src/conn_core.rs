@@ -136,12 +136,12 @@ impl ConnCore {
         })
     }
 
-    /// The link has changed, or is not ideal from the start.
+    /// Notes that the link has changed, or is not ideal from the start.
     pub(crate) fn link_changed(&self, profile: LinkProfile, up: bool) {
         self.wire.reshape(profile, up, self.number);
     }
 
-    /// The side vanishes as if its process had been killed.
+    /// Makes the side vanish, as if its process had been killed.
     pub(crate) fn kill(&self, side: Side) {
         self.wire.kill(side);
         let error = Error::new(
@@ -294,7 +294,7 @@ impl ConnCore {
         }
     }
 
-    /// The reader of `writer`'s direction has made room.
+    /// Notes that the reader of `writer`'s direction has made room.
     #[inline]
     pub(crate) fn credit(&self, writer: Side, mut pipe: MutexGuard<'_, Pipe>, count: u32) {
         let (freed, waker) = pipe.credit(count, self.stream_windows[writer]);
@@ -324,7 +324,7 @@ impl ConnCore {
         Ok(stream)
     }
 
-    /// `Ok` if this side may open streams.
+    /// Returns `Ok` if this side may open streams.
     pub(crate) fn check_open(&self, side: Side) -> Result<()> {
         let side = &self.sides[side];
         side.status.check()?;
@@ -343,27 +343,28 @@ impl ConnCore {
         Ok(())
     }
 
-    /// The side's application has the stream now.
+    /// Notes that the side's application has the stream now.
     pub(crate) fn accepted(&self, side: Side, stream: &StreamCore) {
         self.sides[side].accepted.fetch_add(1, Ordering::Relaxed);
         self.mark(stream, Part::Accepted);
     }
 
-    /// The application at this side has ended or dropped its sending half.
+    /// Notes that the application at this side has ended or dropped its sending half.
     pub(crate) fn release_send(&self, stream: &StreamCore, at: Side) {
         if at != stream.opener() {
             self.mark(stream, Part::SendReleased);
         }
     }
 
-    /// The application at this side has ended or dropped its receiving half, or has read its end.
+    /// Notes that the application at this side has ended or dropped its receiving half, or has read
+    /// its end.
     pub(crate) fn release_recv(&self, stream: &StreamCore, at: Side) {
         if at != stream.opener() {
             self.mark(stream, Part::RecvReleased);
         }
     }
 
-    /// The direction of this writer is over.
+    /// Notes that the direction of this writer is over.
     pub(crate) fn mark_over(&self, stream: &StreamCore, writer: Side) {
         self.mark(stream, Part::Direction(writer));
     }
@@ -436,7 +437,7 @@ impl ConnCore {
         true
     }
 
-    /// The peer of this side is silent.
+    /// Notes that the peer of this side is silent.
     pub(crate) fn disconnect(&self, at: Side) {
         let side = &self.sides[at];
         if !side.status.set_connected(false) || side.config.on_disconnect == OnDisconnect::Wait {

@@ -33,7 +33,7 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// About how many bytes it would take on a network.
+    /// Returns about how many bytes it would take on a network.
     pub(crate) fn size(&self) -> usize {
         const HEADER: usize = 12;
         HEADER

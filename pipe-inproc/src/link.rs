@@ -61,7 +61,7 @@ struct Attached {
 }
 
 impl Link {
-    /// A link of this profile, not cut.
+    /// Creates a link of this profile, not cut.
     pub fn new(profile: LinkProfile) -> Self {
         let condition = Condition {
             profile: profile.sane(),
@@ -73,7 +73,7 @@ impl Link {
         }))
     }
 
-    /// The profile now.
+    /// Returns the profile now.
     pub fn profile(&self) -> LinkProfile {
         self.0.condition.borrow().profile
     }
@@ -180,7 +180,7 @@ impl Attached {
 }
 
 impl Default for Link {
-    /// An ideal link.
+    /// Creates an ideal link.
     fn default() -> Self {
         Self::new(LinkProfile::ideal())
     }

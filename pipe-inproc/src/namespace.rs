@@ -24,7 +24,7 @@ impl Namespace {
         Self(Arc::default())
     }
 
-    /// The namespace of the process.
+    /// Returns the namespace of the process.
     pub fn of_process() -> Self {
         static OF_PROCESS: LazyLock<Namespace> = LazyLock::new(Namespace::new);
         OF_PROCESS.clone()

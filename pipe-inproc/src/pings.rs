@@ -69,7 +69,7 @@ impl Pings {
         })
     }
 
-    /// The answer to a ping has come.
+    /// Notes that the answer to a ping has come.
     pub(crate) fn answer(&self, token: u64) {
         let waiting = self.waiting.lock().as_mut().and_then(|w| w.remove(&token));
         if let Some(Waiting { answer, .. }) = waiting {

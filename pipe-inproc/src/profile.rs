@@ -47,7 +47,7 @@ impl LinkProfile {
         }
     }
 
-    /// A wired local network: 0.2 ms one way, 1 Gbit/s.
+    /// Creates a wired local network: 0.2 ms one way, 1 Gbit/s.
     pub const fn lan() -> Self {
         Self {
             latency: Duration::from_micros(200),
@@ -57,8 +57,8 @@ impl LinkProfile {
         }
     }
 
-    /// A wireless local network and the access line behind it: 8 ms one way with 6 ms of jitter,
-    /// 100 Mbit/s, 0.2 % of loss.
+    /// Creates a wireless local network and the access line behind it: 8 ms one way with 6 ms of
+    /// jitter, 100 Mbit/s, 0.2 % of loss.
     pub const fn wifi() -> Self {
         Self {
             latency: Duration::from_millis(8),
@@ -69,8 +69,8 @@ impl LinkProfile {
         }
     }
 
-    /// A mobile network on the move: 45 ms one way with 25 ms of jitter, 20 Mbit/s, 1 % of loss, and
-    /// an outage of 400 ms every 15 s.
+    /// Creates a mobile network on the move: 45 ms one way with 25 ms of jitter, 20 Mbit/s, 1 % of
+    /// loss, and an outage of 400 ms every 15 s.
     pub const fn mobile() -> Self {
         Self {
             latency: Duration::from_millis(45),
@@ -82,7 +82,8 @@ impl LinkProfile {
         }
     }
 
-    /// A geostationary satellite: 300 ms one way with 20 ms of jitter, 20 Mbit/s, 0.5 % of loss.
+    /// Creates a geostationary satellite: 300 ms one way with 20 ms of jitter, 20 Mbit/s, 0.5 % of
+    /// loss.
     pub const fn satellite() -> Self {
         Self {
             latency: Duration::from_millis(300),
@@ -178,7 +179,7 @@ impl LinkProfile {
 }
 
 impl Default for LinkProfile {
-    /// [`ideal`](Self::ideal).
+    /// Returns [`ideal`](Self::ideal).
     fn default() -> Self {
         Self::ideal()
     }

@@ -122,7 +122,7 @@ impl InprocTransport {
 }
 
 impl Default for InprocTransport {
-    /// [`new`](Self::new).
+    /// Returns [`new`](Self::new).
     fn default() -> Self {
         Self::new()
     }

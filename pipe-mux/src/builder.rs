@@ -76,7 +76,7 @@ impl Mux {
         Self::builder().config(config).client(io).await
     }
 
-    /// The side that accepted.
+    /// Connects as the side that accepted.
     ///
     /// # Errors
     ///

@@ -152,7 +152,7 @@ impl ConnInner {
         self.has_work.load(Ordering::Acquire)
     }
 
-    /// `None` where the peer does not count by itself.
+    /// Returns `None` where the peer does not count by itself.
     pub(crate) fn peer_windows(&self) -> Option<&PeerWindows> {
         self.peer_windows.get()?.as_ref()
     }
@@ -168,7 +168,7 @@ impl ConnInner {
 
     // Streams.
 
-    /// `Ok` if this side may open streams.
+    /// Returns `Ok` if this side may open streams.
     pub(crate) fn check_open(&self) -> Result<()> {
         let check = self.state.lock().session.check_open();
         check.map_err(|error| open_error(error, self.error()))
@@ -525,7 +525,7 @@ impl ConnInner {
     }
 }
 
-/// The value of a yamux ping that stands for these bytes.
+/// Returns the value of a yamux ping that stands for these bytes.
 fn value_of(bytes: &PingBytes) -> u32 {
     u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
 }

@@ -129,7 +129,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 
-    /// Ready when the connection has ended, with the error if it was lost.
+    /// Runs the connection. Ready when it has ended, with the error if it was lost.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         self.input.begin_turn();
         loop {
@@ -254,7 +254,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         Poll::Ready(Err(lost(io::ErrorKind::UnexpectedEof.into())))
     }
 
-    /// The byte stream has ended, or the connection.
+    /// Handles the end of the byte stream or of the connection.
     fn on_input_end(&mut self, error: Option<Error>) -> Result<()> {
         if self.is_leaving && error.is_none() {
             self.conn.end(&CloseReason::remote(0, ""));

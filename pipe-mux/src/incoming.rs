@@ -153,7 +153,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         self.begin_body(to, header)
     }
 
-    /// The stream of a number, if it is not over.
+    /// Returns the stream of a number, if it is not over.
     fn stream(&mut self, id: u32) -> Option<StreamRef> {
         if let Some(last) = &self.last
             && last.id == id
@@ -165,7 +165,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         found
     }
 
-    /// A stream of the peer.
+    /// Opens a stream of the peer.
     fn take_stream(&mut self, id: u32) -> Result<()> {
         let conn = self.conn.clone();
         let mut locked = conn.state.lock();
@@ -266,7 +266,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         Ok(true)
     }
 
-    /// The peer's direction of a stream has ended.
+    /// Notes that the peer's direction of a stream has ended.
     fn take_end(&mut self, to: &Receiver) -> Result<()> {
         match to {
             Receiver::Nowhere => Ok(()),

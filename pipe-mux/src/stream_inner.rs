@@ -238,7 +238,7 @@ impl StreamState {
             || self.proto.is_carried() && self.has_ended()
     }
 
-    /// The flag with which this side's direction, or the stream, has to end.
+    /// Returns the flag with which this side's direction, or the stream, has to end.
     fn due_flag(&self, wire: Wire) -> Option<u16> {
         if self.fin_sent || self.is_reset {
             return None;

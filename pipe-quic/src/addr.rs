@@ -65,7 +65,7 @@ impl AddrForm {
     /// Returns the address of an end: of a listener with the hash of its certificate, so that it can be
     /// dialed, and of a dialer without.
     pub(crate) fn end(&self, socket: SocketAddr, pin: Option<CertSha256>) -> Addr {
-        // A socket's address makes a URL. Did it not, the one that was given would be as near as can be.
+        // A `SocketAddr` always formats as a valid URL; the configured address is the fallback.
         addr_of(SCHEME, socket)
             .map_or_else(|_| self.given.clone(), |addr| self.params.add_to(addr, pin))
     }

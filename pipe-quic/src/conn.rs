@@ -23,15 +23,15 @@ impl QuicConn {
         Self(Arc::new(Handle(shared)))
     }
 
-    /// quinn's connection, to look at: its path, its statistics, keying material. Opening or accepting
-    /// its streams breaks the connection.
+    /// Returns quinn's connection, to look at: its path, its statistics, keying material. Opening
+    /// or accepting its streams breaks the connection.
     pub fn quinn(&self) -> &quinn::Connection {
         &self.shared().quinn
     }
 
-    /// quinn's endpoint under the connection, which may have others: to see its socket's address, or
-    /// to move to another socket ([`rebind`](quinn::Endpoint::rebind)), which connections survive.
-    /// None once the connection is over.
+    /// Returns quinn's endpoint under the connection, which may have others: to see its socket's
+    /// address, or to move to another socket ([`rebind`](quinn::Endpoint::rebind)), which
+    /// connections survive. None once the connection is over.
     pub fn endpoint(&self) -> Option<quinn::Endpoint> {
         self.shared().endpoint()
     }

@@ -28,7 +28,7 @@ pub(crate) struct Dialed {
 }
 
 impl Early {
-    /// The session that is resumed, on a dialer.
+    /// Returns the session that is resumed, on a dialer.
     pub(crate) fn session(&self) -> Option<Arc<Session>> {
         match self {
             Self::Dialed(dialed) => Some(dialed.session.clone()),

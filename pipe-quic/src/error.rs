@@ -32,7 +32,8 @@ impl Condition {
     }
 }
 
-/// The application's code in one of the wire. One above its range is of a peer of another make.
+/// Returns the application's code in one of the wire. One above its range is of another
+/// implementation.
 pub(crate) fn code_of(code: VarInt) -> u32 {
     u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
 }
@@ -146,7 +147,7 @@ fn explain(context: &str, error: &ConnectionError) -> Error {
     Error::with_source(kind, format!("{context}: {why}"), error.clone())
 }
 
-/// The alert of TLS in a code of QUIC (RFC 9001, section 4.8).
+/// Returns the alert of TLS in a code of QUIC (RFC 9001, section 4.8).
 fn alert(code: TransportErrorCode) -> Option<AlertDescription> {
     let code = u64::from(code);
     (0x100..0x200)

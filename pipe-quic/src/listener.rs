@@ -47,7 +47,7 @@ impl QuicListener {
         }
     }
 
-    /// quinn's endpoint under the listener.
+    /// Returns quinn's endpoint under the listener.
     pub fn endpoint(&self) -> &quinn::Endpoint {
         &self.door.endpoint
     }

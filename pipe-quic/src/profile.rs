@@ -29,7 +29,8 @@ const MIN_WINDOW: u32 = 1024;
 const CRYPTO_BUFFER: usize = 64 * 1024;
 
 impl Profile {
-    /// The largest datagram to send, in bytes. The system sends ten of them at once, within 64 KiB.
+    /// Returns the largest datagram to send, in bytes. The system sends ten of them at once, within
+    /// 64 KiB.
     fn largest(self) -> u16 {
         match self {
             Self::Wan => 1452,

@@ -36,7 +36,7 @@ pub(crate) struct Met {
 }
 
 impl Sessions {
-    /// The one of an address, or else a new one.
+    /// Returns the one of an address, or else a new one.
     pub(crate) fn of(
         &self,
         addr: &Addr,

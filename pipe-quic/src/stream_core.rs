@@ -72,7 +72,7 @@ impl StreamCore {
         }
     }
 
-    /// A stream of the peer.
+    /// Creates a stream of the peer.
     pub(crate) fn accepted(id: u64, disconnects: u64) -> Self {
         Self {
             id,
@@ -129,7 +129,7 @@ impl StreamCore {
 }
 
 impl Room {
-    /// The peer has read so many more bytes. Returns how many were counted.
+    /// Notes that the peer has read so many more bytes. Returns how many were counted.
     pub(crate) fn credit(&mut self, bytes: u32) -> u32 {
         let freed = bytes.min(self.used);
         self.used -= freed;

@@ -204,8 +204,9 @@ impl Transport for QuicTransport {
 }
 
 impl QuicListener {
-    /// A transport with the same settings whose dials go out through this listener's UDP socket: its
-    /// port is their source, as some firewalls and ways through address translation need it.
+    /// Returns a transport with the same settings whose dials go out through this listener's UDP
+    /// socket: its port is their source, as some firewalls and ways through address translation
+    /// need it.
     ///
     /// They end with [`Closed`](pipe_core::ErrorKind::Closed) once the listener is closed. Only addresses of the
     /// socket's family can be reached.

@@ -81,7 +81,7 @@ fn reason(error: &TlsError) -> (ErrorKind, String) {
     }
 }
 
-/// Why this side refuses the peer's certificate.
+/// Returns why this side refuses the peer's certificate.
 fn refusal(error: &CertificateError) -> String {
     use CertificateError as E;
     let reason = match error {

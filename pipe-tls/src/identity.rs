@@ -46,7 +46,7 @@ impl Identity {
         )
     }
 
-    /// From DER: the certificates in the same order, and the private key.
+    /// Reads from DER: the certificates in the same order, and the private key.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Identity {
         self.sha256
     }
 
-    /// The certificates in DER, one's own first.
+    /// Returns the certificates in DER, one's own first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
         &self.key.cert
     }
@@ -129,7 +129,7 @@ impl Identity {
     }
 }
 
-/// A new key with a certificate for these names.
+/// Creates a new key with a certificate for these names.
 fn sign(
     names: Vec<String>,
 ) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {

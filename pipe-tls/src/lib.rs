@@ -46,8 +46,8 @@ pub use rustls;
 pub use server_name::server_name;
 pub use verdict::Verdict;
 
-/// The certificates that the peer has shown, its own first, as the identity of a connection. None
-/// when there are none.
+/// Returns the certificates that the peer has shown, its own first, as the identity of a
+/// connection. None when there are none.
 pub fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<PeerIdentity> {
     let certificates = certificates.filter(|list| !list.is_empty())?;
     let list: Vec<_> = certificates
@@ -57,8 +57,8 @@ pub fn peer_identity(certificates: Option<&[CertificateDer<'_>]>) -> Option<Peer
     Some(PeerIdentity::Certificates(list.into()))
 }
 
-/// The cryptography that everything here uses: that of `ring`, with AES-128 before AES-256, which costs
-/// more.
+/// Returns the cryptography that everything here uses: that of `ring`, with AES-128 before AES-256,
+/// which costs more.
 fn provider() -> Arc<CryptoProvider> {
     let mut provider = rustls::crypto::ring::default_provider();
     provider

@@ -11,7 +11,7 @@ use crate::{CertSha256, Identity, server_name};
 pub(crate) struct Made(Arc<Mutex<Vec<(String, Identity)>>>);
 
 impl Made {
-    /// The one with this hash, else the one for this host.
+    /// Returns the one with this hash, else the one for this host.
     pub(crate) fn get(&self, host: &str, pin: Option<CertSha256>) -> Result<Identity> {
         let mut made = self.0.lock();
         let pinned = made.iter().find(|(_, made)| Some(made.sha256()) == pin);

@@ -41,7 +41,7 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self::default()
     }
@@ -78,7 +78,7 @@ impl TlsOptions {
         self.client_roots.is_some()
     }
 
-    /// The identity that was given.
+    /// Returns the identity that was given.
     pub fn identity(&self) -> Option<&Identity> {
         self.identity.as_ref()
     }
@@ -161,8 +161,8 @@ impl TlsOptions {
         self.client_config_with(verifier, alpn)
     }
 
-    /// The same, with the reason why this side refused its listener, for protocols that lose the error
-    /// of rustls on its way (quinn keeps the number of the alert). For one dial.
+    /// Returns the same, with the reason why this side refused its listener, for protocols that
+    /// lose the error of rustls on its way (quinn keeps the number of the alert). For one dial.
     ///
     /// # Errors
     ///

@@ -43,7 +43,7 @@ pub(crate) fn private_key(pem: &[u8], what: &str) -> Result<PrivateKeyDer<'stati
     Err(invalid(format!("there is no private key in {what}{hint}")))
 }
 
-/// A whole file, with an error that names it.
+/// Reads a whole file, with an error that names it.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| {
         let why = format!("cannot read {}: {error}", path.display());

@@ -165,7 +165,7 @@ impl Tickets {
         tickets.push_back(ticket);
     }
 
-    /// The latest.
+    /// Returns the latest.
     fn take(&self) -> Option<Tls13ClientSessionValue> {
         self.0.lock().pop_back()
     }

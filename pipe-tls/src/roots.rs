@@ -15,7 +15,7 @@ use crate::{Identity, pem};
 pub struct Roots(Arc<RootCertStore>);
 
 impl Roots {
-    /// Those that the system trusts. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
+    /// Returns the roots of the system. `SSL_CERT_FILE` and `SSL_CERT_DIR` name others.
     ///
     /// They are read once in a process.
     ///
@@ -75,7 +75,8 @@ impl Roots {
         Self::new(certificates, "the roots given")
     }
 
-    /// The certificate of this identity, without those that lead to its root: for a self-signed one.
+    /// Returns the certificate of this identity, without those that lead to its root: for a
+    /// self-signed one.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl Roots {
         self
     }
 
-    /// The set as rustls has it.
+    /// Returns the set as rustls has it.
     pub fn store(&self) -> Arc<RootCertStore> {
         self.0.clone()
     }

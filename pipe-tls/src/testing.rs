@@ -13,7 +13,7 @@ use time::OffsetDateTime;
 
 use crate::{Identity, Roots, server_name};
 
-/// A self-signed certificate and its key, in PEM.
+/// Creates a self-signed certificate and its key, in PEM.
 pub(crate) fn pem_pair(names: &[&str]) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let cert = params(names).self_signed(&key).unwrap();
@@ -56,7 +56,7 @@ impl Issuer {
         )
     }
 
-    /// Another issuer that pretends to be this one.
+    /// Creates another issuer that pretends to be this one.
     pub(crate) fn of_the_same_name(&self) -> Self {
         Self::named(&self.1)
     }
@@ -101,7 +101,7 @@ pub(crate) enum Side {
     Server,
 }
 
-/// A handshake without sockets, with the first error and the side that found it.
+/// Runs a handshake without sockets, with the first error and the side that found it.
 pub(crate) fn handshake(
     client: Arc<ClientConfig>,
     server: Arc<ServerConfig>,
@@ -136,7 +136,7 @@ pub(crate) fn handshake(
     Ok((client, server))
 }
 
-/// The alert that a server sends with this error.
+/// Returns the alert that a server sends with this error.
 pub(crate) fn alert_of(error: &rustls::Error) -> AlertDescription {
     match error {
         rustls::Error::NoCertificatesPresented => AlertDescription::CertificateRequired,

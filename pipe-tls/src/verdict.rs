@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 pub struct Verdict(Arc<Mutex<Option<Error>>>);
 
 impl Verdict {
-    /// The error, to be put into words by [`explain`](crate::explain).
+    /// Returns the error, to be put into words by [`explain`](crate::explain).
     pub fn error(&self) -> Option<Error> {
         self.0.lock().clone()
     }

@@ -40,7 +40,7 @@ pub(crate) async fn connect(addr: &Addr, to: &Place) -> Result<UnixStream> {
     Ok(UnixStream::from_std(socket.into())?)
 }
 
-/// A stream socket that never blocks.
+/// Creates a stream socket that never blocks.
 pub(crate) fn new_socket() -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

@@ -37,7 +37,8 @@ pub(crate) struct CandidateLimit {
 }
 
 impl CandidateLimit {
-    /// A limit for a side that has bound so many sockets, of which each makes a pair with each candidate.
+    /// Creates a limit for a side that has bound so many sockets, of which each makes a pair with
+    /// each candidate.
     pub(crate) fn new(sockets: usize) -> Self {
         Self {
             most: (MAX_PAIRS / sockets.max(1)).clamp(FEWEST, MOST),

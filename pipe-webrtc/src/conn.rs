@@ -113,8 +113,8 @@ impl WebRtcConn {
         }
     }
 
-    /// The peer connection under this one, to look at. Closing it breaks this one, and so does a new
-    /// description.
+    /// Returns the peer connection under this one, to look at. Closing it breaks this one, and so
+    /// does a new description.
     pub fn inner(&self) -> Option<&Arc<dyn PeerConnection>> {
         Some(self.shared().peer.get()?.inner())
     }

@@ -7,7 +7,8 @@ pub(crate) fn invalid(message: impl Into<String>) -> Error {
     Error::new(ErrorKind::ConfigInvalid, message.into())
 }
 
-/// The peer speaks something else, or broke off while the connection was being made.
+/// Creates the error of a peer that speaks something else, or broke off while the connection was
+/// being made.
 pub(crate) fn handshake(what: impl std::fmt::Display) -> Error {
     Error::new(
         ErrorKind::Handshake,
@@ -15,7 +16,7 @@ pub(crate) fn handshake(what: impl std::fmt::Display) -> Error {
     )
 }
 
-/// The connection is lost.
+/// Creates the error of a lost connection.
 pub(crate) fn lost(what: impl std::fmt::Display) -> Error {
     Error::new(ErrorKind::Failed, format!("the connection is lost: {what}"))
 }

@@ -83,7 +83,7 @@ impl Outbox {
         outbox
     }
 
-    /// The peer allows so many bytes on their way; 0 is any number.
+    /// Limits the bytes in flight, as the peer sets; 0 is unlimited.
     pub(crate) fn limit_flight(&self, limit: u32) {
         self.state.lock().flight_limit = match limit {
             0 => usize::MAX,

@@ -152,7 +152,7 @@ impl fmt::Debug for IceServer {
 }
 
 impl IceServer {
-    /// The STUN server at `host:port`.
+    /// Returns the STUN server at `host:port`.
     pub fn stun(host: &str) -> Self {
         Self {
             urls: vec![format!("stun:{host}")],
@@ -545,7 +545,8 @@ const OUTSIDE: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
 ];
 
-/// The addresses of this machine that packets to the peer, or out of this machine, are sent from.
+/// Returns the addresses of this machine that packets to the peer, or out of this machine, are sent
+/// from.
 fn routed(peer: Option<IpAddr>) -> Vec<IpAddr> {
     let from = |to: IpAddr| {
         let any: IpAddr = match to {
@@ -597,8 +598,8 @@ fn by_preference<'a>(
     ordered.into_iter().map(|(_, addr)| addr).collect()
 }
 
-/// A port that is free on this address, from a random one of the range on; without a range the system
-/// will choose.
+/// Returns a port that is free on this address, from a random one of the range on; without a range
+/// the system will choose.
 fn free_port(addr: IpAddr, ports: Option<&RangeInclusive<u16>>) -> Result<SocketAddr> {
     let (first, count) = match ports {
         Some(ports) => (*ports.start(), u32::from(ports.end() - ports.start()) + 1),

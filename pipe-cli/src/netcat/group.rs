@@ -10,7 +10,7 @@ static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 pub(super) struct Group(u32);
 
 impl Group {
-    /// The group that a process leads. It must not have been waited for.
+    /// Returns the group that a process leads. It must not have been waited for.
     pub(super) fn led_by(process: u32) -> Self {
         running().insert(process);
         Self(process)

@@ -48,7 +48,7 @@ pub(crate) struct Claim {
 }
 
 impl Folder {
-    /// The folder at `root`. It is made if the one around it is there.
+    /// Returns the folder at `root`. It is made if the one around it is there.
     pub(crate) fn new(root: &Path, overwrite: bool) -> io::Result<Self> {
         match fs::create_dir(root) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -168,7 +168,7 @@ fn make_one(path: &Path, _: Option<u32>) -> io::Result<()> {
     fs::create_dir(path)
 }
 
-/// The umask, which can only be read by setting it. It happens before any file is made.
+/// Returns the umask, which can only be read by setting it. It happens before any file is made.
 #[cfg(unix)]
 fn umask() -> u32 {
     use rustix::fs::Mode;

@@ -128,7 +128,7 @@ impl Part {
         self.offset
     }
 
-    /// The SHA-256 of the bytes that are here.
+    /// Returns the SHA-256 of the bytes that are here.
     pub(crate) fn sha256(&self) -> String {
         hex(self.hash.clone())
     }
@@ -220,7 +220,7 @@ pub(crate) fn hash(file: &mut (impl Read + Seek), limit: u64) -> io::Result<(Sha
     Ok((hash, done))
 }
 
-/// A hash in hexadecimal digits.
+/// Formats a hash in hexadecimal digits.
 pub(crate) fn hex(hash: Sha256) -> String {
     hash.finalize()
         .iter()

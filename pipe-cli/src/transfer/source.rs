@@ -185,7 +185,7 @@ pub(crate) fn describe(path: RelPath, metadata: &fs::Metadata) -> FileRequest {
     }
 }
 
-/// The permissions, without those bits that make a program run as another user.
+/// Returns the permissions, without those bits that make a program run as another user.
 #[cfg(unix)]
 fn mode(metadata: &fs::Metadata) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;

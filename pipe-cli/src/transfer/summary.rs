@@ -78,7 +78,7 @@ pub(crate) fn count(files: u64) -> String {
     }
 }
 
-/// A bar of bytes on standard error, if that is a terminal.
+/// Creates a bar of bytes on standard error, if that is a terminal.
 pub(crate) fn bar(report: &Report) -> ProgressBar {
     if report.json {
         return ProgressBar::hidden();

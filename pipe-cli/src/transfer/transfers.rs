@@ -57,7 +57,8 @@ impl Owner {
 }
 
 impl Transfers {
-    /// A connection has announced so many files: it begins a transfer, or goes on with it.
+    /// Notes that a connection has announced so many files: it begins a transfer, or goes on with
+    /// it.
     pub(super) fn join(&mut self, owner: &Owner, files: u64) {
         let broken = |transfer: &Transfer| transfer.conns == 0;
         if self
@@ -85,14 +86,14 @@ impl Transfers {
         transfer.conns += 1;
     }
 
-    /// A connection of it is gone.
+    /// Notes that a connection of it is gone.
     pub(super) fn leave(&mut self, owner: &Owner) {
         if let Some(transfer) = self.list.get_mut(owner) {
             transfer.conns = transfer.conns.saturating_sub(1);
         }
     }
 
-    /// The transfer of this owner, if it has begun.
+    /// Returns the transfer of this owner, if it has begun.
     pub(super) fn of(&mut self, owner: &Owner) -> Option<&mut Transfer> {
         self.list.get_mut(owner)
     }

@@ -37,7 +37,7 @@ struct PlacesState {
 pub struct Place(Arc<Places>);
 
 impl<C> AcceptQueue<C> {
-    /// An empty queue of the listener at `addr`, in which up to `limit` connections wait
+    /// Creates an empty queue of the listener at `addr`, in which up to `limit` connections wait
     /// ([`Config::accept_backlog`](crate::Config::accept_backlog)).
     pub fn new(addr: Addr, limit: u32) -> Self {
         Self {

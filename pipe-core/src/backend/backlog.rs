@@ -27,7 +27,7 @@ impl<T> Default for Backlog<T> {
 }
 
 impl<T> Backlog<T> {
-    /// An empty, open queue.
+    /// Creates an empty, open queue.
     pub fn new() -> Self {
         Self {
             state: Mutex::new(State {

@@ -12,7 +12,7 @@ pub(super) struct CloseCell {
 }
 
 impl CloseCell {
-    /// A cell without a reason.
+    /// Creates a cell without a reason.
     pub(super) fn new() -> Self {
         Self::default()
     }
@@ -26,7 +26,7 @@ impl CloseCell {
         first
     }
 
-    /// The reason, if there is one yet.
+    /// Returns the reason, if there is one yet.
     #[inline]
     pub(super) fn get(&self) -> Option<&CloseReason> {
         self.reason.get()

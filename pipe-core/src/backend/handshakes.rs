@@ -68,7 +68,7 @@ impl Ages {
         self.lists().iter().map(|list| list.len()).sum()
     }
 
-    /// The lists, beginning with those that make room first.
+    /// Returns the lists, beginning with those that make room first.
     fn lists(&self) -> [&BTreeMap<u64, u64>; 4] {
         [&self.silent, &self.fresh, &self.heard, &self.promised]
     }

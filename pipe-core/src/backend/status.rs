@@ -20,7 +20,7 @@ impl Default for ConnStatus {
 }
 
 impl ConnStatus {
-    /// The status of a connection that has just been made.
+    /// Returns the status of a connection that has just been made.
     pub fn new() -> Self {
         Self {
             end: CloseCell::new(),
@@ -28,7 +28,7 @@ impl ConnStatus {
         }
     }
 
-    /// A view of the state, to look at or to wait for.
+    /// Returns a view of the state, to look at or to wait for.
     pub fn watch(&self) -> watch::Receiver<ConnState> {
         self.state.subscribe()
     }
@@ -71,7 +71,7 @@ impl ConnStatus {
         })
     }
 
-    /// Why the connection has ended, if it has.
+    /// Returns the reason why the connection has ended, if it has.
     #[inline]
     pub fn reason(&self) -> Option<&CloseReason> {
         self.end.get()
@@ -82,7 +82,7 @@ impl ConnStatus {
         self.end.get().map(Error::closed)
     }
 
-    /// `Ok` as long as the connection has not ended.
+    /// Returns `Ok` as long as the connection has not ended.
     ///
     /// # Errors
     ///

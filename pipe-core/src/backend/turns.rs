@@ -65,7 +65,8 @@ impl Turns {
         self.oldest = !self.oldest;
     }
 
-    /// Whose turn is next, by how many handshakes its source has. It looks at all that wait.
+    /// Returns the peer whose turn is next, by the number of handshakes of its source. It looks at
+    /// all that wait.
     fn next(&self, count: impl Fn(Source) -> usize) -> Option<(u64, &Waiter)> {
         let by_turn = self.waiting.iter().map(|(turn, waiter)| (*turn, waiter));
         if self.oldest {

@@ -34,7 +34,7 @@ const SHARE: u64 = 1024;
 const FEW: usize = 32;
 
 impl ConnWindow {
-    /// A window of so many bytes.
+    /// Creates a window of so many bytes.
     pub fn new(size: u64) -> Self {
         let state = State {
             free: size,
@@ -131,7 +131,7 @@ mod tests {
         }
     }
 
-    /// A window of which nothing is left, and streams that wait for it.
+    /// Creates a window of which nothing is left, and streams that wait for it.
     fn full_window(streams: usize) -> (ConnWindow, Vec<(Arc<Count>, WindowTicket)>) {
         let window = ConnWindow::new(1 << 20);
         let cx = Context::from_waker(noop_waker_ref());

@@ -29,7 +29,8 @@ impl Shared {
         self.slots.close();
     }
 
-    /// The peer has announced a drain. It is answered once all streams of this side are over.
+    /// Notes that the peer has announced a drain. It is answered once all streams of this side are
+    /// over.
     ///
     /// # Errors
     ///

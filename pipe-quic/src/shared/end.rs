@@ -88,7 +88,7 @@ impl Shared {
         self.bury();
     }
 
-    /// The peer has closed the connection.
+    /// Notes that the peer has closed the connection.
     pub(crate) fn closed_by_peer(&self, code: u32, reason: &str) {
         self.end(&CloseReason::remote(code, reason), None);
     }
@@ -124,7 +124,7 @@ impl Shared {
         }
     }
 
-    /// The peer is silent.
+    /// Notes that the peer is silent.
     pub(crate) fn disconnect(&self) {
         if !self.status.set_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
             return;

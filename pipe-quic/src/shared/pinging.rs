@@ -55,7 +55,7 @@ impl Shared {
         }
     }
 
-    /// The answer to a ping has come.
+    /// Notes that the answer to a ping has come.
     ///
     /// # Errors
     ///

@@ -6,7 +6,7 @@ use super::state::Shared;
 use crate::stream_core::StreamCore;
 
 impl Shared {
-    /// The peer has read of a stream.
+    /// Notes that the peer has read of a stream.
     pub(crate) fn credit(&self, id: u64, bytes: u32) {
         let mut inner = self.inner.lock();
         let Some(core) = inner.table.get(id) else {

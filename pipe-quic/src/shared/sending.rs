@@ -63,8 +63,8 @@ impl Shared {
         inner.output.gathers || !inner.unshown.is_empty()
     }
 
-    /// The time has passed: sends the words that have waited, and adds the streams that were not shown to
-    /// the peer meanwhile.
+    /// Sends the frames that have waited for their time, and adds the streams that were not
+    /// announced to the peer meanwhile.
     pub(crate) fn stop_gathering(&self, unshown: &mut Vec<Arc<StreamCore>>) {
         let mut inner = self.inner.lock();
         inner.output.gathers = false;

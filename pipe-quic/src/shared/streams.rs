@@ -13,7 +13,7 @@ use super::table::Entry;
 use crate::stream_core::{Direction, StreamCore};
 
 impl Shared {
-    /// `Ok` if this side may open streams.
+    /// Returns `Ok` if this side may open streams.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.status.check()?;
         self.inner.lock().check_open()
@@ -118,7 +118,7 @@ impl Shared {
         self.settle(inner, core.id, |entry| entry.done = true)
     }
 
-    /// The peer's application is done with a stream that this side opened.
+    /// Notes that the peer's application is done with a stream that this side opened.
     pub(crate) fn peer_done(&self, id: u64) {
         let mut inner = self.inner.lock();
         // The caller is the driver, which checks for output anyway.

@@ -163,7 +163,7 @@ impl QuicRecvStream {
         }
     }
 
-    /// The stream begins with a wrong byte, or with none.
+    /// Refuses a stream that begins with a wrong byte, or with none.
     #[cold]
     fn refuse(&mut self, first: Option<&u8>) -> Error {
         let why = match first {

@@ -105,8 +105,8 @@ impl Driver {
         Ok(())
     }
 
-    /// The peer need not wait for candidates any longer. Those that are found later are sent all the
-    /// same.
+    /// Sends the end of candidates, so that the peer waits no longer. Candidates found later are
+    /// sent all the same.
     ///
     /// A side that is to be reached through TURN servers only, and has none, need not wait either.
     pub(super) fn end_gathering(&mut self) -> Result<()> {

@@ -187,7 +187,7 @@ impl Driver {
         driver
     }
 
-    /// A clock for a peer that is there now.
+    /// Creates a clock for a peer that is there now.
     fn signs(shared: &Shared, peer: &Peer) -> Signs {
         let heard = peer.vitals().heard();
         Signs::new(&shared.config, shared.can_ask(), heard, Instant::now())
@@ -255,7 +255,7 @@ impl Driver {
         }
     }
 
-    /// The negotiation is over. Before the connection is made that is its end.
+    /// Notes that the negotiation is over. Before the connection is made that is its end.
     fn on_negotiated(
         &self,
         ended: std::result::Result<Result<()>, tokio::task::JoinError>,

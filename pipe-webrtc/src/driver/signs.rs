@@ -43,7 +43,7 @@ impl Signs {
         }
     }
 
-    /// The peer's program has sent a message.
+    /// Notes that the peer's program has sent a message.
     pub(super) fn note_said(&mut self, now: Instant) {
         self.said = Some(now);
     }

@@ -41,7 +41,8 @@ impl Order {
         Some(event)
     }
 
-    /// The engine has had a turn without an event of this channel. Returns whether the close is next.
+    /// Notes that the engine has had a turn without an event of this channel. Returns whether the
+    /// close is next.
     fn turned(&mut self, is_quiet: bool) -> bool {
         self.quiet = if is_quiet { self.quiet + 1 } else { 0 };
         self.is_closed && self.quiet >= QUIET_TURNS

@@ -42,7 +42,7 @@ impl Certificate {
         }
     }
 
-    /// The certificate and its private key as text, to be kept in a safe place.
+    /// Returns the certificate and its private key as text, to be kept in a safe place.
     ///
     /// # Errors
     ///
@@ -54,8 +54,8 @@ impl Certificate {
         })
     }
 
-    /// The SHA-256 of the certificate, as in a session description: pairs of hexadecimal digits with
-    /// colons between them (RFC 8122, section 5).
+    /// Returns the SHA-256 of the certificate, as in a session description: pairs of hexadecimal
+    /// digits with colons between them (RFC 8122, section 5).
     ///
     /// # Errors
     ///

@@ -106,7 +106,7 @@ impl Channel {
         }
     }
 
-    /// A number of this side's own, unique among its channels.
+    /// Returns a number of this side's own, unique among its channels.
     pub(crate) fn key(&self) -> usize {
         self.inner.id()
     }

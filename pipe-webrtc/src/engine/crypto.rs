@@ -190,7 +190,8 @@ impl AeadCipher for FilteredAead {
     }
 }
 
-/// The type of the DTLS record that these additional data belong to (RFC 5246, section 6.2.3.3).
+/// Returns the type of the DTLS record that these additional data belong to (RFC 5246, section
+/// 6.2.3.3).
 fn record_type(aad: &[u8]) -> Option<u8> {
     match *aad {
         [_, _, _, _, _, _, _, _, kind, _, _, _, _] => Some(kind),

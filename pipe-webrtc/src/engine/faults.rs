@@ -33,12 +33,12 @@ struct State {
 }
 
 impl Faults {
-    /// A link without faults.
+    /// Creates a link without faults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// From now on every datagram is lost, in both directions.
+    /// Drops every datagram from now on, in both directions.
     pub fn cut(&self) {
         self.0.cut.store(true, Ordering::SeqCst);
     }
@@ -55,7 +55,7 @@ impl Faults {
         self.0.data_cut.store(false, Ordering::SeqCst);
     }
 
-    /// From now on this share of the datagrams is lost, from 0.0 to 1.0. They are sent one by one
+    /// Drops this share of the datagrams from now on, from 0.0 to 1.0. They are sent one by one
     /// then, so that a loss takes no more than one.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub(super) struct Gaps {
 }
 
 impl Gaps {
-    /// A datagram has come.
+    /// Notes that a datagram has come.
     pub(super) fn note(&mut self, datagram: &[u8]) {
         let Some(number) = number(datagram) else {
             return;
@@ -52,8 +52,8 @@ impl Gaps {
     }
 }
 
-/// The epoch and number of the first DTLS record in a datagram, as one (RFC 6347, section 4.1), which may
-/// come through a TURN server (RFC 8656, section 12.4).
+/// Returns the epoch and number of the first DTLS record in a datagram, as one (RFC 6347, section
+/// 4.1), which may come through a TURN server (RFC 8656, section 12.4).
 fn number(datagram: &[u8]) -> Option<u64> {
     let record = match datagram {
         [64..=79, _, _, _, record @ ..] => record,

@@ -286,7 +286,7 @@ impl Peer {
         Ok(channel)
     }
 
-    /// The largest message that the peer takes, in bytes.
+    /// Returns the largest message that the peer takes, in bytes.
     pub(crate) async fn max_message(&self) -> Option<u32> {
         let engine = self.inner.sctp().await?.max_message_size().await.ok()?;
         Some(match self.peer_message.load(Ordering::Relaxed) {
@@ -295,7 +295,7 @@ impl Peer {
         })
     }
 
-    /// The peer's certificates, each in DER.
+    /// Returns the peer's certificates, each in DER.
     pub(crate) async fn certificates(&self) -> Vec<Bytes> {
         let Some(sctp) = self.inner.sctp().await else {
             return Vec::new();
@@ -316,7 +316,7 @@ impl Peer {
         SctpStats::of(&*self.inner).await
     }
 
-    /// The peer connection itself.
+    /// Returns the peer connection itself.
     pub(crate) fn inner(&self) -> &Arc<dyn PeerConnection> {
         &self.inner
     }

@@ -64,12 +64,12 @@ impl Resets {
         self.unanswered.insert(number, ids.to_vec());
     }
 
-    /// The peer has answered a reset of this side.
+    /// Notes that the peer has answered a reset of this side.
     pub(super) fn note_answered(&mut self, number: u32) {
         self.unanswered.remove(&number);
     }
 
-    /// The peer's reset of these ids was performed in this turn of the engine.
+    /// Notes that the peer's reset of these ids was performed in this turn of the engine.
     pub(super) fn note_reset(&mut self, ids: &[u16], turn: u64) {
         for id in ids {
             if self.parity == Some(id & 1) {
@@ -79,7 +79,7 @@ impl Resets {
         }
     }
 
-    /// The ids to reserve before a channel is opened; `None` if that has to wait.
+    /// Returns the ids to reserve before a channel is opened; `None` if that has to wait.
     pub(crate) fn before_open(&mut self, turn: u64, now: Instant) -> Option<Vec<u16>> {
         let (since, newest) = *self.waits.get_or_insert((now, self.newest));
         let waited = now - since;

@@ -240,7 +240,7 @@ mod tests {
         (tunnel, listener.accept().await.unwrap().0, came)
     }
 
-    /// Data of a channel that begins with a number.
+    /// Returns data of a channel that begins with a number.
     fn numbered(number: u32) -> Vec<u8> {
         let mut datagram = vec![0x40, 0, 4, 0];
         datagram.extend_from_slice(&number.to_be_bytes());

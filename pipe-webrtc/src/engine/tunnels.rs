@@ -34,8 +34,8 @@ impl Servers {
         })
     }
 
-    /// The addresses that stand for the server of this name, one of each family; none if the name stands for
-    /// no server.
+    /// Returns the addresses that stand for the server of this name, one of each family; none if
+    /// the name stands for no server.
     pub(super) fn resolve(&self, name: &str) -> Option<Vec<SocketAddr>> {
         let server = Server::named(name)?;
         let mut known = self.known.lock();
@@ -55,7 +55,7 @@ impl Servers {
         Some(vec![(v4, server.port).into(), (v6, server.port).into()])
     }
 
-    /// The server that an address stands for.
+    /// Returns the server that an address stands for.
     pub(super) fn at(&self, addr: SocketAddr) -> Option<Server> {
         let at = match addr {
             SocketAddr::V4(addr) => match addr.ip().octets() {

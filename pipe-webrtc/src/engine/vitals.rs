@@ -114,7 +114,7 @@ impl Vitals {
         }
     }
 
-    /// The engine has sent all it can.
+    /// Notes that the engine has sent all it can.
     pub(super) fn note_turn(&self) {
         self.turns.fetch_add(1, Ordering::SeqCst);
         self.turned.notify_waiters();
@@ -135,7 +135,7 @@ impl Vitals {
         }
     }
 
-    /// The engine is to hurry, or no longer.
+    /// Sets whether the engine is to hurry.
     pub(crate) fn set_connecting(&self, connecting: bool) {
         *self.since.lock() = Instant::now();
         self.connecting.store(connecting, Ordering::Relaxed);
@@ -160,7 +160,7 @@ impl Vitals {
         self.naps.store(RELAY_TURNS, Ordering::Relaxed);
     }
 
-    /// Datagrams have come.
+    /// Counts received datagrams.
     pub(super) fn note_heard(&self) {
         self.heard.fetch_add(1, Ordering::Relaxed);
     }

@@ -59,7 +59,7 @@ impl Shared {
         news
     }
 
-    /// The peer is silent.
+    /// Notes that the peer is silent.
     pub(crate) fn disconnect(&self) {
         if !self.note_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
             return;
@@ -89,7 +89,7 @@ impl Shared {
         drop(opens);
     }
 
-    /// The peer drains the connection.
+    /// Notes that the peer drains the connection.
     pub(crate) fn drain_by_peer(&self) -> Result<()> {
         let mut inner = self.inner.lock();
         if std::mem::replace(&mut inner.drain_by_peer, true) {
@@ -105,7 +105,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The peer has seen this side's drain, and had opened so many streams.
+    /// Notes that the peer has seen this side's drain, and had opened so many streams.
     pub(crate) fn drained(&self, streams: u64) -> Result<()> {
         let mut inner = self.inner.lock();
         if !inner.drain_announced || inner.drained.replace(streams).is_some() {

@@ -85,7 +85,7 @@ impl Shared {
         StreamCore::incoming(id, channel.clone(), self.config.stream_window, unread)
     }
 
-    /// A message has come on a plain channel.
+    /// Notes that a message has come on a plain channel.
     pub(crate) fn on_message(&self, channel: &Channel, bytes: BytesMut, text: bool) {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         if let Some(stream) = self.current(channel.key()) {
@@ -127,7 +127,7 @@ impl Shared {
         self.messages_received()
     }
 
-    /// The stream that a channel carries, or has carried last.
+    /// Returns the stream that a channel carries, or has carried last.
     pub(crate) fn current(&self, key: usize) -> Option<Arc<StreamCore>> {
         self.inner.lock().current.get(&key).cloned()
     }
@@ -184,7 +184,7 @@ impl Shared {
         Ok(())
     }
 
-    /// The peer opens a stream.
+    /// Adds a stream that the peer opens.
     pub(super) fn on_open(&self, channel: &Channel, ours: bool, id: u64) -> Result<()> {
         if ours {
             return Err(protocol("a stream on a channel that this side opened"));

@@ -241,7 +241,7 @@ impl Shared {
             .map_or(u32::MAX, |hello| hello.max_streams)
     }
 
-    /// The windows of a connection that is made; those of one that is not allow nothing.
+    /// Returns the windows of a connection that is made; those of one that is not allow nothing.
     pub(crate) fn peer_windows(&self) -> &PeerWindows {
         static NONE: PeerWindows = PeerWindows::none();
         self.peer_windows.get().unwrap_or(&NONE)
@@ -255,18 +255,18 @@ impl Shared {
         self.worth_telling
     }
 
-    /// `Ok` if this side may open streams.
+    /// Returns `Ok` if this side may open streams.
     pub(crate) fn check_open(&self) -> Result<()> {
         self.status.check()?;
         self.inner.lock().check_open()
     }
 
-    /// The largest message to send, in bytes.
+    /// Returns the largest message to send, in bytes.
     pub(crate) fn max_message(&self) -> usize {
         self.max_message.load(Ordering::Relaxed)
     }
 
-    /// The largest message that the peer takes, in bytes.
+    /// Returns the largest message that the peer takes, in bytes.
     pub(crate) fn largest_message(&self) -> usize {
         self.largest_message.load(Ordering::Relaxed)
     }
@@ -321,7 +321,7 @@ impl Shared {
         }
     }
 
-    /// The application has taken a stream of the peer.
+    /// Notes that the application has taken a stream of the peer.
     pub(crate) fn accept(&self, stream: &Arc<StreamCore>) {
         self.accepted.fetch_add(1, Ordering::Relaxed);
         stream.state.lock().accepted = true;
@@ -374,7 +374,7 @@ impl Shared {
         }
     }
 
-    /// The application has let go of the sending half of a stream.
+    /// Notes that the application has let go of the sending half of a stream.
     pub(crate) fn release_send(&self, stream: &Arc<StreamCore>) {
         let done = stream.state.lock().release_send();
         if done {
@@ -382,7 +382,7 @@ impl Shared {
         }
     }
 
-    /// The application has let go of the receiving half of a stream.
+    /// Notes that the application has let go of the receiving half of a stream.
     pub(crate) fn release_recv(&self, stream: &Arc<StreamCore>) {
         let done = stream.state.lock().release_recv();
         if done {

@@ -69,7 +69,7 @@ impl Shared {
         }
     }
 
-    /// A channel of this side was opened and can carry a stream.
+    /// Notes that a channel of this side was opened and can carry a stream.
     pub(crate) fn channel_opened(&self, channel: Channel) {
         let mut inner = self.inner.lock();
         inner.opening -= 1;
@@ -135,7 +135,7 @@ impl Shared {
         }
     }
 
-    /// A plain channel of this side was opened.
+    /// Notes that a plain channel of this side was opened.
     pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
         let Open { slot, info, done } = open;
         let mut inner = self.inner.lock();

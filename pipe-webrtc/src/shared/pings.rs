@@ -53,7 +53,7 @@ impl Shared {
         self.wire != (Wire::Raw { ping: false })
     }
 
-    /// The answer to a ping has come, or that to a sign of life.
+    /// Notes that the answer to a ping has come, or that to a sign of life.
     pub(crate) fn on_echo(&self, bytes: &[u8]) -> Result<()> {
         let mut inner = self.inner.lock();
         let known = PingBytes::try_from(bytes).ok();

@@ -32,7 +32,7 @@ pub struct Answered {
 pub(crate) struct ConnTask(pub(crate) tokio::task::JoinHandle<Result<WebRtcConn>>);
 
 impl Offered {
-    /// The offer: one line of letters, digits, dots, dashes and underscores.
+    /// Returns the offer: one line of letters, digits, dots, dashes and underscores.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -56,7 +56,7 @@ impl Offered {
 }
 
 impl Answered {
-    /// The answer: one line of letters, digits, dots, dashes and underscores.
+    /// Returns the answer: one line of letters, digits, dots, dashes and underscores.
     pub fn text(&self) -> &str {
         &self.text
     }

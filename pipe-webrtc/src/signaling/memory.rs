@@ -14,7 +14,7 @@ pub struct MemorySignaling {
 }
 
 impl MemorySignaling {
-    /// The two ends of a channel.
+    /// Creates the two ends of a channel.
     pub fn pair() -> (Self, Self) {
         let (to_there, from_here) = mpsc::channel(CAPACITY);
         let (to_here, from_there) = mpsc::channel(CAPACITY);

@@ -76,7 +76,7 @@ fn first_version() -> u32 {
 }
 
 impl Signal {
-    /// An offer.
+    /// Creates an offer.
     pub(crate) fn offer(sdp: String, name: Option<String>) -> Self {
         Self::Offer(Description {
             version: SIGNALING_VERSION,
@@ -85,7 +85,7 @@ impl Signal {
         })
     }
 
-    /// An answer.
+    /// Creates an answer.
     pub(crate) fn answer(sdp: String) -> Self {
         Self::Answer(Description {
             version: SIGNALING_VERSION,
@@ -94,7 +94,7 @@ impl Signal {
         })
     }
 
-    /// The message as JSON.
+    /// Returns the message as JSON.
     ///
     /// # Errors
     ///

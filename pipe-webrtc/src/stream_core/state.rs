@@ -80,7 +80,7 @@ pub(crate) struct StreamState {
 }
 
 impl StreamCore {
-    /// A stream that this side opens.
+    /// Creates a stream that this side opens.
     pub(crate) fn opened(
         id: u64,
         channel: Channel,
@@ -101,7 +101,7 @@ impl StreamCore {
         }
     }
 
-    /// A stream that the peer has opened.
+    /// Creates a stream that the peer has opened.
     pub(crate) fn incoming(id: u64, channel: Channel, window: u32, unread: Unread) -> Self {
         Self {
             id,
@@ -192,7 +192,7 @@ impl StreamState {
         Poll::Pending
     }
 
-    /// The application has read to the end, or has no need to read it.
+    /// Notes that the application has read to the end, or has no need to read it.
     pub(super) fn end_recv(&mut self) {
         self.recv = RecvState::Ended;
         self.owed.taken = true;
@@ -279,7 +279,7 @@ impl StreamState {
         Ok(self.reader.take())
     }
 
-    /// The peer has announced the end of its direction.
+    /// Notes that the peer has announced the end of its direction.
     pub(crate) fn announce_end(&mut self, bytes: u64) -> Result<Option<Waker>> {
         let second = self.announced.replace(bytes).is_some();
         let open = self.recv == RecvState::Open;
@@ -289,7 +289,7 @@ impl StreamState {
         Ok(self.reader.take())
     }
 
-    /// The peer has abandoned its direction.
+    /// Notes that the peer has abandoned its direction.
     pub(crate) fn reset_by_peer(&mut self, code: u32) -> Option<Waker> {
         self.cut_recv(RecvState::Reset(code));
         self.reader.take()
