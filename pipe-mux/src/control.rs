@@ -141,8 +141,18 @@ impl ControlStream {
         }
     }
 
+    /// Drops what the peer sent behind the end.
+    pub(crate) fn discard_input(&mut self) {
+        self.input = BytesMut::new();
+    }
+
     /// Takes out the next frame that the peer sent, once it is whole.
     pub(crate) fn next_frame(&mut self) -> Result<Option<Frame>, Violation> {
-        binary::decode(&mut self.input)
+        let frame = binary::decode(&mut self.input)?;
+        if frame.is_none() && self.input.is_empty() && self.input.capacity() > MAX_QUEUED {
+            // Left by many frames at once.
+            self.input = BytesMut::new();
+        }
+        Ok(frame)
     }
 }

@@ -305,6 +305,9 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
                 return Poll::Ready(());
             }
             if !self.is_sent() {
+                if self.input.is_turn_over() {
+                    self.conn.driver.rest();
+                }
                 return Poll::Pending;
             }
         }

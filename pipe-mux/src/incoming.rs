@@ -297,13 +297,17 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         control.take_bytes(&mut self.input.bytes, count, &conn.limits, &conn.output);
         let now = Instant::now().into_std();
         let mut locked = conn.state.lock();
-        loop {
+        // Nothing counts behind a close.
+        while !locked.session.is_ended() {
             let frame = match control.next_frame() {
                 Ok(Some(frame)) => frame,
                 Ok(None) => break,
                 Err(violation) => return Err(locked.session.blame(violation).into()),
             };
             locked.session.handle_frame(frame, now)?;
+        }
+        if locked.session.is_ended() {
+            control.discard_input();
         }
         let is_greeted = locked.session.peer().is_some();
         conn.settle(locked);

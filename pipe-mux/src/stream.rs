@@ -219,11 +219,12 @@ impl AsyncRead for MuxRecvStream {
         let is_settled = !state.proto.needs_session();
         drop(state);
         coop.made_progress();
+        let count = read?;
+        // Before the peer is allowed to send more.
+        conn.unread.subtract(count);
         if let Some(update) = update {
             conn.output.push(update);
         }
-        let count = read?;
-        conn.unread.subtract(count);
         if !is_settled {
             conn.update(stream);
         }

@@ -285,9 +285,10 @@ impl StreamState {
             None => {}
         }
         if !self.proto.recv().takes_bytes() {
-            let discarded = self.received.clear() + self.announced as usize;
+            let discarded = self.received.clear();
+            unread.subtract(discarded + self.announced as usize);
+            // The rest of the current frame is counted as it comes.
             self.announced = 0;
-            unread.subtract(discarded);
             // A plain peer goes on sending, and needs room for it.
             self.unreturned += discarded as u32;
             if let Some(update) = self.window_update(limits) {
@@ -322,7 +323,8 @@ impl StreamState {
         unread: &Unread,
     ) -> Result<()> {
         let id = self.id;
-        if self.fin_received {
+        // A reset may still come behind the end.
+        if self.fin_received && length > 0 {
             return Err(broken(&format!("bytes behind the end of stream {id}")));
         }
         let too_much = |room: u32| {

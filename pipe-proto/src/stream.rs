@@ -314,7 +314,10 @@ impl Stream {
 
     /// Notes that the multiplexer cut both directions, as a peer that speaks no frames does.
     pub fn on_cut(&mut self) -> Reaction {
-        self.recv.on_reset(0);
+        // Behind its end, the direction is whole, read or not.
+        if self.recv == RecvHalf::Open {
+            self.recv.on_reset(0);
+        }
         let stopped = self.on_stop(0);
         Reaction {
             wakes_reader: true,
@@ -681,6 +684,13 @@ mod tests {
         assert_eq!(stream.recv(), RecvHalf::SizeKnown { total: 3 });
         stream.read(3);
         assert_eq!(stream.recv(), RecvHalf::Ended);
+
+        let mut whole = Stream::remote(4).into_plain();
+        whole.on_bytes(3).unwrap();
+        let _ = whole.on_fin(true).unwrap();
+        let _ = whole.on_cut();
+        whole.read(3);
+        assert_eq!(whole.recv(), RecvHalf::Ended);
 
         let mut stream = Stream::local(1, false);
         let reaction = stream.on_cut();

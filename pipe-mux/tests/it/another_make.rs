@@ -247,3 +247,41 @@ async fn a_window_above_that_of_yamux_is_given() {
     ours.read_exact(&mut received).await.unwrap();
     assert!(received == sent);
 }
+
+/// A frame of yamux with its body.
+fn frame(kind: u8, flags: u16, stream: u32, length: u32, body: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0, kind];
+    frame.extend(flags.to_be_bytes());
+    frame.extend(stream.to_be_bytes());
+    frame.extend(length.to_be_bytes());
+    frame.extend(body);
+    frame
+}
+
+#[tokio::test]
+async fn a_reset_behind_the_end_takes_nothing_of_what_came() {
+    const SYN: u16 = 1;
+    const FIN: u16 = 4;
+    const RST: u16 = 8;
+    let (here, mut there) = duplex(64 * 1024);
+    let conn = Mux::builder().wire(Wire::Raw).server(here).await.unwrap();
+    let frames = [
+        frame(0, SYN, 1, 5, b"whole"),
+        frame(0, FIN, 1, 0, b""),
+        frame(0, RST, 1, 0, b""),
+        frame(2, SYN, 0, 7, b""),
+    ];
+    there.write_all(&frames.concat()).await.unwrap();
+    // The acknowledgement of the stream, and the answer to the ping behind all of it.
+    timeout(LIMIT, there.read_exact(&mut [0; 24]))
+        .await
+        .unwrap()
+        .unwrap();
+    let mut stream = conn.accept_stream().await.unwrap();
+    let mut bytes = Vec::new();
+    let read = timeout(LIMIT, stream.read_to_end(&mut bytes)).await;
+    read.unwrap().unwrap();
+    assert_eq!(bytes, b"whole");
+    let error: Error = stream.write(b"more").await.unwrap_err().into();
+    assert_eq!(error.kind(), ErrorKind::Stopped);
+}
