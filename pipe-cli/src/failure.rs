@@ -116,12 +116,12 @@ mod tests {
     #[test]
     fn a_failure_is_one_line_that_names_the_address_and_the_cause_once() {
         let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
-        let error = Error::with_source(ErrorKind::Refused, "nobody\nlistens", refused);
+        let error = Error::with_source(ErrorKind::Refused, "no\nlistener", refused);
         let failure = Failure::unreached("tcp://a:1", &error);
         assert_eq!(failure.exit, Exit::Unreached);
         assert_eq!(
             failure.message,
-            "tcp://a:1: nobody listens: connection refused"
+            "tcp://a:1: no listener: connection refused"
         );
         let error = Error::with_source(ErrorKind::Io, "tcp://a:1 broke: x", io::Error::other("x"));
         let failure = Failure::on_conn("tcp://a:1", &error);

@@ -29,7 +29,7 @@ impl InprocListener {
     ) -> Result<Self> {
         let desk = Arc::new(Desk::new(addr.clone(), config));
         if !namespace.claim(&name, &desk) {
-            let why = format!("somebody listens on {addr} already");
+            let why = format!("there is a listener on {addr} already");
             return Err(Error::new(ErrorKind::AddrInUse, why));
         }
         Ok(Self {

@@ -93,7 +93,7 @@ impl InprocTransport {
         let refused = || {
             Error::new(
                 ErrorKind::Refused,
-                format!("nobody listens on {addr} in this process"),
+                format!("there is no listener on {addr} in this process"),
             )
         };
         link.round_trip().await;

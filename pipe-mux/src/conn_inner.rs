@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::{
-    Carrier, DrainMode, Event, Frame, Hello, PING_LEN, PingBytes, Session, SessionConfig,
+    Carrier, DrainMode, Event, Frame, Hello, PING_LEN, PingBytes, Session, SessionConfig, Stream,
 };
 use pipe_core::backend::{
     Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error, random_ping,
@@ -189,7 +189,7 @@ impl ConnInner {
         state.finish(self.wire, &self.limits, &self.output, &self.unread);
     }
 
-    /// Looks at a stream after a change that [needs](Self::is_settled) it.
+    /// Looks at a stream after a change that concerns more than itself.
     pub(crate) fn update(&self, stream: &StreamRef) {
         let mut conn = self.state.lock();
         self.finish(&mut conn, stream);
@@ -198,7 +198,7 @@ impl ConnInner {
     }
 
     /// Returns whether a change of a stream concerns nothing but itself.
-    pub(crate) fn is_settled(&self, state: &StreamState) -> bool {
+    fn is_settled(&self, state: &StreamState) -> bool {
         !state.proto.needs_session() && !state.needs_finish(self.wire)
     }
 
@@ -217,24 +217,24 @@ impl ConnInner {
 
     /// Abandons the sending direction of a stream if it is open, and lets go of it.
     pub(crate) fn reset_send(&self, stream: &StreamRef, code: u32) {
-        let mut state = stream.lock();
-        state.proto.reset(code);
-        let is_settled = self.is_settled(&state);
-        drop(state);
-        if !is_settled {
-            self.update(stream);
-        }
+        self.change(stream, |proto| proto.reset(code));
     }
 
     /// Stops the receiving direction of a stream if it is open, and lets go of it.
     pub(crate) fn stop_recv(&self, stream: &StreamRef, code: u32) {
+        self.change(stream, |proto| proto.stop(code));
+    }
+
+    /// Changes a stream for the application, and does what follows. Returns the result of the change.
+    pub(crate) fn change<R>(&self, stream: &StreamRef, act: impl FnOnce(&mut Stream) -> R) -> R {
         let mut state = stream.lock();
-        state.proto.stop(code);
+        let done = act(&mut state.proto);
         let is_settled = self.is_settled(&state);
         drop(state);
         if !is_settled {
             self.update(stream);
         }
+        done
     }
 
     /// Abandons a stream that the application does not get.
@@ -262,9 +262,7 @@ impl ConnInner {
 
     /// Settles as [`settle`](Self::settle) does, with actions that are deferred already.
     pub(crate) fn settle_with(&self, mut conn: MutexGuard<'_, ConnState>, mut deferred: Deferred) {
-        while let Some(event) = conn.session.poll_event() {
-            self.on_event(&mut conn, event, &mut deferred);
-        }
+        self.take_events(&mut conn, &mut deferred);
         let has_frames = conn.session.has_frames();
         drop(conn);
         if has_frames {
@@ -276,11 +274,15 @@ impl ConnInner {
     /// Acts on the events of the session, for the driver, which handles its frames itself.
     pub(crate) fn settle_events(&self, mut conn: MutexGuard<'_, ConnState>) {
         let mut deferred = Deferred::default();
-        while let Some(event) = conn.session.poll_event() {
-            self.on_event(&mut conn, event, &mut deferred);
-        }
+        self.take_events(&mut conn, &mut deferred);
         drop(conn);
         self.run(deferred);
+    }
+
+    fn take_events(&self, conn: &mut ConnState, deferred: &mut Deferred) {
+        while let Some(event) = conn.session.poll_event() {
+            self.on_event(conn, event, deferred);
+        }
     }
 
     fn on_event(

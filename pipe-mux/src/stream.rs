@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use pipe_core::backend::proto::SendHalf;
+use pipe_core::backend::proto::{self, SendHalf};
 use pipe_core::backend::{joined_stream, send_error};
 use pipe_core::{RecvStream, Result, SendStream, Wire};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -119,26 +119,16 @@ impl AsyncWrite for MuxSendStream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Half { stream, .. } = &self.0;
         let conn = self.0.conn();
+        let Err(error) = conn.change(stream, proto::Stream::shutdown) else {
+            return Poll::Ready(Ok(()));
+        };
         let mut state = stream.lock();
-        let shut = state.proto.shutdown();
-        let is_settled = conn.is_settled(&state);
-        if let Err(error) = shut {
-            let Some(error) = send_error(error, conn.error()) else {
-                // The connection is about to name its error, and wakes the task then.
-                state.writer = Some(cx.waker().clone());
-                return Poll::Pending;
-            };
-            drop(state);
-            if !is_settled {
-                conn.update(stream);
-            }
+        if let Some(error) = send_error(error, conn.error()) {
             return Poll::Ready(Err(error.into()));
         }
-        drop(state);
-        if !is_settled {
-            conn.update(stream);
-        }
-        Poll::Ready(Ok(()))
+        // The connection is about to name its error, and wakes the task then.
+        state.writer = Some(cx.waker().clone());
+        Poll::Pending
     }
 }
 
@@ -216,7 +206,7 @@ impl AsyncRead for MuxRecvStream {
             return Poll::Pending;
         };
         let update = state.window_update(&conn.limits);
-        let is_settled = !state.proto.needs_session();
+        let needs_session = state.proto.needs_session();
         drop(state);
         coop.made_progress();
         let count = read?;
@@ -225,7 +215,7 @@ impl AsyncRead for MuxRecvStream {
         if let Some(update) = update {
             conn.output.push(update);
         }
-        if !is_settled {
+        if needs_session {
             conn.update(stream);
         }
         Poll::Ready(Ok(()))

@@ -25,7 +25,6 @@ pub(crate) struct StreamInner {
 
 pub(crate) struct StreamState {
     pub(crate) proto: Stream,
-    id: u32,
     /// Flag of the next frame: SYN, ACK, or none.
     flag: u16,
     /// The peer has acknowledged a stream that this side opened.
@@ -40,7 +39,6 @@ pub(crate) struct StreamState {
     /// Bytes that were read or discarded and that no window update has returned.
     unreturned: u32,
     fin_sent: bool,
-    fin_received: bool,
     /// Either side has reset the stream, which ends both directions.
     is_reset: bool,
     /// The stream's place in the queue for the peer's connection window.
@@ -63,11 +61,8 @@ impl StreamRef {
     }
 
     fn new(proto: Stream, limits: &Limits, flag: u16, slot: Option<StreamSlot>) -> Self {
-        // The numbers of yamux have 32 bits.
-        let id = proto.id() as u32;
         let state = StreamState {
             proto: proto.with_carrier(),
-            id,
             flag,
             is_answered: slot.is_none(),
             credit: WINDOW,
@@ -76,7 +71,6 @@ impl StreamRef {
             announced: 0,
             unreturned: 0,
             fin_sent: false,
-            fin_received: false,
             is_reset: false,
             ticket: WindowTicket::default(),
             reader: None,
@@ -84,7 +78,7 @@ impl StreamRef {
             slot,
         };
         Self(Arc::new(StreamInner {
-            id,
+            id: state.id(),
             state: Mutex::new(state),
         }))
     }
@@ -181,7 +175,7 @@ impl StreamState {
         let header = Header {
             kind: DATA,
             flags: self.flag,
-            stream: self.id,
+            stream: self.id(),
             length: count as u32,
         };
         if !matches!(output.poll_data(header, bufs, cx), Poll::Ready(Ok(()))) {
@@ -199,11 +193,16 @@ impl StreamState {
         Poll::Ready(Ok(count))
     }
 
+    /// Returns the number of the stream, which has 32 bits in yamux.
+    fn id(&self) -> u32 {
+        self.proto.id() as u32
+    }
+
     fn frame(&mut self, kind: u8, flags: u16, length: u32) -> Header {
         Header {
             kind,
             flags: std::mem::take(&mut self.flag) | flags,
-            stream: self.id,
+            stream: self.id(),
             length,
         }
     }
@@ -223,7 +222,7 @@ impl StreamState {
 
     /// Returns the window to the peer that reads have freed, once that is worth a frame.
     pub(crate) fn window_update(&mut self, limits: &Limits) -> Option<Header> {
-        if self.unreturned < limits.window / 2 || self.fin_received || self.is_reset {
+        if self.unreturned < limits.window / 2 || self.proto.has_fin() || self.is_reset {
             return None;
         }
         let room = std::mem::take(&mut self.unreturned);
@@ -262,7 +261,7 @@ impl StreamState {
     }
 
     fn has_ended(&self) -> bool {
-        self.is_reset || self.fin_sent && self.fin_received
+        self.is_reset || self.fin_sent && self.proto.has_fin()
     }
 
     /// Ends this side's direction of the yamux stream where the state requires it, and drops unread
@@ -308,7 +307,7 @@ impl StreamState {
             return Err(broken(&format!(
                 "a window of more than {} bytes of stream {}",
                 u32::MAX,
-                self.id
+                self.id()
             )));
         };
         self.credit = credit;
@@ -322,9 +321,9 @@ impl StreamState {
         limits: &Limits,
         unread: &Unread,
     ) -> Result<()> {
-        let id = self.id;
+        let id = self.id();
         // A reset may still come behind the end.
-        if self.fin_received && length > 0 {
+        if self.proto.has_fin() && length > 0 {
             return Err(broken(&format!("bytes behind the end of stream {id}")));
         }
         let too_much = |room: u32| {
@@ -361,7 +360,6 @@ impl StreamState {
 
     /// Notes that the peer's direction of the yamux stream has ended.
     pub(crate) fn on_fin(&mut self, wire: Wire) -> Result<Option<Waker>> {
-        self.fin_received = true;
         let reaction = self.proto.on_fin(wire == Wire::Raw)?;
         if !reaction.wakes_reader {
             return Ok(None);

@@ -10,7 +10,7 @@ use pipe_core::{Addr, Error, ErrorKind};
 /// [`Unreachable`](ErrorKind::Unreachable).
 pub fn connect_error(context: impl fmt::Display, error: io::Error) -> Error {
     let (kind, what) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (ErrorKind::Refused, "nobody listens there"),
+        io::ErrorKind::ConnectionRefused => (ErrorKind::Refused, "there is no listener"),
         io::ErrorKind::TimedOut => (ErrorKind::TimedOut, "it did not answer"),
         _ => (ErrorKind::Unreachable, "it cannot be reached"),
     };
@@ -34,7 +34,10 @@ pub fn listen_error(
 /// Creates the error of a socket that could not be bound.
 pub(crate) fn bind_error(addr: &Addr, error: io::Error) -> Error {
     let (kind, why) = match error.kind() {
-        io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there".to_owned()),
+        io::ErrorKind::AddrInUse => (
+            ErrorKind::AddrInUse,
+            "there is a listener already".to_owned(),
+        ),
         io::ErrorKind::AddrNotAvailable => (
             ErrorKind::Unreachable,
             "it is no address of this host".to_owned(),

@@ -312,6 +312,11 @@ impl Stream {
         self.is_carried
     }
 
+    /// Returns whether the multiplexer's direction of the peer has ended: no more bytes come.
+    pub fn has_fin(&self) -> bool {
+        self.has_fin
+    }
+
     /// Notes that the multiplexer cut both directions, as a peer that speaks no frames does.
     pub fn on_cut(&mut self) -> Reaction {
         // Behind its end, the direction is whole, read or not.

@@ -17,7 +17,7 @@ use crate::control_stream::{Greeting, certificates_of};
 use crate::door::Door;
 use crate::error::{by_this_side, handshake_error};
 use crate::handshake::Handshake;
-use crate::probe::{any_like, nobody_there};
+use crate::probe::{any_like, refusal_of};
 use crate::sessions::Session;
 use crate::settings::Settings;
 use crate::socket::Socket;
@@ -118,7 +118,7 @@ impl Dial<'_> {
                 Some(refusal) if by_this_side(&error) => pipe_tls::explain(&context, &refusal),
                 _ => handshake_error(&context, &error),
             })?,
-            error = nobody_there(socket_addr) => {
+            error = refusal_of(socket_addr) => {
                 // No peer could receive a close.
                 if let Some(socket) = socket {
                     socket.close();

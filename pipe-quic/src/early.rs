@@ -8,7 +8,7 @@ use quinn::ZeroRttAccepted;
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
 use crate::early_data::refused;
 use crate::error::{Condition, by_this_side, handshake_error, protocol};
-use crate::probe::nobody_there;
+use crate::probe::refusal_of;
 use crate::sessions::{Met, Session};
 use crate::shared::Shared;
 
@@ -81,7 +81,7 @@ impl Dialed {
         let accepted = tokio::select! {
             biased;
             accepted = handshake => accepted,
-            error = nobody_there(at) => {
+            error = refusal_of(at) => {
                 return Err((Condition::Refused, connect_error(context, error)));
             }
         };

@@ -17,7 +17,7 @@ pub(crate) fn any_like(addr: SocketAddr) -> SocketAddr {
 ///
 /// The socket of a QUIC endpoint has many peers, and so does not receive the ICMP errors of one of
 /// them. This one has a single peer: it sends it one byte, which no QUIC endpoint answers.
-pub(crate) async fn nobody_there(to: SocketAddr) -> io::Error {
+pub(crate) async fn refusal_of(to: SocketAddr) -> io::Error {
     match probe(to).await {
         Ok(()) => pending().await,
         Err(error) => error,

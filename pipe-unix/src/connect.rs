@@ -65,7 +65,7 @@ fn refusal(addr: &Addr, name: &Name, error: io::Error) -> Error {
         Some(Errno::CONNREFUSED) if is_no_socket(name) => {
             (ErrorKind::Refused, "the file is no socket")
         }
-        Some(Errno::CONNREFUSED) => (ErrorKind::Refused, "nobody listens there"),
+        Some(Errno::CONNREFUSED) => (ErrorKind::Refused, "there is no listener"),
         Some(Errno::NOTDIR | Errno::LOOP | Errno::NAMETOOLONG) => {
             (ErrorKind::Unreachable, "its path leads nowhere")
         }

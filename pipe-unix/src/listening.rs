@@ -39,7 +39,7 @@ pub(crate) fn listen(addr: &Addr, on: &Place, mode: Option<u32>) -> Result<Liste
     let file = match &on.name {
         Name::Path(path) => Some(make_file(addr, path, &socket, &target, mode)?),
         Name::Abstract(_) | Name::Any => {
-            let what = "somebody listens there";
+            let what = "there is a listener already";
             let failed = |error| failure(addr, "the name cannot be taken", what, error);
             socket.bind(&target).map_err(failed)?;
             None
@@ -65,7 +65,7 @@ fn make_file(
     clear(addr, path)?;
     let shown = path.display();
     socket.bind(target).map_err(|error| {
-        let what = format!("{shown} was made by somebody else in this moment");
+        let what = format!("{shown} was made by another program in this moment");
         failure(addr, &format!("{shown} cannot be made"), &what, error)
     })?;
     let id = FileId::at(path);
@@ -104,17 +104,17 @@ fn clear(addr: &Addr, path: &Path) -> Result<()> {
         return Err(in_use(&format!("{kind} is in the way at {shown}")));
     }
     match probe(path) {
-        Ok(()) => return Err(in_use("somebody listens there")),
+        Ok(()) => return Err(in_use("there is a listener already")),
         Err(error) => match Errno::from_io_error(&error) {
             Some(Errno::CONNREFUSED) => {}
             Some(Errno::NOENT) => return Ok(()),
             // Its queue is full, or it is a socket of another type.
             Some(Errno::AGAIN | Errno::PROTOTYPE) => {
-                return Err(in_use("somebody listens there"));
+                return Err(in_use("there is a listener already"));
             }
             _ => {
                 let why = format!(
-                    "a socket is in the way at {shown}, and whether somebody listens there cannot \
+                    "a socket is in the way at {shown}, and whether there is a listener cannot \
                      be told: {error}"
                 );
                 let kind = ErrorKind::AddrInUse;
@@ -142,7 +142,7 @@ fn no_lock(addr: &Addr, path: &Path, error: NoLock) -> Error {
     let lock = PathLock::path_for(path);
     let shown = lock.display();
     let why = match error {
-        NoLock::Held => format!("somebody listens there and holds {shown}"),
+        NoLock::Held => format!("there is a listener already, which holds {shown}"),
         NoLock::Foreign => format!("{shown} is in the way, which is no lock file"),
         NoLock::Io(error) => {
             let what = format!("the lock {shown} cannot be made");

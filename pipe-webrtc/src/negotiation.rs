@@ -176,7 +176,7 @@ impl<S: Signaling> Negotiation<S> {
                     return Err(Error::new(
                         ErrorKind::Refused,
                         format!(
-                            "nobody listens by the name {:?}",
+                            "there is no listener by the name {:?}",
                             offer.name.unwrap_or_default()
                         ),
                     ));

@@ -123,7 +123,7 @@ fn not_connected(addr: &Addr, error: io::Error) -> Error {
     let (kind, what) = match (Errno::from_io_error(&error), error.kind()) {
         (Some(Errno::NOENT), _) => (ErrorKind::Refused, "there is no such file"),
         (Some(Errno::NXIO | Errno::PIPE), _) | (_, io::ErrorKind::ConnectionRefused) => {
-            (ErrorKind::Refused, "nobody listens there")
+            (ErrorKind::Refused, "there is no listener")
         }
         (_, io::ErrorKind::InvalidInput) => (ErrorKind::Refused, "the file is no FIFO"),
         (_, io::ErrorKind::InvalidData) => {
@@ -139,7 +139,7 @@ fn not_connected(addr: &Addr, error: io::Error) -> Error {
 
 fn not_bound(addr: &Addr, error: io::Error) -> Error {
     let (kind, what) = match error.kind() {
-        io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "somebody listens there"),
+        io::ErrorKind::AddrInUse => (ErrorKind::AddrInUse, "there is a listener already"),
         io::ErrorKind::InvalidInput => (ErrorKind::AddrInUse, "the file is no FIFO"),
         io::ErrorKind::NotFound => (ErrorKind::Io, "its directory does not exist"),
         _ => (ErrorKind::Io, "the system reports an error"),

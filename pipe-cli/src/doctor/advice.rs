@@ -23,14 +23,14 @@ pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
              that both sides name the same path."
         }
         ErrorKind::Refused => {
-            "The host was reached, and nobody listens at this port. Start the other side, such as \
+            "The host was reached, and there is no listener at this port. Start the other side, such as \
              `pipe listen ADDR`, and check the port. A listener on 127.0.0.1 is reached from its own host \
              only; 0.0.0.0 takes all."
         }
         ErrorKind::Unauthenticated if pinned => {
             "The listener shows another certificate than the address asks for. It may have been started \
              again and have made a new one: use the address that it prints now, or give it a certificate \
-             that stays (--cert). If neither is the case, somebody else answers in its place. If it is this \
+             that stays (--cert). If neither is the case, another host answers in its place. If it is this \
              side that is refused, the listener asks for a certificate that it trusts: --cert, --key."
         }
         ErrorKind::Unauthenticated => {

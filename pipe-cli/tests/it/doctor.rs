@@ -91,7 +91,7 @@ fn what_is_wrong_is_said_with_what_to_do() {
             "tcp://127.0.0.1:1",
             3,
             "FAIL  socket",
-            "nobody listens at this port",
+            "there is no listener at this port",
         ),
         ("unix:///nowhere/socket", 3, "FAIL  file", ""),
         (

@@ -148,7 +148,7 @@ fn wrong_uses_are_told() {
         &["forward", "--local", "127.0.0.1:0", "tcp://127.0.0.1:1"],
         b"",
     )
-    .fails(3, &["tcp://127.0.0.1:1", "nobody listens there"]);
+    .fails(3, &["tcp://127.0.0.1:1", "there is no listener"]);
     Pipe::run(&["expose", "tcp://127.0.0.1:0", "--to", "nowhere"], b"").fails(2, &["--to nowhere"]);
     Pipe::run(&["expose", "tcp://127.0.0.1:0"], b"").fails(2, &["--to"]);
 }

@@ -58,7 +58,7 @@ fn arguments_that_make_no_sense_are_usage_errors() {
 }
 
 #[test]
-fn nobody_there_is_told_on_every_transport() {
+fn an_address_without_a_listener_is_told_on_every_transport() {
     let dir = tempfile::tempdir().unwrap();
     for addr in [
         "tcp://127.0.0.1:1".to_owned(),
@@ -78,7 +78,7 @@ fn nobody_there_is_told_on_every_transport() {
 fn a_busy_address_is_told() {
     let listener = Pipe::start(&["listen", "tcp://127.0.0.1:0"]);
     let addr = listener.addr();
-    Pipe::run(&["listen", &addr], b"").fails(3, &[&addr, "somebody listens there"]);
+    Pipe::run(&["listen", &addr], b"").fails(3, &[&addr, "there is a listener already"]);
 }
 
 #[test]

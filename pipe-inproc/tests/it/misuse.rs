@@ -24,7 +24,7 @@ async fn a_window_of_zero_is_refused_before_anything_is_made() {
 }
 
 #[tokio::test]
-async fn nobody_there() {
+async fn refusal_of() {
     let error = transport()
         .dial(&addr("inproc://nobody"))
         .await
@@ -32,7 +32,7 @@ async fn nobody_there() {
     assert_eq!(error.kind(), ErrorKind::Refused);
     assert_eq!(
         error.to_string(),
-        "nobody listens on inproc://nobody in this process"
+        "there is no listener on inproc://nobody in this process"
     );
 }
 
@@ -45,7 +45,7 @@ async fn a_name_in_use() {
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert_eq!(
             error.to_string(),
-            format!("somebody listens on {again} already")
+            format!("there is a listener on {again} already")
         );
     }
     let conn = transport.dial(&addr("inproc://app")).await.unwrap();

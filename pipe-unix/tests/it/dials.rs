@@ -16,7 +16,7 @@ async fn a_dial_to_nobody_is_refused_with_the_reason() {
     drop(UnixListener::bind(folder.file("stale")).unwrap());
     for (name, kind, why) in [
         ("none", ErrorKind::Refused, "there is no such file"),
-        ("stale", ErrorKind::Refused, "nobody listens there"),
+        ("stale", ErrorKind::Refused, "there is no listener"),
         ("file", ErrorKind::Refused, "the file is no socket"),
         ("no/where", ErrorKind::Unreachable, "its directory does not"),
         ("file/x", ErrorKind::Unreachable, "its path leads nowhere"),

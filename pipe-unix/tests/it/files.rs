@@ -70,7 +70,10 @@ async fn the_file_of_a_listener_is_in_use() {
     expect(
         &error,
         ErrorKind::AddrInUse,
-        &[folder.addr("socket").as_str(), "somebody listens there"],
+        &[
+            folder.addr("socket").as_str(),
+            "there is a listener already",
+        ],
     );
     expect_service(&listener).await;
 }
@@ -80,7 +83,11 @@ async fn the_file_of_a_foreign_listener_is_in_use_and_stays() {
     let folder = Folder::new();
     let foreign = UnixListener::bind(folder.file("socket")).unwrap();
     let error = listen_error(&folder.addr("socket")).await;
-    expect(&error, ErrorKind::AddrInUse, &["somebody listens there"]);
+    expect(
+        &error,
+        ErrorKind::AddrInUse,
+        &["there is a listener already"],
+    );
     assert_eq!(folder.names(), ["socket"]);
     let _dialer = UnixStream::connect(folder.file("socket")).unwrap();
     foreign.accept().unwrap();
@@ -91,7 +98,11 @@ async fn a_socket_of_another_type_is_in_use() {
     let folder = Folder::new();
     let _datagrams = UnixDatagram::bind(folder.file("socket")).unwrap();
     let error = listen_error(&folder.addr("socket")).await;
-    expect(&error, ErrorKind::AddrInUse, &["somebody listens there"]);
+    expect(
+        &error,
+        ErrorKind::AddrInUse,
+        &["there is a listener already"],
+    );
     assert_eq!(folder.names(), ["socket"]);
 }
 
@@ -177,7 +188,11 @@ fn of_many_who_find_the_same_stale_file_one_gets_it() {
                             true
                         }
                         Err(error) => {
-                            expect(&error, ErrorKind::AddrInUse, &["somebody listens there"]);
+                            expect(
+                                &error,
+                                ErrorKind::AddrInUse,
+                                &["there is a listener already"],
+                            );
                             false
                         }
                     }

@@ -92,6 +92,10 @@ async fn it_is_alive_for_whoever_wants_its_address() {
     let folder = Folder::new();
     let _full = full(&folder.file("socket"));
     let error = listen_error(&folder.addr("socket")).await;
-    expect(&error, ErrorKind::AddrInUse, &["somebody listens there"]);
+    expect(
+        &error,
+        ErrorKind::AddrInUse,
+        &["there is a listener already"],
+    );
     assert_eq!(folder.names(), ["socket"]);
 }

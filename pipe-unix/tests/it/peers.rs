@@ -26,7 +26,7 @@ async fn the_ends_of_a_connection_tell_each_others_addresses() {
         dialers.insert(name);
         // Nobody listens at a dialer's name.
         let error = common::dial_error(&dialed.local_addr()).await;
-        expect(&error, ErrorKind::Refused, &["nobody listens there"]);
+        expect(&error, ErrorKind::Refused, &["there is no listener"]);
     }
     assert_eq!(dialers.len(), 3);
 }
@@ -38,10 +38,14 @@ async fn an_abstract_name_is_used_once_and_leaves_nothing_behind() {
     let listener = listen(&addr(&name)).await;
     expect_service(&listener).await;
     let error = common::listen_error(&addr(&name)).await;
-    expect(&error, ErrorKind::AddrInUse, &["somebody listens there"]);
+    expect(
+        &error,
+        ErrorKind::AddrInUse,
+        &["there is a listener already"],
+    );
     listener.close();
     let error = common::dial_error(&addr(&name)).await;
-    expect(&error, ErrorKind::Refused, &["nobody listens there"]);
+    expect(&error, ErrorKind::Refused, &["there is no listener"]);
     expect_service(&listen(&addr(&name)).await).await;
 }
 

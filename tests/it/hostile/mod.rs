@@ -240,6 +240,26 @@ async fn data_behind_the_end_is_an_error() {
 }
 
 #[tokio::test]
+async fn nothing_behind_a_close_counts() {
+    for side in SIDES {
+        let (mut peer, conn) = meet(side, Config::default()).await;
+        let close = Frame::Close {
+            code: 7,
+            messages: 0,
+            reason: "bye".into(),
+        };
+        // A message above the limit, which would be a broken rule.
+        let frames = [control(&[close]), data(0, 1, b"\x04\xff\xff")];
+        peer.send(&frames.concat()).await;
+        let reason = in_time("the end of the connection", conn.closed()).await;
+        assert!(
+            matches!(&reason, CloseReason::Remote { code: 7, reason } if **reason == *"bye"),
+            "{reason:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_end_that_lies_about_the_bytes_is_an_error() {
     for (bytes, twice) in [(2, false), (9, false), (4, true)] {
         let (mut peer, conn) = meet(Side::Client, Config::default()).await;
