@@ -3,6 +3,7 @@ use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::io::Errno;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest, ReadBuf};
 use tokio::net::unix::pipe::{Receiver, Sender};
 
@@ -29,7 +30,8 @@ impl FifoStream {
     pub async fn connect(door: &Path) -> io::Result<Self> {
         let call = open_sender(door)?;
         let files = PairFiles::make(door)?;
-        // Both ends of both, so that no read looks like the end before the listener is there.
+        // Both ends of both, so that no read looks like the end before the listener is there. All are
+        // closed before the files are removed, so a late listener may find files without a dialer.
         let mut recv = open_receiver(&files.down)?;
         let listeners_send = open_sender(&files.down)?;
         let listeners_recv = open_receiver(&files.up)?;
@@ -74,6 +76,9 @@ impl FifoStream {
         // From here on the files are not needed, whether this goes well or not.
         let files = PairFiles::of(door, call);
         let recv = open_receiver(&files.up)?;
+        if !has_writer(&recv)? {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let mut send = open_sender(&files.down)?;
         send.write_u8(OPEN).await?;
         Ok(Self {
@@ -89,6 +94,20 @@ impl FifoStream {
         self.call
     }
 }
+
+// ANCHOR: writer
+/// Tells whether the other end of a FIFO is open. A FIFO that had no writer when it was opened does not
+/// report the end until one has come and gone (poll(2) knows of no hang-up before), but a read does.
+fn has_writer(recv: &Receiver) -> io::Result<bool> {
+    match rustix::io::read(recv, &mut [0; 1]) {
+        Ok(0) => Ok(false),
+        Err(Errno::AGAIN) => Ok(true),
+        // A dialer waits for the answer before it sends.
+        Ok(_) => Err(io::ErrorKind::InvalidData.into()),
+        Err(error) => Err(error.into()),
+    }
+}
+// ANCHOR_END: writer
 
 // ANCHOR: io
 impl AsyncRead for FifoStream {

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 
 use pipe_core::{Addr, Config, Conn, ErrorKind, Listener, Registry, Transport};
 use pipe_fifo::{FifoListener, FifoStream, FifoTransport};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe;
 
 fn place() -> (TempDir, PathBuf, Addr) {
     let folder = TempDir::new().unwrap();
@@ -130,6 +132,24 @@ async fn a_dialer_that_says_nothing_is_given_up() {
     let mut mute = FifoStream::connect(Path::new(&path)).await.unwrap();
     let mut heard = Vec::new();
     mute.read_to_end(&mut heard).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_dialer_that_has_closed_its_end_is_not_waited_for() {
+    let (folder, path, _) = place();
+    let listener = FifoListener::bind(&path).unwrap();
+    let [_up, down] = ["up", "down"].map(|end| {
+        let fifo = folder.path().join(format!("app.00000000ffffffff.{end}"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        fifo
+    });
+    let _reader = pipe::OpenOptions::new().open_receiver(down).unwrap();
+    let mut door = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    door.write_all(b"\n00000000ffffffff\n").unwrap();
+
+    let call = std::future::poll_fn(|cx| listener.poll_accept(cx)).await;
+    let error = FifoStream::answer(&path, call.unwrap()).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);
 }
 // ANCHOR_END: hostile
 

@@ -109,7 +109,7 @@ async fn a_port_is_free_when_nobody_uses_it_whatever_is_held() {
 }
 
 #[tokio::test]
-async fn refusal_of_is_told_at_once() {
+async fn an_address_without_a_listener_is_told_at_once() {
     let reserved = UdpSocket::bind("127.0.0.1:0").unwrap();
     let vacant = reserved.local_addr().unwrap();
     reserved.connect(vacant).unwrap();
