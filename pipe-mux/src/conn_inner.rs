@@ -510,15 +510,7 @@ impl ConnInner {
     }
 
     pub(crate) fn stats(&self) -> ConnStats {
-        let totals = self.state.lock().session.totals();
-        let mut stats = ConnStats::default();
-        stats.bytes_sent = totals.bytes_sent;
-        stats.bytes_received = totals.bytes_read;
-        stats.streams_opened = totals.opened;
-        stats.streams_accepted = totals.accepted;
-        stats.streams_open = totals.open;
-        stats.last_round_trip = totals.last_round_trip;
-        stats
+        self.state.lock().session.totals().into()
     }
 
     /// Returns the error of the connection, if it has ended.

@@ -516,6 +516,12 @@ impl<S: StreamHandle, P> Session<S, P> {
         Ok(())
     }
 
+    /// Takes out the next stream with frames to send, where the frames about a stream leave on a channel of its own:
+    /// its [`poll_frame`](Stream::poll_frame) gives them. It comes again once new ones are due after that gave none.
+    pub fn poll_stream(&mut self) -> Option<S> {
+        self.queue.pop_front()
+    }
+
     /// Takes out the next frame to send over the control channel. Frames about one stream leave in their order, those
     /// about the connection before them, and a close last.
     pub fn poll_frame(&mut self) -> Option<Frame> {
@@ -525,7 +531,6 @@ impl<S: StreamHandle, P> Session<S, P> {
         while let Some(stream) = self.queue.front() {
             let next = stream.with(|stream| {
                 let next = stream.poll_frame(false);
-                stream.queued = next.is_some();
                 next.map(|(frame, freed)| (stream.id(), frame, freed))
             });
             if let Some((id, frame, freed)) = next {
@@ -614,7 +619,8 @@ impl<S: StreamHandle, P> Session<S, P> {
         self.timers.set(Timer::Liveness, self.liveness.deadline());
     }
 
-    fn disconnect(&mut self) {
+    /// Notes that the peer is silent. The session calls it where its own clock finds out.
+    pub fn disconnect(&mut self) {
         self.events.push_back(Event::Disconnected);
         if !self.config.fails_streams {
             return;
@@ -693,7 +699,8 @@ impl<S: StreamHandle, P> Session<S, P> {
         self.timers.set(Timer::Close, now + CLOSE_TIMEOUT);
     }
 
-    /// Ends the session because the connection is lost. The first end counts.
+    /// Ends the session without a CLOSE: the connection is lost, or the caller closes it by itself. The first end
+    /// counts.
     pub fn fail(&mut self) {
         if self.ended.is_none() {
             self.end(false);

@@ -330,6 +330,14 @@ impl Stream {
         }
     }
 
+    /// Notes that the multiplexer's stream is lost: it carries no more bytes, and no more frames can be sent about it.
+    pub fn on_carrier_lost(&mut self) -> Reaction {
+        self.is_plain = true;
+        self.is_carried = false;
+        self.pending = Pending::default();
+        self.on_cut()
+    }
+
     /// Takes a frame of the peer about this stream.
     ///
     /// # Errors
@@ -481,9 +489,13 @@ impl Stream {
     }
 
     /// Takes out the next frame to send, and how many bytes count against the peer's connection window no more once it
-    /// is sent. `has_bytes` says that bytes of the stream wait in front of its end.
+    /// is sent. `has_bytes` says that bytes of the stream wait in front of its end. After the last frame the session
+    /// has to [look at](crate::Session::update) the stream, which may be over.
     pub fn poll_frame(&mut self, has_bytes: bool) -> Option<(StreamFrame, u32)> {
         use std::mem::take;
+        if self.is_plain {
+            return None;
+        }
         if take(&mut self.pending.open) {
             return Some((StreamFrame::Open, 0));
         }
@@ -516,6 +528,8 @@ impl Stream {
         if !has_bytes && !self.pending.finish && take(&mut self.pending.done) {
             return Some((StreamFrame::Done, 0));
         }
+        // What waits behind bytes is due when they have left.
+        self.queued = self.has_frames();
         None
     }
 
@@ -714,6 +728,25 @@ mod tests {
                 held: true
             }
         );
+    }
+
+    #[test]
+    fn a_lost_carrier_cuts_what_has_not_ended_and_leaves_nothing_to_say() {
+        let mut stream = Stream::remote(2).with_carrier();
+        stream.accept();
+        stream.on_bytes(3).unwrap();
+        let _ = stream.on_frame(StreamFrame::End(3)).unwrap();
+        stream.wrote(4, 4);
+        stream.shutdown().unwrap();
+        let reaction = stream.on_carrier_lost();
+        assert_eq!((reaction.freed, reaction.wakes_reader), (4, true));
+        assert!(!stream.has_frames() && frames(&mut stream).is_empty());
+        stream.read(3);
+        assert_eq!(stream.recv(), RecvHalf::Ended);
+        assert!(stream.is_done());
+        stream.counted_done = true;
+        stream.on_done();
+        assert!(stream.is_over());
     }
 
     #[test]

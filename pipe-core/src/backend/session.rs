@@ -3,11 +3,12 @@
 use std::time::Instant;
 
 use pipe_proto::{
-    Hello, Liveness, OpenError, RecvError, SendError, SessionConfig, Violation, ViolationKind,
+    Hello, Liveness, OpenError, RecvError, SendError, SessionConfig, Totals, Violation,
+    ViolationKind,
 };
 
 use super::common::protocol;
-use crate::{Config, Error, ErrorKind, OnDisconnect};
+use crate::{Config, ConnStats, Error, ErrorKind, OnDisconnect};
 
 impl From<&Config> for Hello {
     /// Converts a configuration into the limits of the peer. A connection window that the windows
@@ -31,6 +32,19 @@ impl From<&Config> for SessionConfig {
             disconnected_after: config.disconnected_after,
             failed_after: config.failed_after,
             fails_streams: config.on_disconnect == OnDisconnect::FailStreams,
+        }
+    }
+}
+
+impl From<Totals> for ConnStats {
+    fn from(totals: Totals) -> Self {
+        Self {
+            bytes_sent: totals.bytes_sent,
+            bytes_received: totals.bytes_read,
+            streams_opened: totals.opened,
+            streams_accepted: totals.accepted,
+            streams_open: totals.open,
+            last_round_trip: totals.last_round_trip,
         }
     }
 }
