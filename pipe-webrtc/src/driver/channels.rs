@@ -58,7 +58,7 @@ impl Driver {
             if self.theirs > MAX_RAW {
                 return Err(protocol(format_args!("more than {MAX_RAW} channels")));
             }
-            if !self.shared.raw_incoming(&channel, info) {
+            if !self.shared.raw_incoming(&channel, info)? {
                 let limit = self.shared.config.max_streams;
                 tracing::debug!(limit, "a channel beyond the limit is closed");
                 channel.close().await;

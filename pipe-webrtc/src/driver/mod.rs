@@ -190,7 +190,7 @@ impl Driver {
     /// Creates a clock for a peer that is there now.
     fn signs(shared: &Shared, peer: &Peer) -> Signs {
         let heard = peer.vitals().heard();
-        Signs::new(&shared.config, shared.can_ask(), heard, Instant::now())
+        Signs::new(&shared.config, shared.has_pings(), heard, Instant::now())
     }
 
     pub(crate) async fn run(mut self) {
