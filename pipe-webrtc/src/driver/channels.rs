@@ -115,6 +115,10 @@ impl Driver {
                 self.open = true;
                 self.alarm.as_mut().reset(Instant::now() + HELLO_AGAIN);
                 if !self.shared.offerer {
+                    if let Some(progress) = &self.progress {
+                        // The hello completes the connection at the peer.
+                        progress.promised();
+                    }
                     self.shared.say(&self.shared.hello());
                 }
             }

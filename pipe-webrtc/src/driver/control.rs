@@ -71,6 +71,7 @@ impl Driver {
 
     /// Reports the result to the task that makes the connection.
     pub(super) fn greet(&mut self, made: Result<()>) {
+        self.progress = None;
         if let Some(ready) = self.ready.take() {
             // The task may have gone; then the handle that it held closes the connection.
             let _ = ready.send(made);
