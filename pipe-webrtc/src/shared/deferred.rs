@@ -4,7 +4,7 @@ use std::time::Duration;
 use pipe_core::backend::StreamSlot;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::opening::Open;
+use super::open::Open;
 use crate::stream_core::StreamRef;
 
 /// A caller that waits for the answer to a ping.

@@ -20,8 +20,10 @@ impl Shared {
         self.ping_permits.close();
         // The driver sends the close, behind the bytes of the streams.
         inner.session.fail();
-        let mut deferred = Deferred::default();
-        deferred.given_up.extend(std::mem::take(&mut inner.opens));
+        let deferred = Deferred {
+            given_up: std::mem::take(&mut inner.opens).into(),
+            ..Deferred::default()
+        };
         self.settle_with(inner, deferred);
         drop(self.backlog.close());
         self.flows.notify_waiters();
@@ -64,9 +66,11 @@ impl Shared {
         if !inner.session.drain() {
             return;
         }
-        let mut deferred = Deferred::default();
-        deferred.is_draining = true;
-        deferred.given_up.extend(std::mem::take(&mut inner.opens));
+        let deferred = Deferred {
+            is_draining: true,
+            given_up: std::mem::take(&mut inner.opens).into(),
+            ..Deferred::default()
+        };
         self.settle_with(inner, deferred);
     }
 

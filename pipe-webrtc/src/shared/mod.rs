@@ -2,6 +2,7 @@ mod arrivals;
 mod deferred;
 mod ending;
 mod incoming;
+mod open;
 mod opening;
 mod pings;
 
@@ -30,7 +31,7 @@ use crate::stream_core::{StreamRef, Unread};
 use crate::wire::{MAX_MESSAGE, Wire};
 use arrivals::Arrivals;
 use deferred::{Deferred, PingWaiter};
-use opening::Open;
+use open::Open;
 
 /// Maximum number of unanswered pings of the application. Further ones wait.
 const MAX_PINGS: usize = 64;

@@ -3,17 +3,10 @@ use pipe_core::backend::proto::Stream;
 use tokio::sync::oneshot;
 
 use super::deferred::Deferred;
+use super::open::Open;
 use super::{Inner, Shared, now};
 use crate::engine::{Channel, ChannelInfo};
 use crate::stream_core::StreamRef;
-
-/// An open that waits for a channel.
-pub(crate) struct Open {
-    slot: StreamSlot,
-    /// Parameters of a plain channel.
-    pub(crate) info: ChannelInfo,
-    done: oneshot::Sender<StreamRef>,
-}
 
 /// An open that is under way. If it is given up, its stream is reset.
 pub(crate) struct Opening<'a> {
