@@ -255,6 +255,21 @@ impl RecvStream for WebRtcRecvStream {
         let shared = self.0.shared();
         shared.change(&self.0.stream, |stream| stream.stop(code));
     }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        if max == 0 {
+            return Poll::Ready(Ok(Some(Bytes::new())));
+        }
+        let coop = ready!(poll_proceed(cx));
+        let shared = self.0.shared();
+        let read = ready!(
+            self.0
+                .poll(|state| state.poll_read_chunk(cx, max, || shared.status.error()))
+        );
+        coop.made_progress();
+        self.0.stream.room.notify_waiters();
+        Poll::Ready(read.map(|chunk| chunk.map(BytesMut::freeze)))
+    }
 }
 
 impl Drop for WebRtcRecvStream {

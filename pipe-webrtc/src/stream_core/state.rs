@@ -206,6 +206,38 @@ impl StreamState {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes bytes that have come, in the memory in which they lie; `None` at the end.
+    pub(crate) fn poll_read_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+        conn: impl FnOnce() -> Option<Error>,
+    ) -> Poll<Result<Option<BytesMut>>> {
+        if let Err(error) = self.proto.recv().check_read() {
+            if let Some(error) = recv_error(error, conn()) {
+                return Poll::Ready(Err(error));
+            }
+            return self.pend_read(cx);
+        }
+        while let Some((first, _)) = self.queue.front_mut() {
+            let count = first.len().min(max);
+            let chunk = first.split_to(count);
+            if first.is_empty() {
+                self.queue.pop_front();
+            }
+            if count > 0 {
+                self.queued -= count;
+                self.unread.remove(count);
+                self.proto.read(count);
+                return Poll::Ready(Ok(Some(chunk)));
+            }
+        }
+        if self.proto.recv() == RecvHalf::Ended {
+            return Poll::Ready(Ok(None));
+        }
+        self.pend_read(cx)
+    }
+
     pub(super) fn pend_read<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
         self.reader = Some(cx.waker().clone());
         Poll::Pending
