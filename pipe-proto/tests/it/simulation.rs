@@ -570,8 +570,11 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Under Miri, a thousandth.
+const CASES: u32 = if cfg!(miri) { 10 } else { 10_000 };
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn two_honest_sides_leave_nothing_behind(
