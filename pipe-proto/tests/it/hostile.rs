@@ -321,7 +321,7 @@ impl Side {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 20 } else { 1000 }))]
+    #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
     fn any_frames_cost_a_violation_at_most(
