@@ -292,11 +292,14 @@ impl ConnInner {
         let ConnState {
             session, control, ..
         } = &mut *conn;
+        if !control.is_urgent() {
+            return Poll::Pending;
+        }
         let sent = control.poll_send(session, cx);
         let mut deferred = Deferred::default();
         self.take_events(&mut conn, &mut deferred);
         drop(conn);
-        self.run(deferred);
+        self.run(&mut deferred);
         sent
     }
 
@@ -334,7 +337,7 @@ impl ConnInner {
         if calls_driver {
             self.news.notify_one();
         }
-        self.run(deferred);
+        self.run(&mut deferred);
         if is_flooded {
             self.broken("it does not read its control stream");
         }
@@ -342,6 +345,7 @@ impl ConnInner {
 
     fn take_events(&self, conn: &mut ConnState, deferred: &mut Deferred) {
         while let Some(event) = conn.session.poll_event() {
+            deferred.has_events = true;
             self.on_event(conn, event, deferred);
         }
     }
@@ -355,7 +359,9 @@ impl ConnInner {
         match event {
             Event::Wake { stream, .. } => {
                 let wakers = stream.lock().on_wake();
-                deferred.wakers.extend(wakers.into_iter().flatten());
+                for waker in wakers {
+                    deferred.wakers.extend(waker);
+                }
                 if conn.session.is_ended() {
                     conn.keep_late(stream);
                 } else if stream.with(|stream| stream.needs_session()) {
@@ -385,20 +391,23 @@ impl ConnInner {
         }
     }
 
-    fn run(&self, deferred: Deferred) {
+    fn run(&self, deferred: &mut Deferred) {
+        if !deferred.has_events {
+            return;
+        }
         if let Some(window) = &self.peer_window {
             window.give(deferred.room);
         }
         if deferred.is_draining {
             self.slots.close();
         }
-        for (waiter, round_trip) in deferred.pongs {
+        for (waiter, round_trip) in deferred.pongs.drain(..) {
             // The caller may have given up.
             let _ = waiter.answer.send(round_trip);
         }
-        drop(deferred.lost_pings);
-        drop(deferred.slots);
-        deferred.wakers.into_iter().for_each(Waker::wake);
+        deferred.lost_pings.clear();
+        deferred.slots.clear();
+        deferred.wakers.drain(..).for_each(Waker::wake);
         if deferred.is_idle {
             self.idle.notify_waiters();
         }

@@ -70,6 +70,11 @@ impl ControlOutput {
         self.is_urgent |= self.gathers_until.is_some_and(|until| until <= now);
     }
 
+    /// Returns whether frames have to leave now.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.is_urgent
+    }
+
     /// Sends the frames that are urgent. Ready when the control stream is cut.
     pub(crate) fn poll_send<S: StreamHandle, P>(
         &mut self,

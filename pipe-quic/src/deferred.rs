@@ -13,6 +13,8 @@ pub(crate) struct PingWaiter {
 /// Actions that follow from events once no lock is held.
 #[derive(Default)]
 pub(crate) struct Deferred {
+    /// An event was acted on.
+    pub(crate) has_events: bool,
     pub(crate) wakers: Vec<Waker>,
     pub(crate) slots: Vec<StreamSlot>,
     pub(crate) pongs: Vec<(PingWaiter, Duration)>,
