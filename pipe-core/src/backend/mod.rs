@@ -12,8 +12,8 @@
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
 //!   [`PeerWindows`] counts what a peer allows.
-//! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`SendState`] and [`RecvState`] say how a direction
-//!   stands.
+//! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`proto::SendHalf`] and [`proto::RecvHalf`] say how
+//!   a direction stands.
 //! - [`dial_within`], [`protocol`] and [`random_ping`] are for what all transports do alike; [`first_bytes`] cuts a
 //!   vectored write to a window; [`fmt_conn`] shows a connection.
 
@@ -29,7 +29,6 @@ mod peer_windows;
 mod session;
 mod slots;
 mod status;
-mod stream_state;
 #[cfg(test)]
 mod tests;
 mod turns;
@@ -48,5 +47,4 @@ pub use pipe_proto::{Liveness, LivenessEvent};
 pub use session::{liveness, lost, open_error, recv_error, send_error};
 pub use slots::{StreamSlot, StreamSlots};
 pub use status::ConnStatus;
-pub use stream_state::{RecvState, SendState};
 pub use window::{ConnWindow, WindowTicket};
