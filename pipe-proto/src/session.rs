@@ -491,6 +491,11 @@ impl<S: StreamHandle, P> Session<S, P> {
     }
 
     fn on_stream_frame(&mut self, id: u64, frame: StreamFrame) -> Result<(), Violation> {
+        if frame == StreamFrame::Open {
+            return Err(Violation::new(format_args!(
+                "stream {id} was opened by a message"
+            )));
+        }
         let says_end = matches!(
             frame,
             StreamFrame::End(_) | StreamFrame::Reset(_) | StreamFrame::Stop(_) | StreamFrame::Taken

@@ -11,7 +11,7 @@
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
-//!   [`PeerWindows`] counts what a peer allows.
+//!   [`PeerWindows`] counts what a peer allows; [`Pings`] sends the pings of the application.
 //! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`SendState`] and [`RecvState`] say how a direction
 //!   stands.
 //! - [`dial_within`], [`protocol`] and [`random_ping`] are for what all transports do alike; [`first_bytes`] cuts a
@@ -26,6 +26,7 @@ mod handshakes;
 mod incoming;
 mod joined_stream;
 mod peer_windows;
+mod pings;
 mod session;
 mod slots;
 mod status;
@@ -43,6 +44,7 @@ pub use common::{dial_within, first_bytes, fmt_conn, protocol, random_ping};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use peer_windows::PeerWindows;
+pub use pings::{PingWaiter, Pings};
 pub use pipe_proto as proto;
 pub use pipe_proto::{Liveness, LivenessEvent};
 pub use session::{liveness, lost, open_error, recv_error, send_error};
