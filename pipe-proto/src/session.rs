@@ -348,6 +348,11 @@ impl<S: StreamHandle, P> Session<S, P> {
         id & 1 == self.carrier.local_bit
     }
 
+    /// Returns whether a stream of this number is one that the peer may still open.
+    pub fn may_come(&self, id: u64) -> bool {
+        !self.is_local(id) && self.counts.newest_remote.is_none_or(|newest| id > newest)
+    }
+
     /// Looks at a stream after a change: queues its frames, counts that the application is done, and forgets it when
     /// it is over.
     pub fn update(&mut self, stream: &S) {
@@ -506,9 +511,7 @@ impl<S: StreamHandle, P> Session<S, P> {
             )));
         }
         let Some(stream) = self.streams.get(&id).cloned() else {
-            let is_early =
-                !self.is_local(id) && self.counts.newest_remote.is_none_or(|newest| id > newest);
-            if is_early && self.carrier.has_orphans {
+            if self.carrier.has_orphans && self.may_come(id) {
                 let limit = CLOSING_FACTOR * self.config.hello.max_streams as usize;
                 return self.orphans.keep(id, frame, limit);
             }

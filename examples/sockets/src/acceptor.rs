@@ -9,34 +9,33 @@ use pipe_core::{Error, ErrorKind, Incoming, Result};
 use tokio::net::{TcpListener, TcpStream};
 
 // ANCHOR: acceptor
-/// Accepts sockets for a [`HandshakeQueue`](pipe_core::backend::HandshakeQueue).
-pub(crate) struct Acceptor<U> {
+/// Accepts sockets, and makes something of each whose peer has sent its first byte.
+pub(crate) struct Acceptor<F> {
     listener: Mutex<Option<TcpListener>>,
-    upgrade: U,
+    make: F,
 }
 
-/// Makes something of a socket whose peer has sent its first byte.
-pub(crate) trait Upgrade: Send + Sync + 'static {
-    type Conn: Send + 'static;
-
-    fn upgrade(&self, socket: TcpStream) -> impl Future<Output = Result<Self::Conn>> + Send;
-}
-
-impl<U> Acceptor<U> {
-    pub(crate) fn new(listener: TcpListener, upgrade: U) -> Self {
+impl<F> Acceptor<F> {
+    pub(crate) fn new(listener: TcpListener, make: F) -> Arc<Self> {
         let listener = Mutex::new(Some(listener));
-        Self { listener, upgrade }
+        Arc::new(Self { listener, make })
     }
 }
 
-impl<U: Upgrade> Accept for Acceptor<U> {
+impl<F, M, C> Accept for Acceptor<F>
+where
+    F: Fn(TcpStream) -> M + Send + Sync + 'static,
+    M: Future<Output = Result<C>> + Send + 'static,
+    C: Send + 'static,
+{
     type Raw = (TcpStream, SocketAddr);
-    type Conn = U::Conn;
+    type Conn = C;
 
     async fn accept(&self) -> Result<Self::Raw> {
+        let closed = || Error::new(ErrorKind::Closed, "the listener is closed");
         poll_fn(|cx| match &*self.listener.lock() {
             Some(listener) => listener.poll_accept(cx).map_err(Error::from),
-            None => Poll::Ready(Err(Error::new(ErrorKind::Closed, "the listener is closed"))),
+            None => Poll::Ready(Err(closed())),
         })
         .await
     }
@@ -45,16 +44,12 @@ impl<U: Upgrade> Accept for Acceptor<U> {
         Incoming::from_socket(*peer)
     }
 
-    async fn handshake(
-        self: Arc<Self>,
-        (socket, _): Self::Raw,
-        progress: Progress,
-    ) -> Result<U::Conn> {
+    async fn handshake(self: Arc<Self>, raw: Self::Raw, progress: Progress) -> Result<C> {
+        let (socket, _) = raw;
         socket.set_nodelay(true)?;
-        progress
-            .first_byte(async { socket.peek(&mut [0]).await.map(drop) })
-            .await?;
-        self.upgrade.upgrade(socket).await
+        let first = async { socket.peek(&mut [0]).await.map(drop) };
+        progress.first_byte(first).await?;
+        (self.make)(socket).await
     }
 
     fn close(&self) {

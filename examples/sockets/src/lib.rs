@@ -1,14 +1,11 @@
 //! A transport over plain TCP sockets, `sockets://host:port`: each stream is a socket of its own, beside one
-//! control socket a connection. The book's chapter about binding a session builds it, piece by piece.
+//! control socket a connection. The book's chapter about binding a session explains it, piece by piece.
 
 mod acceptor;
 mod conn;
-mod conn_inner;
 mod driver;
-mod stream;
-mod stream_ref;
+mod sockets;
 mod transport;
 
-pub use conn::SocketsConn;
-pub use stream::{SocketsRecvStream, SocketsSendStream, SocketsStream};
-pub use transport::{SocketsListener, SocketsTransport};
+pub use sockets::{Socket, Sockets, SocketsConn, SocketsStream};
+pub use transport::SocketsTransport;

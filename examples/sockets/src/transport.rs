@@ -1,45 +1,31 @@
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::Arc;
+use std::net::SocketAddr;
 
 use pipe_core::backend::{Admission, HandshakeQueue, dial_within};
-use pipe_core::{Addr, Config, Error, Listener, Result, Transport};
+use pipe_core::{Addr, Config, Error, Result, Transport};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::acceptor::{Acceptor, Upgrade};
-use crate::conn::SocketsConn;
+use crate::acceptor::Acceptor;
+use crate::conn::{accept, dial};
+use crate::sockets::SocketsConn;
 
 const SCHEME: &str = "sockets";
 
 // ANCHOR: transport
-/// The transport of `sockets://host:port`. Each stream is a TCP socket.
+/// The transport of `sockets://host:port`.
 #[derive(Clone, Debug, Default)]
-pub struct SocketsTransport {
-    config: Config,
-}
-
-/// A listener of a [`SocketsTransport`].
-#[derive(Debug)]
-pub struct SocketsListener {
-    addr: Addr,
-    queue: HandshakeQueue<SocketsConn>,
-}
+pub struct SocketsTransport(Config);
 
 impl SocketsTransport {
-    /// Creates a transport with the default configuration.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Sets the configuration.
-    pub fn with_config(self, config: Config) -> Result<Self> {
+    /// Creates a transport with this configuration.
+    pub fn new(config: Config) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config })
+        Ok(Self(config))
     }
 }
 
 impl Transport for SocketsTransport {
     type Conn = SocketsConn;
-    type Listener = SocketsListener;
+    type Listener = HandshakeQueue<SocketsConn>;
 
     fn schemes(&self) -> &[&'static str] {
         &[SCHEME]
@@ -49,49 +35,20 @@ impl Transport for SocketsTransport {
         let to = host_port(addr)?;
         let dial = async {
             let socket = TcpStream::connect(to).await?;
-            SocketsConn::dial(socket, &self.config).await
+            dial(socket, &self.0).await
         };
-        let named = async {
-            dial.await
-                .map_err(|error| at_addr("connect to", addr, error))
-        };
-        dial_within(addr, self.config.handshake_timeout, named).await
+        let dialed = dial_within(addr, self.0.handshake_timeout, dial).await;
+        dialed.map_err(|error| could_not("connect to", addr, error))
     }
 
-    async fn listen(&self, addr: &Addr) -> Result<SocketsListener> {
+    async fn listen(&self, addr: &Addr) -> Result<HandshakeQueue<SocketsConn>> {
         let socket = TcpListener::bind(host_port(addr)?).await;
-        let socket = socket.map_err(|error| at_addr("listen on", addr, error.into()))?;
+        let socket = socket.map_err(|error| could_not("listen on", addr, error.into()))?;
         let local = addr_of(socket.local_addr()?)?;
-        let acceptor = Acceptor::new(socket, ConnUpgrade(self.config.clone()));
-        let (acceptor, admission) = (Arc::new(acceptor), Admission::default());
-        let queue = HandshakeQueue::spawn(acceptor, local.clone(), &self.config, admission);
-        Ok(SocketsListener { addr: local, queue })
-    }
-}
-
-struct ConnUpgrade(Config);
-
-impl Upgrade for ConnUpgrade {
-    type Conn = SocketsConn;
-
-    async fn upgrade(&self, socket: TcpStream) -> Result<SocketsConn> {
-        SocketsConn::accept(socket, &self.0).await
-    }
-}
-
-impl Listener for SocketsListener {
-    type Conn = SocketsConn;
-
-    async fn accept(&self) -> Result<SocketsConn> {
-        self.queue.accept().await
-    }
-
-    fn local_addr(&self) -> Addr {
-        self.addr.clone()
-    }
-
-    fn close(&self) {
-        self.queue.close();
+        let config = self.0.clone();
+        let acceptor = Acceptor::new(socket, move |socket| accept(socket, config.clone()));
+        let admission = Admission::default();
+        Ok(HandshakeQueue::spawn(acceptor, local, &self.0, admission))
     }
 }
 // ANCHOR_END: transport
@@ -101,29 +58,25 @@ impl Listener for SocketsListener {
 fn host_port(addr: &Addr) -> Result<(&str, u16)> {
     addr.check_scheme(SCHEME)?;
     addr.check_params(&[])?;
+    let is_bare = matches!(addr.path(), "" | "/") && !addr.has_user();
     match (addr.host(), addr.port()) {
-        (Some(host), Some(port)) if matches!(addr.path(), "" | "/") && !addr.has_user() => {
-            Ok((host.trim_matches(['[', ']']), port))
-        }
+        (Some(host), Some(port)) if is_bare => Ok((host.trim_matches(['[', ']']), port)),
         _ => Err(addr.invalid("it has to be sockets://host:port")),
     }
 }
 
 /// Returns the address of a socket. It can be dialed, also where the socket is bound to all addresses.
-pub(crate) fn addr_of(mut socket: SocketAddr) -> Result<Addr> {
-    match socket {
-        SocketAddr::V4(at) if at.ip().is_unspecified() => socket.set_ip(Ipv4Addr::LOCALHOST.into()),
-        SocketAddr::V6(at) if at.ip().is_unspecified() => socket.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    Addr::parse(&format!("{SCHEME}://{socket}"))
+pub(crate) fn addr_of(socket: SocketAddr) -> Result<Addr> {
+    let addr = format!("{SCHEME}://{socket}");
+    Addr::parse(
+        &addr
+            .replace("//0.0.0.0:", "//127.0.0.1:")
+            .replace("//[::]:", "//[::1]:"),
+    )
 }
 
-fn at_addr(what: &str, addr: &Addr, error: Error) -> Error {
-    Error::with_source(
-        error.kind(),
-        format!("could not {what} {addr}: {error}"),
-        error,
-    )
+fn could_not(what: &str, addr: &Addr, error: Error) -> Error {
+    let why = format!("could not {what} {addr}: {error}");
+    Error::with_source(error.kind(), why, error)
 }
 // ANCHOR_END: address

@@ -8,6 +8,8 @@
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
 //! - **The session**: [`proto`] has the frames and the rules of a connection without I/O. [`send_error`],
 //!   [`recv_error`] and [`open_error`] turn its errors into those of this crate.
+//! - **Bindings**: for streams that exist already, a [`Binding`] says how their bytes come and go, and [`BoundConn`] and
+//!   [`BoundStream`] are its connections and streams.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
@@ -19,6 +21,7 @@
 
 mod accept_queue;
 mod backlog;
+mod bound;
 mod close_cell;
 mod common;
 mod handshake_queue;
@@ -40,6 +43,10 @@ mod window;
 pub use crate::__joined_stream as joined_stream;
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
+pub use bound::{
+    Binding, BoundConn, BoundRecvStream, BoundSendStream, BoundStream, ConnCore, DriverGuard,
+    StreamCore,
+};
 pub use common::{dial_within, first_bytes, fmt_conn, protocol, random_ping};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};

@@ -25,13 +25,13 @@ impl Fixture for Sockets {
     }
 
     fn setup(&self, config: Config) -> Result<Setup<Proxied>> {
-        let transport = SocketsTransport::new().with_config(config)?;
+        let transport = SocketsTransport::new(config)?;
         let cable = None;
         Ok(Setup::new(Proxied { transport, cable }))
     }
 
     fn setup_with_faults(&self, config: Config) -> Result<Setup<Proxied>> {
-        let transport = SocketsTransport::new().with_config(config)?;
+        let transport = SocketsTransport::new(config)?;
         let cable = Cable::new();
         let setup = Setup::new(Proxied {
             transport,

@@ -3,8 +3,9 @@ use std::io;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use pipe_conformance::Faults;
+use pipe_core::backend::HandshakeQueue;
 use pipe_core::{Addr, Listener, Result, Transport};
-use pipe_sockets::{SocketsConn, SocketsListener, SocketsTransport};
+use pipe_sockets::{SocketsConn, SocketsTransport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,7 +43,7 @@ pub(crate) struct Proxied {
 }
 
 pub(crate) struct ProxiedListener {
-    inner: SocketsListener,
+    inner: HandshakeQueue<SocketsConn>,
     addr: Addr,
 }
 
