@@ -11,7 +11,7 @@ use crate::driver::Driver;
 use crate::sockets::{Sockets, SocketsConn, Token, adopt};
 use crate::transport::addr_of;
 
-/// The first bytes of a control socket.
+/// The first bytes of both sides on a control socket.
 const MAGIC: &[u8; 9] = b"sockets/1";
 
 // ANCHOR: handshake
@@ -19,6 +19,7 @@ const MAGIC: &[u8; 9] = b"sockets/1";
 pub(crate) async fn dial(mut socket: TcpStream, config: &Config) -> Result<SocketsConn> {
     socket.set_nodelay(true)?;
     socket.write_all(MAGIC).await?;
+    expect_magic(&mut socket).await?;
     let mut at = socket.peer_addr()?;
     at.set_port(socket.read_u16().await?);
     let mut token = Token::default();
@@ -29,12 +30,8 @@ pub(crate) async fn dial(mut socket: TcpStream, config: &Config) -> Result<Socke
 /// Makes a connection of a control socket, as the side that listens: with a port of its own for the sockets of
 /// streams, and a token that these have to show.
 pub(crate) async fn accept(mut socket: TcpStream, config: Config) -> Result<SocketsConn> {
-    let mut magic = [0; MAGIC.len()];
-    socket.read_exact(&mut magic).await?;
-    if magic != *MAGIC {
-        let why = "the peer does not speak sockets/1";
-        return Err(Error::new(ErrorKind::Handshake, why));
-    }
+    expect_magic(&mut socket).await?;
+    socket.write_all(MAGIC).await?;
     let mut at = socket.local_addr()?;
     at.set_port(0);
     let listener = TcpListener::bind(at).await?;
@@ -43,6 +40,16 @@ pub(crate) async fn accept(mut socket: TcpStream, config: Config) -> Result<Sock
     socket.write_u16(listener.local_addr()?.port()).await?;
     socket.write_all(&token).await?;
     start(socket, &config, token, None, Some(listener)).await
+}
+
+async fn expect_magic(socket: &mut TcpStream) -> Result<()> {
+    let mut magic = [0; MAGIC.len()];
+    socket.read_exact(&mut magic).await?;
+    if magic == *MAGIC {
+        return Ok(());
+    }
+    let why = "the peer does not speak sockets/1";
+    Err(Error::new(ErrorKind::Handshake, why))
 }
 // ANCHOR_END: handshake
 
@@ -62,9 +69,8 @@ async fn start(
         drain: DrainMode::AtOnce,
         is_plain: false,
     };
-    let (local, remote) = (socket.local_addr()?, socket.peer_addr()?);
-    let (local, remote) = (addr_of(local)?, addr_of(remote)?);
-    let addrs = [local.clone(), remote];
+    let local = addr_of(socket.local_addr()?)?;
+    let addrs = [local.clone(), addr_of(socket.peer_addr()?)?];
     let conn = ConnCore::new(Sockets { token, at }, carrier, config, addrs);
     let of = conn.clone();
     let queue = listener.map(|listener| {

@@ -7,5 +7,5 @@ mod driver;
 mod sockets;
 mod transport;
 
-pub use sockets::{Socket, Sockets, SocketsConn, SocketsStream};
+pub use sockets::{Socket, Sockets, SocketsConn};
 pub use transport::SocketsTransport;

@@ -3,8 +3,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use pipe_core::Result;
-use pipe_core::backend::{Binding, BoundConn, BoundStream, ConnCore, StreamCore, protocol};
+use pipe_core::backend::{Binding, BoundConn, ConnCore, StreamCore, protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -13,8 +14,6 @@ use tokio::time::timeout;
 // ANCHOR: types
 /// A connection: one control socket, and a socket for each stream.
 pub type SocketsConn = BoundConn<Sockets>;
-/// A stream of a [`SocketsConn`].
-pub type SocketsStream = BoundStream<Sockets>;
 
 pub(crate) type Conn = Arc<ConnCore<Sockets>>;
 pub(crate) type Stream = StreamCore<Sockets>;
@@ -126,23 +125,21 @@ async fn try_connect(conn: &Conn, stream: &Stream, at: SocketAddr) -> io::Result
 // ANCHOR: adopt
 /// Finds the stream of a socket that has come.
 pub(crate) async fn adopt(conn: Conn, mut socket: TcpStream) -> Result<()> {
-    let mut token = Token::default();
-    socket.read_exact(&mut token).await?;
+    let mut preamble = [0; size_of::<Token>() + 8];
+    socket.read_exact(&mut preamble).await?;
+    let (token, mut id) = preamble.split_at(size_of::<Token>());
     if token != conn.binding().token {
         return Err(protocol("a socket with a false token"));
     }
-    let id = socket.read_u64().await?;
     // The socket may be faster than the frame that opens its stream.
-    let stream = conn.stream(id).await;
+    let stream = conn.stream(id.get_u64()).await;
     let is_awaited = |io: &mut Socket| matches!(io, Socket::Awaited(_));
     match stream.filter(|stream| stream.with_io(is_awaited) == Some(true)) {
         Some(stream) => {
             socket.write_u8(0).await?;
             Ok(attach(&stream, socket)?)
         }
-        None => Err(protocol(format_args!(
-            "a socket for stream {id}, which has one or is over"
-        ))),
+        None => Err(protocol("a socket for a stream that needs none")),
     }
 }
 

@@ -26,6 +26,7 @@ impl Raw {
         let at = ("127.0.0.1", addr.port().unwrap());
         let mut control = TcpStream::connect(at).await.unwrap();
         control.write_all(b"sockets/1").await.unwrap();
+        control.read_exact(&mut [0; 9]).await.unwrap();
         let mut port = control.peer_addr().unwrap();
         port.set_port(control.read_u16().await.unwrap());
         let mut token = [0; 16];
@@ -192,7 +193,7 @@ async fn bytes_behind_the_end_are_a_violation() {
     let read = there.read_to_end(&mut heard).await;
     let error = Error::from(read.unwrap_err());
     assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-    expect_failed(&conn, ErrorKind::Protocol, "behind the end").await;
+    expect_failed(&conn, ErrorKind::Protocol, "end of stream 1").await;
 }
 
 #[tokio::test]

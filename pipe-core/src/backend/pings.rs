@@ -97,7 +97,7 @@ mod tests {
         let sent = RefCell::new(Vec::new());
         let ping = || {
             pings.round_trip(&status, |bytes, waiter| {
-                sent.borrow_mut().push((bytes, waiter))
+                sent.borrow_mut().push((bytes, waiter));
             })
         };
         let mut waiting: Vec<_> = (0..=MAX_PINGS).map(|_| Box::pin(ping())).collect();

@@ -124,9 +124,12 @@ async fn connect(
     let mut running = JoinSet::new();
     running.spawn(pass(near_read, far_write, up.clone()));
     if is_control {
+        let mut magic = [0; 9];
+        far_read.read_exact(&mut magic).await?;
         let port = far_read.read_u16().await?;
         let port = lay(port, false, &up).await?;
         let _ = up.wait_for(|up| *up).await;
+        near_write.write_all(&magic).await?;
         near_write.write_u16(port).await?;
     }
     running.spawn(pass(far_read, near_write, up));
