@@ -1,5 +1,4 @@
-//! A transport over plain TCP sockets, `sockets://host:port`: each stream is a socket of its own, beside one
-//! control socket a connection. The book's chapter about binding a session explains it, piece by piece.
+//! A transport where each stream is a TCP socket, `sockets://host:port`; a chapter of the book explains it.
 
 mod acceptor;
 mod conn;

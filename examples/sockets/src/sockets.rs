@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
 use pipe_core::Result;
-use pipe_core::backend::{Binding, BoundConn, ConnCore, StreamCore, protocol};
+use pipe_core::backend::{Binding, BoundConn, ConnCore, StreamCore, StreamIo, protocol};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -16,7 +16,7 @@ use tokio::time::timeout;
 pub type SocketsConn = BoundConn<Sockets>;
 
 pub(crate) type Conn = Arc<ConnCore<Sockets>>;
-pub(crate) type Stream = StreamCore<Sockets>;
+pub(crate) type Stream = StreamCore<Socket>;
 pub(crate) type Token = [u8; 16];
 
 /// Gives the streams of a connection their sockets.
@@ -55,19 +55,21 @@ impl Binding for Sockets {
             });
         }
     }
+}
 
+impl StreamIo for Socket {
     fn poll_read(
-        io: &mut Socket,
+        &mut self,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<usize>> {
         let read = |socket: &TcpStream| socket.try_read_buf(buf);
-        io.poll(cx, TcpStream::poll_read_ready, read)
+        self.poll(cx, TcpStream::poll_read_ready, read)
     }
 
-    fn poll_write(io: &mut Socket, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let write = |socket: &TcpStream| socket.try_write(buf);
-        io.poll(cx, TcpStream::poll_write_ready, write)
+        self.poll(cx, TcpStream::poll_write_ready, write)
     }
 }
 

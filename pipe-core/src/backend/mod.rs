@@ -8,7 +8,7 @@
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
 //! - **The session**: [`proto`] has the frames and the rules of a connection without I/O. [`send_error`],
 //!   [`recv_error`] and [`open_error`] turn its errors into those of this crate.
-//! - **Bindings**: for streams that exist already, a [`Binding`] says how their bytes come and go, and [`BoundConn`] and
+//! - **Bindings**: for streams that exist already, a [`Binding`] gives each its [`StreamIo`], and [`BoundConn`] and
 //!   [`BoundStream`] are its connections and streams.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
@@ -45,7 +45,7 @@ pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
 pub use bound::{
     Binding, BoundConn, BoundRecvStream, BoundSendStream, BoundStream, ConnCore, DriverGuard,
-    StreamCore,
+    StreamCore, StreamIo,
 };
 pub use common::{dial_within, first_bytes, fmt_conn, protocol, random_ping};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};

@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::Binding;
-use super::conn_core::ConnCore;
+use super::conn_core::{Binding, ConnCore, ConnRef};
 use super::stream::BoundStream;
 use crate::backend::fmt_conn;
 use crate::{Addr, CloseReason, Conn, ConnState, ConnStats, PeerIdentity, Result};
 
 /// A connection over a session.
 pub struct BoundConn<B: Binding>(Arc<ConnRef<B>>);
-
-/// A reference that the handles and streams of a connection share: dropping the last one closes it.
-pub(super) struct ConnRef<B: Binding>(pub(super) Arc<ConnCore<B>>);
 
 impl<B: Binding> BoundConn<B> {
     /// Creates the first handle of a connection.
@@ -24,12 +20,6 @@ impl<B: Binding> BoundConn<B> {
 
     fn core(&self) -> &Arc<ConnCore<B>> {
         &self.0.0
-    }
-}
-
-impl<B: Binding> Drop for ConnRef<B> {
-    fn drop(&mut self) {
-        self.0.end(CloseReason::local(0, ""));
     }
 }
 

@@ -9,12 +9,26 @@ use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::Binding;
 use super::stream_core::StreamCore;
+use super::stream_io::StreamIo;
 use crate::backend::{
     Backlog, ConnStatus, PeerWindows, PingWaiter, Pings, StreamSlot, StreamSlots, open_error,
 };
 use crate::{Addr, CloseReason, Config, ConnStats, Error, ErrorKind, Result};
+
+/// Binds a session to the carrier of its streams. [`BoundConn`](super::BoundConn) and [`BoundStream`](super::BoundStream) do the rest, but for the task that
+/// [sends](ConnCore::poll_output) and [receives](ConnCore::on_input) the frames of the session.
+pub trait Binding: Sized + Send + Sync + 'static {
+    /// The carrier of one stream, behind the lock of the stream. It is dropped once the stream is over at both sides, or
+    /// the connection has ended.
+    type Io: StreamIo;
+
+    /// Creates the carrier of a stream.
+    fn io(&self) -> Self::Io;
+
+    /// Notes that a stream was opened, by either side. No lock is held.
+    fn on_stream(conn: &Arc<ConnCore<Self>>, stream: &StreamCore<Self::Io>);
+}
 
 /// A connection: the state that its handles, its streams and its driver share.
 ///
@@ -25,7 +39,7 @@ pub struct ConnCore<B: Binding> {
     pub(super) config: Config,
     pub(super) addrs: [Addr; 2],
     pub(super) status: ConnStatus,
-    pub(super) backlog: Backlog<StreamCore<B>>,
+    pub(super) backlog: Backlog<StreamCore<B::Io>>,
     pub(super) slots: StreamSlots,
     pub(super) windows: OnceLock<PeerWindows>,
     pub(super) pings: Pings,
@@ -41,9 +55,12 @@ pub struct ConnCore<B: Binding> {
 }
 
 pub(super) struct State<B: Binding> {
-    pub(super) session: Session<StreamCore<B>, PingWaiter>,
+    pub(super) session: Session<StreamCore<B::Io>, PingWaiter>,
     next_id: u64,
 }
+
+/// A reference that the handles and streams of a connection share: dropping the last one closes it.
+pub(super) struct ConnRef<B: Binding>(pub(super) Arc<ConnCore<B>>);
 
 /// Ends a connection when it is dropped, unless the connection has ended: for the task that drives it. Without that task
 /// everything that waits would wait for ever.
@@ -113,7 +130,7 @@ impl<B: Binding> ConnCore<B> {
     }
 
     /// Creates the state of a stream.
-    pub(super) fn stream_of(&self, proto: Stream, slot: Option<StreamSlot>) -> StreamCore<B> {
+    pub(super) fn stream_of(&self, proto: Stream, slot: Option<StreamSlot>) -> StreamCore<B::Io> {
         // Credit goes back in quarters of a window, or at every read where streams share one.
         let is_shared = !self.config.connection_window_is_ample();
         let threshold = if is_shared {
@@ -126,7 +143,7 @@ impl<B: Binding> ConnCore<B> {
     }
 
     /// Opens a stream, once the peer's limit allows it.
-    pub(super) async fn open(self: &Arc<Self>) -> Result<StreamCore<B>> {
+    pub(super) async fn open(self: &Arc<Self>) -> Result<StreamCore<B::Io>> {
         let slot = self.slots.acquire().await;
         let mut state = self.lock();
         let checked = state.session.check_open();
@@ -141,7 +158,7 @@ impl<B: Binding> ConnCore<B> {
     }
 
     /// Waits for a stream of the peer.
-    pub(super) async fn accept(&self) -> Result<StreamCore<B>> {
+    pub(super) async fn accept(&self) -> Result<StreamCore<B::Io>> {
         let stream = self.status.accept(&self.backlog).await?;
         let mut state = self.lock();
         state.session.on_accepted(&stream);
@@ -154,7 +171,7 @@ impl<B: Binding> ConnCore<B> {
     /// # Cancel safety
     ///
     /// Safe to drop.
-    pub async fn stream(&self, id: u64) -> Option<StreamCore<B>> {
+    pub async fn stream(&self, id: u64) -> Option<StreamCore<B::Io>> {
         loop {
             let opened = self.opened.notified();
             {
@@ -169,7 +186,7 @@ impl<B: Binding> ConnCore<B> {
     }
 
     /// Ends the connection if a stream has lost its carrier for no reason that the peer names.
-    pub async fn on_lost(self: Arc<Self>, stream: StreamCore<B>, error: io::Error) {
+    pub async fn on_lost(self: Arc<Self>, stream: StreamCore<B::Io>, error: io::Error) {
         if self.still_needs_io(&stream).await {
             let why = format!("stream {} lost what carries it: {error}", stream.id());
             let error = Error::with_source(ErrorKind::Failed, why, error);
@@ -179,7 +196,7 @@ impl<B: Binding> ConnCore<B> {
 
     /// Returns whether bytes of a stream may still have to come or go, after all that the peer has said until now: its
     /// answer to a ping comes behind that.
-    pub async fn still_needs_io(&self, stream: &StreamCore<B>) -> bool {
+    pub async fn still_needs_io(&self, stream: &StreamCore<B::Io>) -> bool {
         stream.needs_io() && self.ping().await.is_ok() && stream.needs_io()
     }
 
@@ -246,6 +263,12 @@ impl<B: Binding> ConnCore<B> {
         drop(self.backlog.close());
         self.idle.notify_waiters();
         self.work.notify_one();
+    }
+}
+
+impl<B: Binding> Drop for ConnRef<B> {
+    fn drop(&mut self) {
+        self.0.end(CloseReason::local(0, ""));
     }
 }
 

@@ -7,8 +7,7 @@ use pipe_proto::codec::binary;
 use pipe_proto::{Frame, Stream, StreamFrame};
 use tokio::time::Instant;
 
-use super::Binding;
-use super::conn_core::{ConnCore, now};
+use super::conn_core::{Binding, ConnCore, now};
 use crate::Result;
 use crate::backend::protocol;
 

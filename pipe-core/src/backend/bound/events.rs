@@ -3,8 +3,7 @@
 use parking_lot::MutexGuard;
 use pipe_proto::{Event, Stream, StreamHandle};
 
-use super::Binding;
-use super::conn_core::{ConnCore, State, now};
+use super::conn_core::{Binding, ConnCore, State, now};
 use super::stream_core::StreamCore;
 use crate::CloseReason;
 use crate::backend::{PeerWindows, PingWaiter, lost, random_ping};
@@ -13,7 +12,7 @@ impl<B: Binding> ConnCore<B> {
     /// Changes a stream for the application, and does what follows. Returns the result of the change.
     pub(super) fn change<R>(
         &self,
-        stream: &StreamCore<B>,
+        stream: &StreamCore<B::Io>,
         act: impl FnOnce(&mut Stream) -> R,
     ) -> R {
         let (done, needs_session) = stream.with(|proto| (act(proto), proto.needs_session()));
@@ -42,7 +41,7 @@ impl<B: Binding> ConnCore<B> {
         events.into_iter().for_each(|event| self.on_event(event));
     }
 
-    fn on_event(&self, event: Event<StreamCore<B>, PingWaiter>) {
+    fn on_event(&self, event: Event<StreamCore<B::Io>, PingWaiter>) {
         match event {
             Event::Hello(hello) => {
                 self.slots.shrink(hello.max_streams);

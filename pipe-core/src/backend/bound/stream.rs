@@ -7,10 +7,9 @@ use std::task::{Context, Poll, ready};
 use pipe_proto::{RecvHalf, SendHalf, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Binding;
-use super::conn::ConnRef;
-use super::conn_core::ConnCore;
+use super::conn_core::{Binding, ConnCore, ConnRef};
 use super::stream_core::{StreamCore, StreamState};
+use super::stream_io::StreamIo;
 use crate::backend::{joined_stream, recv_error, send_error};
 use crate::{CloseReason, Error, RecvStream, Result, SendStream};
 
@@ -29,12 +28,12 @@ pub struct BoundSendStream<B: Binding>(Half<B>);
 pub struct BoundRecvStream<B: Binding>(Half<B>);
 
 struct Half<B: Binding> {
-    stream: StreamCore<B>,
+    stream: StreamCore<B::Io>,
     conn: Arc<ConnRef<B>>,
 }
 
 impl<B: Binding> BoundStream<B> {
-    pub(super) fn new(stream: StreamCore<B>, conn: Arc<ConnRef<B>>) -> Self {
+    pub(super) fn new(stream: StreamCore<B::Io>, conn: Arc<ConnRef<B>>) -> Self {
         let half = Half {
             stream: stream.clone(),
             conn: conn.clone(),
@@ -52,7 +51,7 @@ impl<B: Binding> Half<B> {
     }
 
     /// Drops a carrier that has failed. The task waits for the reason.
-    fn lose<R>(&self, state: &mut StreamState<B>, error: io::Error) -> Poll<io::Result<R>> {
+    fn lose<R>(&self, state: &mut StreamState<B::Io>, error: io::Error) -> Poll<io::Result<R>> {
         state.io = None;
         let conn = self.conn();
         let lost = conn.clone().on_lost(self.stream.clone(), error);
@@ -87,7 +86,7 @@ impl<B: Binding> AsyncRead for BoundRecvStream<B> {
         let Some(io) = &mut state.io else {
             return Poll::Pending;
         };
-        let count = match ready!(B::poll_read(io, cx, buf)) {
+        let count = match ready!(io.poll_read(cx, buf)) {
             Ok(count) => count,
             Err(error) => return self.0.lose(state, error),
         };
@@ -143,7 +142,7 @@ impl<B: Binding> AsyncWrite for BoundSendStream<B> {
         let written = match credit {
             0 if buf.is_empty() => Poll::Ready(Ok(0)),
             0 => Poll::Pending,
-            _ => B::poll_write(io, cx, &buf[..credit]),
+            _ => io.poll_write(cx, &buf[..credit]),
         };
         let (count, written) = match written {
             Poll::Ready(Ok(count)) => (count, Poll::Ready(Ok(count))),

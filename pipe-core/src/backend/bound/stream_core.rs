@@ -5,21 +5,21 @@ use std::task::Waker;
 use parking_lot::{Mutex, MutexGuard};
 use pipe_proto::{SendHalf, Stream, StreamHandle};
 
-use super::Binding;
+use super::stream_io::StreamIo;
 use crate::backend::{StreamSlot, WindowTicket};
 
 /// Refers to a stream of a [`ConnCore`](super::ConnCore): its state in the session, its carrier, and the tasks that wait
 /// for either.
-pub struct StreamCore<B: Binding>(Arc<Inner<B>>);
+pub struct StreamCore<I: StreamIo>(Arc<Inner<I>>);
 
-struct Inner<B: Binding> {
+struct Inner<I: StreamIo> {
     id: u64,
-    state: Mutex<StreamState<B>>,
+    state: Mutex<StreamState<I>>,
 }
 
-pub(super) struct StreamState<B: Binding> {
+pub(super) struct StreamState<I: StreamIo> {
     pub(super) proto: Stream,
-    pub(super) io: Option<B::Io>,
+    pub(super) io: Option<I>,
     pub(super) reader: Option<Waker>,
     pub(super) writer: Option<Waker>,
     /// The place in the queue for the peer's connection window.
@@ -28,8 +28,8 @@ pub(super) struct StreamState<B: Binding> {
     pub(super) slot: Option<StreamSlot>,
 }
 
-impl<B: Binding> StreamCore<B> {
-    pub(super) fn new(proto: Stream, io: B::Io, slot: Option<StreamSlot>) -> Self {
+impl<I: StreamIo> StreamCore<I> {
+    pub(super) fn new(proto: Stream, io: I, slot: Option<StreamSlot>) -> Self {
         let id = proto.id();
         let state = Mutex::new(StreamState {
             proto,
@@ -47,12 +47,12 @@ impl<B: Binding> StreamCore<B> {
         self.0.id
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, StreamState<B>> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, StreamState<I>> {
         self.0.state.lock()
     }
 
     /// Gives access to the carrier. `None` once the stream is over.
-    pub fn with_io<R>(&self, act: impl FnOnce(&mut B::Io) -> R) -> Option<R> {
+    pub fn with_io<R>(&self, act: impl FnOnce(&mut I) -> R) -> Option<R> {
         self.lock().io.as_mut().map(act)
     }
 
@@ -81,20 +81,20 @@ impl<B: Binding> StreamCore<B> {
     }
 }
 
-impl<B: Binding> Clone for StreamCore<B> {
+impl<I: StreamIo> Clone for StreamCore<I> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<B: Binding> fmt::Debug for StreamCore<B> {
+impl<I: StreamIo> fmt::Debug for StreamCore<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("StreamCore");
         shown.field("id", &self.id()).finish_non_exhaustive()
     }
 }
 
-impl<B: Binding> StreamHandle for StreamCore<B> {
+impl<I: StreamIo> StreamHandle for StreamCore<I> {
     fn with<R>(&self, act: impl FnOnce(&mut Stream) -> R) -> R {
         act(&mut self.lock().proto)
     }
