@@ -42,6 +42,7 @@ mod identity;
 mod registry;
 mod state;
 mod stream;
+mod sync;
 mod transport;
 mod wire;
 

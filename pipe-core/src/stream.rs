@@ -1,6 +1,10 @@
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::Result;
 
@@ -70,7 +74,45 @@ pub trait SendStream: AsyncWrite + Unpin + Send + 'static {
     ///
     /// Safe to drop.
     fn stopped(&mut self) -> impl Future<Output = Result<Option<u32>>> + Send;
+
+    /// Writes bytes from the front of the chunk and takes them off; ready once some are written.
+    ///
+    /// The default writes from the chunk's memory. A transport that can keep the chunk, and so saves a copy,
+    /// overrides it.
+    ///
+    /// # Errors
+    ///
+    /// Those of a write.
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<()>> {
+        if chunk.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let count = ready!(Pin::new(self).poll_write(cx, chunk))?;
+        chunk.advance(count);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes all bytes of the chunk, without a copy where the transport can.
+    ///
+    /// # Errors
+    ///
+    /// Those of a write.
+    ///
+    /// # Cancel safety
+    ///
+    /// As with `write_all`, some of the bytes may have been written.
+    fn write_chunk(&mut self, mut chunk: Bytes) -> impl Future<Output = Result<()>> + Send {
+        async move {
+            while !chunk.is_empty() {
+                poll_fn(|cx| self.poll_write_chunk(cx, &mut chunk)).await?;
+            }
+            Ok(())
+        }
+    }
 }
+
+/// The largest chunk that is made by a copy, in bytes.
+const COPY: usize = 8 * 1024;
 
 /// The receiving direction of a [`Stream`].
 ///
@@ -81,4 +123,33 @@ pub trait RecvStream: AsyncRead + Unpin + Send + 'static {
 
     /// Gives this direction up; see [`Stream::stop`].
     fn stop(&mut self, code: u32);
+
+    /// Reads from 1 to `max` bytes; ready with `None` at the end.
+    ///
+    /// The default copies. A transport that has the bytes in memory that it can give away overrides it.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read.
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        let mut bytes = [MaybeUninit::uninit(); COPY];
+        let mut buf = ReadBuf::uninit(&mut bytes[..max.min(COPY)]);
+        ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+        let is_end = buf.filled().is_empty() && max > 0;
+        Poll::Ready(Ok((!is_end).then(|| Bytes::copy_from_slice(buf.filled()))))
+    }
+
+    /// Waits for the next bytes of the stream, from 1 to `max` of them, without a copy where the transport can;
+    /// `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of a read.
+    ///
+    /// # Cancel safety
+    ///
+    /// No byte is lost.
+    fn read_chunk(&mut self, max: usize) -> impl Future<Output = Result<Option<Bytes>>> + Send {
+        poll_fn(move |cx| self.poll_read_chunk(cx, max))
+    }
 }

@@ -4,9 +4,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use pipe_core::backend::{
-    Backlog, ConnStatus, ConnWindow, RecvState, SendState, StreamSlot, StreamSlots,
-};
+use pipe_core::backend::proto::{OpenError, RecvHalf, SendHalf};
+use pipe_core::backend::{Backlog, ConnStatus, ConnWindow, StreamSlot, StreamSlots, open_error};
 use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, ErrorKind, OnDisconnect, Result};
 use slab::Slab;
 use tokio::runtime::Handle;
@@ -192,10 +191,10 @@ impl ConnCore {
             }
             Event::End(stream) => self.apply_end(at, &stream),
             Event::Reset(stream, code) => {
-                self.cut_recv(at, &stream, RecvState::Reset(code));
+                self.cut_recv(at, &stream, |recv| recv.on_reset(code));
             }
             Event::Stop(stream, code) => {
-                self.cut_send(at, &stream, |state| state.stop(code));
+                self.cut_send(at, &stream, |send| send.on_stop(code));
             }
             Event::Credit(stream, count) => self.credit(at, stream.pipes[at].lock(), count),
             Event::Ping(token) => self.send(at, Event::Pong(token)),
@@ -225,10 +224,11 @@ impl ConnCore {
     fn apply_end(&self, at: Side, stream: &Arc<StreamCore>) {
         let writer = at.other();
         let mut pipe = stream.pipes[writer].lock();
-        if pipe.recv != RecvState::Open {
+        if pipe.recv != RecvHalf::Open {
             return;
         }
-        pipe.recv = RecvState::Ended;
+        let (total, read) = (pipe.sent, pipe.received);
+        pipe.recv.on_end(total, read);
         let credit = if pipe.is_consumed() {
             pipe.all_credit()
         } else {
@@ -247,14 +247,18 @@ impl ConnCore {
         wake(reader);
     }
 
-    /// Ends the receiving direction of `at` short, unless it has ended. Returns whether it did.
-    pub(crate) fn cut_recv(&self, at: Side, stream: &Arc<StreamCore>, to: RecvState) -> bool {
+    /// Cuts the receiving direction of `at` short by `cut`. Returns whether that changed anything.
+    pub(crate) fn cut_recv(
+        &self,
+        at: Side,
+        stream: &Arc<StreamCore>,
+        cut: impl FnOnce(&mut RecvHalf) -> bool,
+    ) -> bool {
         let writer = at.other();
         let mut pipe = stream.pipes[writer].lock();
-        if pipe.recv != RecvState::Open && (pipe.recv != RecvState::Ended || pipe.is_consumed()) {
+        if !cut(&mut pipe.recv) {
             return false;
         }
-        pipe.recv = to;
         let (over, freed) = settle(&mut pipe);
         let reader = pipe.reader.take();
         drop(pipe);
@@ -263,19 +267,17 @@ impl ConnCore {
         true
     }
 
-    /// Ends the sending direction of `at` short, in the way that `to` makes of its state. Returns
-    /// whether it made anything of it.
+    /// Cuts the sending direction of `at` short by `cut`. Returns whether that changed anything.
     pub(crate) fn cut_send(
         &self,
         at: Side,
         stream: &Arc<StreamCore>,
-        to: impl FnOnce(SendState) -> Option<SendState>,
+        cut: impl FnOnce(&mut SendHalf) -> bool,
     ) -> bool {
         let mut pipe = stream.pipes[at].lock();
-        let Some(next) = to(pipe.send) else {
+        if !cut(&mut pipe.send) {
             return false;
-        };
-        pipe.send = next;
+        }
         let (over, freed) = settle(&mut pipe);
         let writer = pipe.writer.take();
         drop(pipe);
@@ -329,16 +331,10 @@ impl ConnCore {
         let side = &self.sides[side];
         side.status.check()?;
         if side.draining.load(Ordering::Acquire) {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "this side is draining the connection",
-            ));
+            return Err(open_error(OpenError::Draining, None));
         }
         if side.drained_by_peer.load(Ordering::Acquire) {
-            return Err(Error::new(
-                ErrorKind::Closed,
-                "the peer is draining the connection",
-            ));
+            return Err(open_error(OpenError::DrainedByPeer, None));
         }
         Ok(())
     }
@@ -451,10 +447,10 @@ impl ConnCore {
             .map(|(_, live)| live.core.clone())
             .collect();
         for stream in live {
-            if self.cut_send(at, &stream, |state| state.cut_open(SendState::Disconnected)) {
+            if self.cut_send(at, &stream, SendHalf::disconnect) {
                 self.send(at, Event::Reset(stream.clone(), 0));
             }
-            if self.cut_recv(at, &stream, RecvState::Disconnected) {
+            if self.cut_recv(at, &stream, RecvHalf::disconnect) {
                 self.send(at, Event::Stop(stream, 0));
             }
         }

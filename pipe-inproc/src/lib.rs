@@ -27,6 +27,7 @@ mod ring;
 mod side;
 mod stream;
 mod stream_core;
+mod sync;
 mod transport;
 mod wire;
 

@@ -1,6 +1,7 @@
 use std::task::Waker;
 
-use pipe_core::backend::{RecvState, SendState, WindowTicket};
+use pipe_core::backend::WindowTicket;
+use pipe_core::backend::proto::{RecvHalf, SendHalf};
 use tokio::io::ReadBuf;
 
 use crate::ring::Ring;
@@ -18,8 +19,8 @@ pub(crate) struct Pipe {
     used: u32,
     /// Part of `used` that was read and not yet returned to the writer as credit.
     unreturned: u32,
-    pub(crate) send: SendState,
-    pub(crate) recv: RecvState,
+    pub(crate) send: SendHalf,
+    pub(crate) recv: RecvHalf,
     /// Bytes accepted from the writer, ever.
     pub(crate) sent: u64,
     /// Bytes handed to the reader, ever.
@@ -47,7 +48,7 @@ impl Pipe {
     /// Stores bytes that have arrived, unless the reader discards them.
     #[inline]
     pub(crate) fn arrive(&mut self, bytes: &[u8], window: u32) {
-        if matches!(self.recv, RecvState::Open) {
+        if self.recv == RecvHalf::Open {
             self.ring.write(bytes, window as usize);
         }
     }
@@ -57,6 +58,7 @@ impl Pipe {
     pub(crate) fn read(&mut self, buf: &mut ReadBuf<'_>) -> usize {
         let count = self.ring.read(buf);
         self.received += count as u64;
+        self.recv.on_read(self.received);
         self.unreturned += count as u32;
         count
     }
@@ -109,27 +111,25 @@ impl Pipe {
     /// Returns whether the end has arrived and everything before it was read.
     #[inline]
     pub(crate) fn is_consumed(&self) -> bool {
-        matches!(self.recv, RecvState::Ended) && self.ring.is_empty()
+        self.recv == RecvHalf::Ended
     }
 
     /// Returns whether the writer has shut down and the reader has acknowledged every byte.
     #[inline]
     pub(crate) fn is_delivered(&self) -> bool {
-        self.send == SendState::Shut && self.used == 0
+        matches!(self.send, SendHalf::Shut { .. }) && self.used == 0
     }
 
     /// Ends the writer's end together with its side of the connection.
     pub(crate) fn end_send(&mut self) -> Option<Waker> {
-        if self.send == SendState::Open {
-            self.send = SendState::ConnEnded;
-        }
+        self.send.on_conn_end();
         self.writer.take()
     }
 
     /// Ends the reader's end together with its side of the connection.
     pub(crate) fn end_recv(&mut self) -> Option<Waker> {
-        if self.recv == RecvState::Open || self.recv == RecvState::Ended && self.has_data() {
-            self.recv = RecvState::ConnEnded;
+        self.recv.on_conn_end();
+        if self.recv == RecvHalf::ConnEnded {
             self.ring.clear();
         }
         self.reader.take()
@@ -138,12 +138,11 @@ impl Pipe {
     /// Returns whether nothing can happen on this direction any more.
     pub(crate) fn is_over(&self) -> bool {
         match self.recv {
-            RecvState::Open => false,
-            RecvState::Ended => self.ring.is_empty(),
-            RecvState::Reset(_) => true,
+            RecvHalf::Open | RecvHalf::SizeKnown { .. } => false,
+            RecvHalf::Ended | RecvHalf::Reset { .. } => true,
             // The writer continues until the stop arrives.
-            RecvState::Stopped(_) | RecvState::Disconnected | RecvState::ConnEnded => {
-                self.send != SendState::Open
+            RecvHalf::Stopped { .. } | RecvHalf::Disconnected { .. } | RecvHalf::ConnEnded => {
+                self.send != SendHalf::Ready
             }
         }
     }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use parking_lot::MutexGuard;
-use pipe_core::backend::{RecvState, SendState, first_bytes, joined_stream};
+use pipe_core::backend::proto::{RecvHalf, SendError, SendHalf};
+use pipe_core::backend::{first_bytes, joined_stream, recv_error, send_error};
 use pipe_core::{Error, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
@@ -80,6 +81,21 @@ impl End {
         self.handle.conn.sides[self.handle.side].status.error()
     }
 
+    /// Returns the error of a write; pending until the connection names its own.
+    #[cold]
+    fn poll_send_error(
+        &self,
+        mut pipe: MutexGuard<'_, Pipe>,
+        error: SendError,
+        cx: &Context<'_>,
+    ) -> Poll<io::Error> {
+        if let Some(error) = send_error(error, self.conn_error()) {
+            return Poll::Ready(error.into());
+        }
+        keep(&mut pipe.writer, cx);
+        Poll::Pending
+    }
+
     fn tell(&self, event: impl FnOnce(Arc<StreamCore>) -> Event) {
         self.handle
             .conn
@@ -100,8 +116,8 @@ impl InprocSendStream {
         let End { stream, handle, .. } = &self.0;
         let (conn, side) = (&*handle.conn, handle.side);
         let mut pipe = stream.pipes[side].lock();
-        if !matches!(pipe.send, SendState::Open) {
-            return Poll::Ready(Err(pipe.send.write_error(self.0.conn_error()).into()));
+        if let Err(error) = pipe.send.check_write() {
+            return self.0.poll_send_error(pipe, error, cx).map(Err);
         }
         let window = conn.stream_windows[side];
         let room = pipe.room(window).min(total);
@@ -195,18 +211,18 @@ impl AsyncWrite for InprocSendStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut pipe = self.0.stream.pipes[self.0.handle.side].lock();
-        if let Some(error) = pipe.send.shutdown_error(self.0.conn_error()) {
-            return Poll::Ready(Err(error.into()));
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let End { stream, handle, .. } = &self.0;
+        let mut pipe = stream.pipes[handle.side].lock();
+        let was_open = pipe.send.shut();
+        if let Err(error) = pipe.send.check_shutdown() {
+            return self.0.poll_send_error(pipe, error, cx).map(Err);
         }
-        if pipe.send == SendState::Open {
-            pipe.send = SendState::Shut;
-            drop(pipe);
+        drop(pipe);
+        if was_open {
             self.0.tell(Event::End);
-            let End { stream, handle, .. } = &self.0;
-            handle.conn.release_send(stream, handle.side);
         }
+        handle.conn.release_send(stream, handle.side);
         Poll::Ready(Ok(()))
     }
 }
@@ -218,22 +234,26 @@ impl SendStream for InprocSendStream {
 
     fn reset(&mut self, code: u32) {
         let End { stream, handle, .. } = &self.0;
-        let cut = |state: SendState| state.cut_open(SendState::Reset(code));
-        if handle.conn.cut_send(handle.side, stream, cut) {
+        let conn = &handle.conn;
+        if conn.cut_send(handle.side, stream, |send| send.reset(code)) {
             self.0.tell(|stream| Event::Reset(stream, code));
         }
-        handle.conn.release_send(stream, handle.side);
+        conn.release_send(stream, handle.side);
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
         poll_fn(|cx| {
             let mut pipe = self.0.stream.pipes[self.0.handle.side].lock();
             match pipe.send {
-                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
+                SendHalf::Stopped { code, .. } | SendHalf::ShutThenStopped { code } => {
+                    return Poll::Ready(Ok(Some(code)));
+                }
                 _ if pipe.is_delivered() => return Poll::Ready(Ok(None)),
                 state => {
                     let ended = self.0.conn_error();
-                    if let Some(error) = state.shutdown_error(ended.clone()).or(ended) {
+                    let cut = state.check_shutdown().err();
+                    let cut = cut.and_then(|error| send_error(error, ended.clone()));
+                    if let Some(error) = cut.or(ended) {
                         return Poll::Ready(Err(error));
                     }
                 }
@@ -261,8 +281,8 @@ impl AsyncRead for InprocRecvStream {
         let End { stream, handle, .. } = &self.0;
         let (conn, writer) = (&handle.conn, handle.side.other());
         let mut pipe = stream.pipes[writer].lock();
-        if !matches!(pipe.recv, RecvState::Open | RecvState::Ended)
-            && let Some(error) = pipe.recv.read_error(self.0.conn_error())
+        if let Err(error) = pipe.recv.check_read()
+            && let Some(error) = recv_error(error, self.0.conn_error())
         {
             return Poll::Ready(Err(error.into()));
         }
@@ -270,7 +290,7 @@ impl AsyncRead for InprocRecvStream {
             return Poll::Ready(Ok(()));
         }
         if !pipe.has_data() {
-            if pipe.recv == RecvState::Ended {
+            if pipe.recv == RecvHalf::Ended {
                 return Poll::Ready(Ok(()));
             }
             keep(&mut pipe.reader, cx);
@@ -320,11 +340,11 @@ impl RecvStream for InprocRecvStream {
 
     fn stop(&mut self, code: u32) {
         let End { stream, handle, .. } = &self.0;
-        let stopped = RecvState::Stopped(code);
-        if handle.conn.cut_recv(handle.side, stream, stopped) {
+        let conn = &handle.conn;
+        if conn.cut_recv(handle.side, stream, |recv| recv.stop(code)) {
             self.0.tell(|stream| Event::Stop(stream, code));
         }
-        handle.conn.release_recv(stream, handle.side);
+        conn.release_recv(stream, handle.side);
     }
 }
 

@@ -1,9 +1,6 @@
-use std::sync::atomic::{AtomicU8, Ordering};
-
-use parking_lot::Mutex;
-
 use crate::pipe::Pipe;
 use crate::side::{PerSide, Side};
+use crate::sync::{AtomicU8, Mutex, Ordering};
 
 /// A stream: the state that its two ends share.
 pub(crate) struct StreamCore {

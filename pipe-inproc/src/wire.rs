@@ -1,13 +1,10 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::event::Event;
 use crate::lane::Lane;
 use crate::profile::LinkProfile;
 use crate::side::{PerSide, Side};
+use crate::sync::{AtomicBool, Mutex, Notified, Notify, Ordering};
 
 /// The link state between the two sides of a connection.
 ///
@@ -146,7 +143,7 @@ impl Wire {
         self.changed.notify_one();
     }
 
-    pub(crate) fn changed(&self) -> tokio::sync::futures::Notified<'_> {
+    pub(crate) fn changed(&self) -> Notified<'_> {
         self.changed.notified()
     }
 }

@@ -35,6 +35,7 @@ mod opening;
 mod opens;
 mod stream;
 mod stream_inner;
+mod sync;
 mod turns;
 mod yamux;
 

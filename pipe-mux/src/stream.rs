@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use pipe_core::backend::proto::{self, SendHalf};
 use pipe_core::backend::{joined_stream, send_error};
 use pipe_core::{RecvStream, Result, SendStream, Wire};
@@ -13,6 +14,7 @@ use tokio::task::coop::poll_proceed;
 use crate::conn_inner::ConnInner;
 use crate::conn_ref::ConnRef;
 use crate::stream_inner::{StreamRef, StreamState, wake};
+use crate::yamux::Received;
 
 joined_stream! {
     /// A stream of a [`MuxConn`](crate::MuxConn).
@@ -194,11 +196,26 @@ impl AsyncRead for MuxRecvStream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        let take =
+            |received: &mut Received| received.read(buf.remaining(), |piece| buf.put_slice(piece));
+        ready!(self.poll_take(cx, take))?;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl MuxRecvStream {
+    /// Reads by `take`, which returns how many bytes it took. Ready with 0 at the end.
+    #[inline]
+    fn poll_take(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(&mut Received) -> usize,
+    ) -> Poll<Result<usize>> {
         let coop = ready!(poll_proceed(cx));
         let Half { stream, .. } = &self.0;
         let conn = self.0.conn();
         let mut state = stream.lock();
-        let read = state.poll_read(cx, buf, || conn.error());
+        let read = state.poll_read(cx, take, || conn.error());
         let Poll::Ready(read) = read else {
             let is_hidden = state.is_hidden();
             drop(state);
@@ -218,7 +235,7 @@ impl AsyncRead for MuxRecvStream {
         if needs_session {
             conn.update(stream);
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(Ok(count))
     }
 }
 
@@ -229,6 +246,19 @@ impl RecvStream for MuxRecvStream {
 
     fn stop(&mut self, code: u32) {
         self.0.conn().stop_recv(&self.0.stream, code);
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        if max == 0 {
+            return Poll::Ready(Ok(Some(Bytes::new())));
+        }
+        let mut chunk = None;
+        let take = |received: &mut Received| {
+            chunk = received.take_chunk(max);
+            chunk.as_ref().map_or(0, Bytes::len)
+        };
+        ready!(self.poll_take(cx, take))?;
+        Poll::Ready(Ok(chunk))
     }
 }
 

@@ -8,7 +8,6 @@ use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::{RecvHalf, SendHalf, Stream, StreamHandle};
 use pipe_core::backend::{PeerWindows, StreamSlot, WindowTicket, recv_error, send_error};
 use pipe_core::{Error, Result, Wire};
-use tokio::io::ReadBuf;
 
 use crate::yamux::frame::{ACK, DATA, FIN, RST, SYN, WINDOW_UPDATE};
 use crate::yamux::{Header, Limits, MAX_BODY, Output, Received, Unread, WINDOW, broken};
@@ -105,18 +104,17 @@ impl StreamInner {
 }
 
 impl StreamState {
-    /// Reads for the application; ready with 0 at the end. `conn` gives the error of the connection.
+    /// Reads for the application by `take`, which returns how many bytes it took; ready with 0 at the end. `conn`
+    /// gives the error of the connection.
     pub(crate) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
+        take: impl FnOnce(&mut Received) -> usize,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<usize>> {
         match self.proto.recv().check_read() {
             Ok(()) => {
-                let count = self
-                    .received
-                    .read(buf.remaining(), |piece| buf.put_slice(piece));
+                let count = take(&mut self.received);
                 if count > 0 {
                     self.proto.read(count);
                     self.unreturned += count as u32;

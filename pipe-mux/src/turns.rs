@@ -1,8 +1,7 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 
-use futures::task::AtomicWaker;
+use crate::sync::{AtomicBool, AtomicU8, AtomicWaker, Ordering};
 
 /// The driver waits: a wake-up goes to its task.
 const WAITING: u8 = 0;

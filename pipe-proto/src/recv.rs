@@ -83,7 +83,7 @@ impl RecvHalf {
     }
 
     /// Notes the peer's announcement of the end, after `read` bytes were read.
-    pub(crate) fn on_end(&mut self, total: u64, read: u64) {
+    pub fn on_end(&mut self, total: u64, read: u64) {
         if *self == Self::Open {
             *self = Self::SizeKnown { total };
         }
@@ -91,7 +91,7 @@ impl RecvHalf {
     }
 
     /// Notes that `read` bytes were read in all. Returns whether they are all.
-    pub(crate) fn on_read(&mut self, read: u64) -> bool {
+    pub fn on_read(&mut self, read: u64) -> bool {
         let is_last = *self == Self::SizeKnown { total: read };
         if is_last {
             *self = Self::Ended;
@@ -100,12 +100,12 @@ impl RecvHalf {
     }
 
     /// Notes that the peer abandoned the direction. Returns whether that is news.
-    pub(crate) fn on_reset(&mut self, code: u32) -> bool {
+    pub fn on_reset(&mut self, code: u32) -> bool {
         self.cut(Self::Reset { code, held: true })
     }
 
     /// Stops the direction if bytes may still come, and lets go of it. Returns whether the peer has to be told.
-    pub(crate) fn stop(&mut self, code: u32) -> bool {
+    pub fn stop(&mut self, code: u32) -> bool {
         let tells = self.cut(Self::Stopped { code });
         if let Self::Reset { held, .. } | Self::Disconnected { held } = self {
             *held = false;
@@ -114,12 +114,12 @@ impl RecvHalf {
     }
 
     /// Ends the direction because the peer is silent. Returns whether it was open.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    pub fn disconnect(&mut self) -> bool {
         self.cut(Self::Disconnected { held: true })
     }
 
     /// Ends the direction with the connection.
-    pub(crate) fn on_conn_end(&mut self) {
+    pub fn on_conn_end(&mut self) {
         self.cut(Self::ConnEnded);
     }
 

@@ -110,7 +110,7 @@ impl SendHalf {
     }
 
     /// Shuts the direction down. Returns whether it was open.
-    pub(crate) fn shut(&mut self) -> bool {
+    pub fn shut(&mut self) -> bool {
         let was_ready = *self == Self::Ready;
         if was_ready {
             *self = Self::Shut { confirmed: false };
@@ -120,7 +120,7 @@ impl SendHalf {
     }
 
     /// Abandons the direction if it is open, and lets go of it. Returns whether it was open.
-    pub(crate) fn reset(&mut self, code: u32) -> bool {
+    pub fn reset(&mut self, code: u32) -> bool {
         let was_ready = *self == Self::Ready;
         if was_ready {
             *self = Self::Reset { code };
@@ -137,7 +137,7 @@ impl SendHalf {
     }
 
     /// Notes that the peer reads no more. Returns whether that is news.
-    pub(crate) fn on_stop(&mut self, code: u32) -> bool {
+    pub fn on_stop(&mut self, code: u32) -> bool {
         *self = match self {
             Self::Ready => Self::Stopped { code, held: true },
             Self::Shut { .. } => Self::ShutThenStopped { code },
@@ -147,14 +147,14 @@ impl SendHalf {
     }
 
     /// Notes that the peer's application read everything.
-    pub(crate) fn on_confirmed(&mut self) {
+    pub fn on_confirmed(&mut self) {
         if let Self::Shut { confirmed } = self {
             *confirmed = true;
         }
     }
 
     /// Ends an open direction because the peer is silent. Returns whether it was open.
-    pub(crate) fn disconnect(&mut self) -> bool {
+    pub fn disconnect(&mut self) -> bool {
         let was_ready = *self == Self::Ready;
         if was_ready {
             *self = Self::Disconnected { held: true };
@@ -163,7 +163,7 @@ impl SendHalf {
     }
 
     /// Ends an open direction with the connection.
-    pub(crate) fn on_conn_end(&mut self) {
+    pub fn on_conn_end(&mut self) {
         if *self == Self::Ready {
             *self = Self::ConnEnded;
         }

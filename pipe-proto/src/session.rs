@@ -261,7 +261,7 @@ impl<S: StreamHandle, P> Session<S, P> {
             return false;
         }
         self.counts.opened += 1;
-        let id = stream.with(|stream| stream.id());
+        let id = self.adopt(stream);
         self.streams.insert(id, stream.clone());
         if self.carrier.opens_by_frame {
             self.update(stream);
@@ -274,11 +274,30 @@ impl<S: StreamHandle, P> Session<S, P> {
         is_first
     }
 
+    /// Tells a stream what the carrier says by itself. Returns its number.
+    fn adopt(&self, stream: &S) -> u64 {
+        stream.with(|stream| {
+            stream.ends_natively = self.carrier.ends_natively;
+            stream.id()
+        })
+    }
+
     /// Returns whether the peer may open another stream. Only a plain peer, which does not know the limit, is to be
     /// asked about: any other breaks the rules beyond it.
     pub fn has_room(&self) -> bool {
         let limit = self.config.hello.max_streams as usize;
-        self.counts.remote_in_use < limit && self.counts.remote < CLOSING_FACTOR * limit
+        self.counts.remote_in_use < limit && self.counts.remote < self.closing_limit()
+    }
+
+    /// Returns how many streams of the peer may be in the table. Where the ends of streams are native, a stream is over
+    /// at the peer as soon as DONE has come, and its last CREDIT may be under way while the peer opens the next ones.
+    fn closing_limit(&self) -> usize {
+        let limit = CLOSING_FACTOR.saturating_mul(self.config.hello.max_streams as usize);
+        if self.carrier.ends_natively {
+            limit.saturating_mul(CLOSING_FACTOR)
+        } else {
+            limit
+        }
     }
 
     /// Takes in a stream that the peer opened, and what it said about it before.
@@ -294,7 +313,7 @@ impl<S: StreamHandle, P> Session<S, P> {
         if self.peer.is_none() {
             return Err(Violation::handshake("a stream before its hello"));
         }
-        let id = stream.with(|stream| stream.id());
+        let id = self.adopt(stream);
         if !self.has_room() {
             let limit = self.config.hello.max_streams;
             return Err(Violation::new(format_args!(
@@ -361,6 +380,7 @@ impl<S: StreamHandle, P> Session<S, P> {
             is_done: bool,
             is_queued: bool,
             frees_slot: bool,
+            freed: u32,
             is_over: bool,
         }
         let outcome = stream.with(|stream| {
@@ -375,11 +395,13 @@ impl<S: StreamHandle, P> Session<S, P> {
             let has_frames = stream.has_frames();
             let frees_slot = stream.frees_slot();
             stream.slot_freed |= frees_slot;
+            let freed = stream.free_cut();
             Some(Outcome {
                 is_local: stream.is_local(),
                 is_done,
                 is_queued: has_frames && !std::mem::replace(&mut stream.queued, true),
                 frees_slot,
+                freed,
                 is_over: stream.is_over(),
             })
         });
@@ -390,6 +412,7 @@ impl<S: StreamHandle, P> Session<S, P> {
         if outcome.is_queued {
             self.queue.push_back(stream.clone());
         }
+        self.free(outcome.freed);
         if outcome.frees_slot {
             self.events.push_back(Event::SlotFreed(stream.clone()));
         }
@@ -512,7 +535,7 @@ impl<S: StreamHandle, P> Session<S, P> {
         }
         let Some(stream) = self.streams.get(&id).cloned() else {
             if self.carrier.has_orphans && self.may_come(id) {
-                let limit = CLOSING_FACTOR * self.config.hello.max_streams as usize;
+                let limit = self.closing_limit();
                 return self.orphans.keep(id, frame, limit);
             }
             // The stream is over.
@@ -557,10 +580,24 @@ impl<S: StreamHandle, P> Session<S, P> {
         !self.control.is_empty() || !self.queue.is_empty()
     }
 
+    /// Returns whether a frame about the connection waits to be sent.
+    pub fn has_control_frames(&self) -> bool {
+        !self.control.is_empty()
+    }
+
+    /// Returns how many streams have frames that wait to be sent.
+    pub fn queued_streams(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Returns whether the peer does not take what this side says: more waits than a peer that keeps the rules leaves
     /// there. The connection is to be ended then.
     pub fn is_flooded(&self) -> bool {
-        self.queue.len() > 2 * CLOSING_FACTOR * self.config.hello.max_streams as usize + 64
+        let streams = self.config.hello.max_streams as usize;
+        self.queue.len()
+            > streams
+                .saturating_mul(2 * CLOSING_FACTOR)
+                .saturating_add(64)
     }
 
     // Pings and time.

@@ -28,6 +28,10 @@ pub struct Stream {
     pending: Pending,
     /// The peer speaks no frames.
     is_plain: bool,
+    /// The multiplexer says how the directions end. The session sets it.
+    pub(crate) ends_natively: bool,
+    /// The peer returns no more CREDIT, as it discards what comes.
+    is_uncounted: bool,
     /// The multiplexer's stream has not ended.
     is_carried: bool,
     /// The multiplexer's direction of the peer has ended: no more bytes come.
@@ -108,6 +112,8 @@ impl Stream {
             credit_threshold: None,
             pending: Pending::default(),
             is_plain: false,
+            ends_natively: false,
+            is_uncounted: false,
             is_carried: false,
             has_fin: false,
             queued: false,
@@ -189,6 +195,12 @@ impl Stream {
         self.unacknowledged
     }
 
+    /// Returns whether bytes that are written count against the peer's connection window. They do not once a peer whose
+    /// stop comes [natively](crate::Carrier::ends_natively) has said that it discards them.
+    pub fn is_counted(&self) -> bool {
+        !self.is_uncounted
+    }
+
     /// Returns whether the peer's application read everything that was sent, and its end.
     pub fn is_confirmed(&self) -> bool {
         matches!(self.send, SendHalf::Shut { confirmed: true })
@@ -214,7 +226,7 @@ impl Stream {
     /// The reason why it can have no clean end.
     pub fn shutdown(&mut self) -> Result<bool, SendError> {
         let was_open = self.send.shut();
-        self.pending.finish |= was_open;
+        self.pending.finish |= was_open && !self.ends_natively;
         self.send.check_shutdown()?;
         Ok(was_open)
     }
@@ -223,7 +235,7 @@ impl Stream {
     /// due then.
     pub fn reset(&mut self, code: u32) -> bool {
         let was_open = self.send.reset(code);
-        self.pending.finish |= was_open;
+        self.pending.finish |= was_open && !self.ends_natively;
         was_open
     }
 
@@ -236,15 +248,32 @@ impl Stream {
     /// Notes that the application read `count` bytes.
     pub fn read(&mut self, count: usize) {
         self.read += count as u64;
+        // Where the multiplexer keeps what comes, bytes arrive as they are read.
+        self.arrived = self.arrived.max(self.read);
         self.uncredited = self.uncredited.saturating_add(count as u32);
-        self.pending.taken |= self.recv.on_read(self.read);
+        if self.recv.on_read(self.read) {
+            self.on_last_read();
+        }
+    }
+
+    /// Says to the peer that the application reads no more of a direction that was open: with TAKEN where everything
+    /// was read. Where the multiplexer says how a direction ends, a CREDIT returns all that counts, read or not.
+    fn on_last_read(&mut self) {
+        if !self.ends_natively {
+            self.pending.taken |= self.recv == RecvHalf::Ended;
+        } else if self.credit_threshold.is_some() {
+            self.uncredited = u32::MAX;
+        }
     }
 
     /// Stops the receiving direction unless it ended, and lets go of it. Returns whether bytes could still come; its
     /// STOP is due then.
     pub fn stop(&mut self, code: u32) -> bool {
         let was_open = self.recv.stop(code);
-        self.pending.stop |= was_open;
+        if was_open {
+            self.pending.stop = !self.ends_natively;
+            self.on_last_read();
+        }
         was_open
     }
 
@@ -293,8 +322,11 @@ impl Stream {
             )));
         }
         self.has_fin = true;
-        if is_clean {
+        if is_clean && self.recv == RecvHalf::Open {
             self.recv.on_end(self.arrived, self.read);
+            if self.ends_natively && self.recv == RecvHalf::Ended {
+                self.on_last_read();
+            }
         }
         Ok(Reaction {
             wakes_reader: is_clean,
@@ -321,7 +353,7 @@ impl Stream {
     pub fn on_cut(&mut self) -> Reaction {
         // Behind its end, the direction is whole, read or not.
         if self.recv == RecvHalf::Open {
-            self.recv.on_reset(0);
+            self.on_reset(0);
         }
         let stopped = self.on_stop(0);
         Reaction {
@@ -366,15 +398,18 @@ impl Stream {
                     )));
                 }
                 self.recv.on_end(total, self.read);
-                self.pending.taken |= self.recv == RecvHalf::Ended;
+                self.on_last_read();
                 reader
             }
             StreamFrame::Reset(code) => {
-                self.recv.on_reset(code);
+                self.on_reset(code);
                 reader
             }
             StreamFrame::Stop(code) => self.on_stop(code),
-            StreamFrame::Credit(bytes) => self.free(bytes),
+            StreamFrame::Credit(bytes) => {
+                self.is_uncounted |= self.ends_natively && bytes == u32::MAX;
+                self.free(bytes)
+            }
             StreamFrame::Taken => {
                 self.send.on_confirmed();
                 self.free(u32::MAX)
@@ -394,7 +429,15 @@ impl Stream {
         })
     }
 
-    fn on_stop(&mut self, code: u32) -> Reaction {
+    /// Notes that the peer abandoned its direction, by a frame or natively.
+    pub fn on_reset(&mut self, code: u32) {
+        if self.recv.on_reset(code) {
+            self.on_last_read();
+        }
+    }
+
+    /// Notes that the peer reads no more, by a frame or natively.
+    pub fn on_stop(&mut self, code: u32) -> Reaction {
         if self.send.on_stop(code) {
             self.pending.finish = false;
         }
@@ -416,8 +459,11 @@ impl Stream {
 
     /// Ends both directions because the peer was silent for too long. The peer is told with code 0.
     pub(crate) fn disconnect(&mut self) {
-        self.pending.finish |= self.send.disconnect();
-        self.pending.stop |= self.recv.disconnect();
+        self.pending.finish |= self.send.disconnect() && !self.ends_natively;
+        if self.recv.disconnect() {
+            self.pending.stop = !self.ends_natively;
+            self.on_last_read();
+        }
     }
 
     /// Ends both directions with the connection.
@@ -455,6 +501,7 @@ impl Stream {
     pub(crate) fn is_over(&self) -> bool {
         let peer = match self.origin {
             Origin::Local { peer_done } => peer_done,
+            Origin::Remote { .. } if self.ends_natively => self.unacknowledged == 0,
             Origin::Remote { .. } => !self.send.awaits_confirmation(),
         };
         let is_said = self.is_plain || peer && !self.has_frames();
@@ -473,6 +520,7 @@ impl Stream {
         // Where every byte counts, other streams need the room, also that of the last bytes.
         let needs_room = match self.recv {
             RecvHalf::Open => true,
+            _ if self.ends_natively => true,
             RecvHalf::SizeKnown { total } => threshold == 1 || self.arrived < total,
             RecvHalf::Ended => threshold == 1,
             _ => false,
@@ -484,8 +532,23 @@ impl Stream {
     pub fn needs_session(&self) -> bool {
         let has_news = !self.queued && self.has_frames()
             || !self.counted_done && self.is_done()
+            || self.unacknowledged > 0 && self.is_cut_natively()
             || self.is_over();
         has_news && !self.retired
+    }
+
+    /// Returns whether this direction was cut and no RESET frees what counts against the peer's windows.
+    fn is_cut_natively(&self) -> bool {
+        self.ends_natively && self.send.is_cut()
+    }
+
+    /// Takes what counts against the peer's windows of a direction that was cut natively. Returns how many bytes that
+    /// was.
+    pub(crate) fn free_cut(&mut self) -> u32 {
+        if !self.is_cut_natively() {
+            return 0;
+        }
+        std::mem::take(&mut self.unacknowledged)
     }
 
     /// Takes out the next frame to send, and how many bytes count against the peer's connection window no more once it
@@ -747,6 +810,84 @@ mod tests {
         stream.counted_done = true;
         stream.on_done();
         assert!(stream.is_over());
+    }
+
+    fn native(mut stream: Stream) -> Stream {
+        stream.ends_natively = true;
+        stream
+    }
+
+    #[test]
+    fn native_ends_are_told_by_no_frame() {
+        let mut stream = native(Stream::remote(2));
+        stream.accept();
+        stream.read(5);
+        let _ = stream.on_fin(true).unwrap();
+        assert_eq!(stream.recv(), RecvHalf::Ended);
+        stream.wrote(5, 5);
+        assert_eq!(stream.shutdown(), Ok(true));
+        assert!(stream.is_done());
+        stream.counted_done = true;
+        stream.on_done();
+        assert_eq!(frames(&mut stream), [StreamFrame::Done]);
+        // The peer still returns what counts.
+        assert!(!stream.is_over());
+        assert_eq!(
+            stream.on_frame(StreamFrame::Credit(5)).map(|r| r.freed),
+            Ok(5)
+        );
+        assert!(stream.is_over());
+
+        for cut in [Stream::disconnect, |stream: &mut Stream| {
+            assert!(stream.reset(1) && stream.stop(2));
+        }] {
+            let mut stream = native(Stream::local(1, false));
+            stream.wrote(3, 3);
+            cut(&mut stream);
+            assert_eq!(frames(&mut stream), []);
+            assert!(stream.needs_session());
+            assert_eq!((stream.free_cut(), stream.free_cut()), (3, 0));
+        }
+    }
+
+    #[test]
+    fn credit_returns_everything_with_a_native_end() {
+        let all = StreamFrame::Credit(u32::MAX);
+        for end in [
+            |stream: &mut Stream| {
+                let _ = stream.on_fin(true).unwrap();
+            },
+            |stream: &mut Stream| stream.on_reset(1),
+            |stream: &mut Stream| assert!(stream.stop(2)),
+            Stream::disconnect,
+        ] {
+            let stream = Stream::remote(2).with_credit_threshold(Some(1));
+            let mut stream = native(stream);
+            stream.read(3);
+            end(&mut stream);
+            assert_eq!(frames(&mut stream), [all]);
+            stream.stop(0);
+            assert_eq!(frames(&mut stream), []);
+        }
+        let mut uncounted = native(Stream::remote(2));
+        uncounted.on_reset(1);
+        assert_eq!(frames(&mut uncounted), []);
+    }
+
+    #[test]
+    fn a_peer_that_discards_what_comes_counts_no_more() {
+        let mut stream = native(Stream::local(1, false));
+        stream.wrote(3, 3);
+        let reaction = stream.on_frame(StreamFrame::Credit(2)).unwrap();
+        assert!(reaction.freed == 2 && stream.is_counted());
+        let reaction = stream.on_frame(StreamFrame::Credit(u32::MAX)).unwrap();
+        assert!(reaction.freed == 1 && !stream.is_counted());
+        assert_eq!(stream.on_stop(7).freed, 0);
+        let half = SendHalf::Stopped {
+            code: 7,
+            held: true,
+        };
+        assert_eq!(stream.send(), half);
     }
 
     #[test]

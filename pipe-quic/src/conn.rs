@@ -9,9 +9,9 @@ use pipe_core::{
 };
 use tokio::sync::watch;
 
+use crate::conn_inner::ConnInner;
 use crate::early_data::EarlyData;
 use crate::handle::Handle;
-use crate::shared::Shared;
 use crate::stream::QuicStream;
 
 /// A connection over QUIC.
@@ -19,27 +19,27 @@ use crate::stream::QuicStream;
 pub struct QuicConn(Arc<Handle>);
 
 impl QuicConn {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Handle(shared)))
+    pub(crate) fn new(inner: Arc<ConnInner>) -> Self {
+        Self(Arc::new(Handle(inner)))
     }
 
     /// Returns quinn's connection, to look at: its path, its statistics, keying material. Opening
     /// or accepting its streams breaks the connection.
     pub fn quinn(&self) -> &quinn::Connection {
-        &self.shared().quinn
+        &self.inner().quinn
     }
 
     /// Returns quinn's endpoint under the connection, which may have others: to see its socket's
     /// address, or to move to another socket ([`rebind`](quinn::Endpoint::rebind)), which
     /// connections survive. None once the connection is over.
     pub fn endpoint(&self) -> Option<quinn::Endpoint> {
-        self.shared().endpoint()
+        self.inner().ends.endpoint.lock().clone()
     }
 
     /// Returns whether the connection was used before its handshake was over, and whether that is
     /// over by now.
     pub fn early_data(&self) -> EarlyData {
-        self.shared().early()
+        self.inner().early()
     }
 
     /// Waits until the handshake is over at this side: from then on
@@ -54,18 +54,18 @@ impl QuicConn {
     /// The error that the connection ended with before: [`Refused`](ErrorKind::Refused) when the
     /// listener has not accepted the early data.
     pub async fn confirmed(&self) -> Result<()> {
-        let shared = self.shared();
+        let conn = self.inner();
         loop {
-            let news = shared.idle.notified();
-            if shared.early() != EarlyData::Pending {
+            let news = conn.idle.notified();
+            if conn.early() != EarlyData::Pending {
                 return Ok(());
             }
-            shared.status.check()?;
+            conn.status.check()?;
             news.await;
         }
     }
 
-    fn shared(&self) -> &Shared {
+    fn inner(&self) -> &ConnInner {
         &self.0.0
     }
 }
@@ -74,76 +74,76 @@ impl Conn for QuicConn {
     type Stream = QuicStream;
 
     async fn open_stream(&self) -> Result<QuicStream> {
-        let shared = self.shared();
-        let Some(slot) = shared.slots.acquire().await else {
-            shared.check_open()?;
+        let conn = self.inner();
+        let Some(slot) = conn.slots.acquire().await else {
+            conn.check_open()?;
             return Err(Error::new(ErrorKind::Closed, "no more streams"));
         };
-        let opened = match shared.quinn.open_bi().now_or_never() {
+        let opened = match conn.quinn.open_bi().now_or_never() {
             Some(opened) => opened,
             None => tokio::select! {
                 biased;
-                _ = shared.status.ended() => return Err(shared.error()),
-                opened = shared.quinn.open_bi() => opened,
+                _ = conn.status.ended() => return Err(conn.error()),
+                opened = conn.quinn.open_bi() => opened,
             },
         };
-        let pair = opened.map_err(|error| shared.lost(&error))?;
-        let (core, recv) = shared.insert_opened(pair, slot)?;
-        Ok(QuicStream::opened(core, recv, self.0.clone()))
+        let pair = opened.map_err(|error| conn.lost(&error))?;
+        let stream = conn.open(pair, slot)?;
+        Ok(QuicStream::new(stream, self.0.clone()))
     }
 
     async fn accept_stream(&self) -> Result<QuicStream> {
-        let (pair, core) = self.shared().accept().await?;
-        Ok(QuicStream::accepted(pair, core, self.0.clone()))
+        let stream = self.inner().accept().await?;
+        Ok(QuicStream::new(stream, self.0.clone()))
     }
 
     async fn ping(&self) -> Result<Duration> {
-        self.shared().ping().await
+        self.inner().ping().await
     }
 
     fn state(&self) -> watch::Receiver<ConnState> {
-        self.shared().status.watch()
+        self.inner().status.watch()
     }
 
     fn stats(&self) -> ConnStats {
-        self.shared().stats()
+        self.inner().stats()
     }
 
     async fn drain(&self) -> Result<()> {
-        let shared = self.shared();
-        if shared.status.reason().is_none() {
-            shared.announce_drain();
+        let conn = self.inner();
+        if conn.status.reason().is_none() {
+            conn.drain();
         }
-        let (is_drained, ended_idle) = (|| shared.is_drained(), || shared.ended_idle());
-        let close = || shared.close(0, "");
-        let (status, idle) = (&shared.status, &shared.idle);
+        let (is_drained, ended_idle) = (|| conn.is_drained(), || conn.ended_idle());
+        let close = || conn.close(0, "");
+        let (status, idle) = (&conn.status, &conn.idle);
         let drained = status.drained(idle, is_drained, close, ended_idle);
         drained.await?;
-        if let Some(CloseReason::Local { .. }) = shared.status.reason() {
+        if let Some(CloseReason::Local { .. }) = conn.status.reason() {
             // A program that ends right after a drain would not send its close. The driver bounds the wait.
-            shared.quinn.closed().await;
+            conn.quinn.closed().await;
         }
         Ok(())
     }
 
     fn close(&self, code: u32, reason: &str) {
-        self.shared().close(code, reason);
+        self.inner().close(code, reason);
     }
 
     async fn closed(&self) -> CloseReason {
-        self.shared().status.ended().await.clone()
+        self.inner().status.ended().await.clone()
     }
 
     fn local_addr(&self) -> Addr {
-        self.shared().local_addr()
+        self.inner().ends.local_addr(&self.inner().quinn)
     }
 
     fn remote_addr(&self) -> Addr {
-        self.shared().remote_addr()
+        self.inner().ends.remote_addr(&self.inner().quinn)
     }
 
     fn peer_identity(&self) -> Option<PeerIdentity> {
-        self.shared().identity()
+        self.inner().identity.clone()
     }
 }
 

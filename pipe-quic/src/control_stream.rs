@@ -3,11 +3,12 @@
 use bytes::BytesMut;
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::backend::proto::{Frame, Hello};
-use pipe_core::{Config, Error, ErrorKind, Result};
+use pipe_core::{Error, ErrorKind, Result};
 use pipe_tls::PeerParams;
 use pipe_tls::rustls::pki_types::CertificateDer;
 
 use crate::error::handshake_error;
+use crate::session::QuicSession;
 
 /// The peer's control stream.
 pub(crate) struct ControlInput {
@@ -35,18 +36,20 @@ impl Greeting {
         self.params.check_protocol(&self.context, agreed.as_deref())
     }
 
-    /// Opens this side's control stream.
+    /// Opens this side's control stream, with the first frame of the session.
     pub(crate) async fn say(
         &self,
         conn: &quinn::Connection,
-        config: &Config,
+        session: &mut QuicSession,
     ) -> Result<quinn::SendStream> {
         let lost = |error| handshake_error(&self.context, &error);
         let mut send = conn.open_uni().await.map_err(lost)?;
         // Before the streams of the application.
         let _ = send.set_priority(i32::MAX);
         let mut first = BytesMut::new();
-        binary::encode(&Frame::Hello(config.into()), &mut first);
+        if let Some(hello) = session.poll_frame() {
+            binary::encode(&hello, &mut first);
+        }
         send.write_all(&first).await.map_err(|error| match error {
             quinn::WriteError::ConnectionLost(error) => lost(error),
             other => self.speaks_else(&other.to_string()),

@@ -5,33 +5,27 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::BytesMut;
 use futures::FutureExt;
 use futures::future::OptionFuture;
+use pipe_core::backend::proto::Frame;
 use pipe_core::backend::proto::codec::binary;
-use pipe_core::backend::proto::{Frame, StreamFrame};
-use pipe_core::backend::{Liveness, LivenessEvent, liveness, lost};
 use pipe_core::{CloseReason, Error, Result, Wire};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::conn_inner::ConnInner;
 use crate::control_stream::ControlInput;
 use crate::early::Early;
 use crate::early_data::EarlyData;
 use crate::error::{Condition, protocol};
-use crate::shared::Shared;
 use crate::socket::Socket;
-use crate::stream_core::StreamCore;
+use crate::stream_inner::StreamRef;
 
 /// Time limit for the last frames of a connection.
 const LINGER: Duration = Duration::from_secs(3);
 
-/// Time for which deferrable frames wait, and for which a stream waits to be announced by its first
-/// write.
-const GATHER: Duration = Duration::from_millis(1);
-
 /// The task of a connection: its control streams, and its clock.
 pub(crate) struct Driver {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) conn: Arc<ConnInner>,
     /// Absent where the wire is raw, and until the peer's hello.
     pub(crate) control: Option<ControlInput>,
     /// Present while the handshake of TLS is in progress.
@@ -41,17 +35,17 @@ pub(crate) struct Driver {
 
 /// Ends the connection when its driver goes, even if its runtime does or it panics, so that nothing waits in vain.
 pub(crate) struct End {
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) conn: Arc<ConnInner>,
     /// The socket to close once the connection is over, if it is this connection's own.
     pub(crate) socket: Option<Arc<Socket>>,
 }
 
 impl Drop for End {
     fn drop(&mut self) {
-        self.shared.driver_gone();
+        self.conn.driver_gone();
         if let Some(socket) = self.socket.take() {
             // The socket is the connection's own.
-            drop(self.shared.take_endpoint());
+            drop(self.conn.take_endpoint());
             socket.close();
         }
     }
@@ -62,19 +56,19 @@ impl Driver {
         let session = self.early.as_ref().and_then(Early::session);
         if let Err(error) = self.drive().await {
             tracing::debug!(%error, "a peer broke the protocol");
-            self.shared.fail(Condition::Protocol, error);
+            self.conn.fail(Condition::Protocol, error);
         }
         if let Some(session) = session
-            && self.shared.early() == EarlyData::Pending
+            && self.conn.early() == EarlyData::Pending
         {
             // The next dial begins anew.
             session.forget();
         }
         self.say_goodbye().await;
-        self.shared.close_quinn();
-        self.shared.bury();
+        self.conn.close_quinn();
+        self.conn.bury();
         drop(self.control);
-        let endpoint = self.shared.take_endpoint();
+        let endpoint = self.conn.take_endpoint();
         if let (Some(endpoint), true) = (endpoint, self.end.socket.is_some()) {
             // The close is sent again as long as the peer goes on sending.
             let _ = timeout(LINGER, endpoint.wait_idle()).await;
@@ -84,17 +78,15 @@ impl Driver {
     /// Brings this side's close to the peer, over the control stream: QUIC's own is sent once, and quinn
     /// (0.11) does not send it at all while data waits for the congestion window.
     async fn say_goodbye(&mut self) {
-        let closed_here = matches!(self.shared.status.reason(), Some(CloseReason::Local { .. }));
+        let closed_here = matches!(self.conn.status.reason(), Some(CloseReason::Local { .. }));
         if !closed_here {
             return;
         }
-        let (send, output) = {
-            let mut inner = self.shared.inner.lock();
-            (inner.control.take(), inner.output.take())
+        let Some((mut send, frames)) = self.conn.take_control() else {
+            return;
         };
-        let Some(mut send) = send else { return };
         let say = async {
-            send.write_all(&output).await.ok()?;
+            send.write_all(&frames).await.ok()?;
             send.finish().ok()?;
             send.stopped().await.ok()
         };
@@ -126,25 +118,23 @@ impl Driver {
 
     /// Runs until the connection has ended, or the peer breaks the rules.
     async fn drive(&mut self) -> Result<()> {
-        let shared = self.shared.clone();
-        let mut ended = pin!(shared.status.ended());
-        let mut lost = pin!(shared.quinn.closed());
-        let mut clock = Clock::new(&shared);
-        let mut wake = pin!(sleep_until(clock.next(&shared)));
+        let conn = self.conn.clone();
+        let mut ended = pin!(conn.status.ended());
+        let mut lost = pin!(conn.quinn.closed());
+        let mut clock = Clock::new(&conn);
+        let mut wake = pin!(sleep_until(clock.next(&conn)));
         if let Some(control) = &mut self.control {
-            take(&shared, &mut control.input)?;
+            conn.receive(&mut control.input)?;
         }
         let early = self.early.take();
-        let mut early = OptionFuture::from(early.map(|early| Box::pin(early.finish(&shared))));
-        let mut under_way = shared.early() == EarlyData::Pending;
+        let mut early = OptionFuture::from(early.map(|early| Box::pin(early.finish(&conn))));
+        let mut under_way = conn.early() == EarlyData::Pending;
         let mut buf = [0; 1024];
-        let mut gathered = pin!(sleep(GATHER));
-        let mut gathers = false;
-        let mut unshown = Vec::new();
+        let mut hidden = Vec::new();
         loop {
-            if !gathers && shared.gathers() {
-                gathers = true;
-                gathered.as_mut().reset(Instant::now() + GATHER);
+            let next = clock.next(&conn);
+            if next != wake.deadline() {
+                wake.as_mut().reset(next);
             }
             let recv = self.control.as_mut().map(|control| &mut control.recv);
             tokio::select! {
@@ -154,37 +144,29 @@ impl Driver {
                         // It has more details of the reason.
                         let _ = (&mut early).now_or_never();
                     }
-                    shared.lost(&error);
+                    conn.lost(&error);
                     return Ok(());
                 }
                 heard = &mut early, if under_way => {
                     under_way = false;
                     if let Some(mut control) = heard.flatten() {
-                        clock.heard(&shared);
-                        take(&shared, &mut control.input)?;
+                        conn.receive(&mut control.input)?;
                         self.control = Some(control);
                     }
                 }
                 read = read(recv, &mut buf) => {
                     let Some(count) = read? else { continue };
-                    clock.heard(&shared);
                     if let Some(control) = &mut self.control {
                         control.input.extend_from_slice(&buf[..count]);
-                        take(&shared, &mut control.input)?;
+                        conn.receive(&mut control.input)?;
                     }
                 }
-                error = send(&shared) => return Err(broken(&error)),
-                never = show(&shared, &mut unshown) => match never {},
-                () = shared.news.notified() => {}
-                () = gathered.as_mut(), if gathers => {
-                    gathers = false;
-                    shared.stop_gathering(&mut unshown);
-                }
+                error = send(&conn) => return Err(broken(&error)),
+                never = show(&conn, &mut hidden) => match never {},
+                () = conn.news.notified() => {}
                 () = wake.as_mut() => {
-                    if clock.strike(&shared) {
-                        return Ok(());
-                    }
-                    wake.as_mut().reset(clock.next(&shared));
+                    clock.strike(&conn);
+                    conn.take_hidden(&mut hidden);
                 }
             }
         }
@@ -205,8 +187,8 @@ async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Op
 }
 
 /// Sends pending frames until the control stream is cut.
-async fn send(shared: &Shared) -> quinn::WriteError {
-    poll_fn(|cx| match shared.inner.lock().poll_send(cx) {
+async fn send(conn: &ConnInner) -> quinn::WriteError {
+    poll_fn(|cx| match conn.poll_send(cx) {
         // The end of the connection is reported elsewhere.
         Poll::Ready(quinn::WriteError::ConnectionLost(_)) => Poll::Pending,
         sent => sent,
@@ -215,9 +197,9 @@ async fn send(shared: &Shared) -> quinn::WriteError {
 }
 
 /// Shows streams to the peer, as long as there are some to show.
-async fn show(shared: &Shared, unshown: &mut Vec<Arc<StreamCore>>) -> Infallible {
+async fn show(conn: &ConnInner, hidden: &mut Vec<StreamRef>) -> Infallible {
     poll_fn(|cx| {
-        shared.show(unshown, cx);
+        conn.show(hidden, cx);
         Poll::Pending
     })
     .await
@@ -227,37 +209,8 @@ fn broken(error: &impl std::fmt::Display) -> Error {
     protocol(format_args!("the control stream is cut: {error}"))
 }
 
-/// Takes in the frames that have come.
-fn take(shared: &Shared, input: &mut BytesMut) -> Result<()> {
-    while let Some(frame) = binary::decode(input)? {
-        match frame {
-            Frame::Ping(bytes) => shared.answer(bytes)?,
-            Frame::Pong(bytes) => shared.pong(&bytes)?,
-            Frame::Stream { id, frame } => match frame {
-                StreamFrame::Done => shared.peer_done(id),
-                StreamFrame::Credit(bytes) => shared.credit(id, bytes),
-                other => return Err(useless(&other)),
-            },
-            Frame::Drain => shared.drain_by_peer()?,
-            Frame::Drained { .. } => shared.drained_by_peer()?,
-            Frame::Close { code, reason, .. } => shared.closed_by_peer(code, &reason),
-            Frame::Hello(_) => return Err(protocol("a second hello")),
-            other => return Err(useless(&other)),
-        }
-    }
-    Ok(())
-}
-
-/// Returns the error of a frame whose meaning QUIC itself has.
-fn useless(frame: &impl std::fmt::Debug) -> Error {
-    protocol(format_args!(
-        "a message that QUIC has no use for: {frame:?}"
-    ))
-}
-
-/// Detects from silence whether the peer is reachable.
+/// The time, and the packets of the peer, which are signs of life.
 struct Clock {
-    liveness: Liveness,
     /// Number of packets received at the last check.
     seen: u64,
     looked: Instant,
@@ -265,59 +218,44 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(shared: &Shared) -> Self {
-        let now = Instant::now();
+    fn new(conn: &ConnInner) -> Self {
         Self {
-            liveness: liveness(&shared.config, now.into_std()),
-            seen: received(shared),
-            looked: now,
-            period: shared.config.keep_alive / 4,
+            seen: received(conn),
+            looked: Instant::now(),
+            period: conn.config.keep_alive / 4,
         }
     }
 
     /// Returns when to strike next. While there is traffic, received packets are checked now and
     /// then; otherwise the answers to pings are observed directly.
-    fn next(&self, shared: &Shared) -> Instant {
-        let deadline = self.liveness.deadline().into();
-        if shared.wire == Wire::Pipe && shared.in_use() == 0 {
-            return deadline;
-        }
-        deadline.min(self.looked + self.period)
+    fn next(&self, conn: &ConnInner) -> Instant {
+        let state = conn.state.lock();
+        let has_streams = state.session.streams().next().is_some();
+        let check = (has_streams || conn.wire == Wire::Raw).then(|| self.looked + self.period);
+        let session = state.session.poll_timeout().map(Instant::from_std);
+        let next = [check, session, state.control.poll_timeout()];
+        // Without a deadline the connection has ended.
+        let far = || Instant::now() + LINGER;
+        next.into_iter().flatten().min().unwrap_or_else(far)
     }
 
-    fn heard(&mut self, shared: &Shared) {
-        if self.liveness.heard(Instant::now().into_std()) {
-            shared.status.set_connected(true);
-        }
-    }
-
-    /// Performs the due actions. Returns whether the peer is lost.
-    fn strike(&mut self, shared: &Shared) -> bool {
+    /// Performs the due actions.
+    fn strike(&mut self, conn: &ConnInner) {
         let now = Instant::now();
-        self.looked = now;
-        shared.nudge_writers();
-        let received = received(shared);
-        if std::mem::replace(&mut self.seen, received) != received {
-            self.heard(shared);
-        }
-        while let Some(event) = self.liveness.poll(now.into_std()) {
-            match event {
-                LivenessEvent::Ping if shared.wire == Wire::Pipe => shared.ask(),
-                // quinn sends its own.
-                LivenessEvent::Ping => {}
-                LivenessEvent::Disconnected => shared.disconnect(),
-                LivenessEvent::Failed => {
-                    shared.fail(Condition::Silent, lost(&shared.config));
-                    return true;
-                }
+        if now >= self.looked + self.period {
+            self.looked = now;
+            if let Some(window) = &conn.peer_window {
+                window.nudge();
             }
         }
-        false
+        let received = received(conn);
+        let heard = std::mem::replace(&mut self.seen, received) != received;
+        conn.handle_timeout(now, heard);
     }
 }
 
 /// Counts frames that only the peer can have sent.
-fn received(shared: &Shared) -> u64 {
-    let frames = shared.quinn.stats().frame_rx;
+fn received(conn: &ConnInner) -> u64 {
+    let frames = conn.quinn.stats().frame_rx;
     frames.acks + frames.ping + frames.stream + frames.max_data + frames.max_stream_data
 }

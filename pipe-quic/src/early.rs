@@ -5,12 +5,12 @@ use pipe_core::{Error, ErrorKind, Result};
 use pipe_net::connect_error;
 use quinn::ZeroRttAccepted;
 
+use crate::conn_inner::ConnInner;
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
 use crate::early_data::refused;
 use crate::error::{Condition, by_this_side, handshake_error, protocol};
 use crate::probe::refusal_of;
 use crate::sessions::{Met, Session};
-use crate::shared::Shared;
 
 /// A connection in use whose handshake is under way.
 pub(crate) enum Early {
@@ -39,21 +39,21 @@ impl Early {
     /// Waits until the handshake is over, and completes the exchange of first messages. Returns the
     /// peer's control stream where it had not arrived yet. Pending for ever when the connection has
     /// ended over it.
-    pub(crate) async fn finish(self, shared: &Shared) -> Option<ControlInput> {
+    pub(crate) async fn finish(self, conn: &ConnInner) -> Option<ControlInput> {
         let finished = match self {
             Self::Accepted(handshake) => {
                 handshake.await;
-                if shared.quinn.close_reason().is_none() {
-                    shared.confirm();
+                if conn.quinn.close_reason().is_none() {
+                    conn.confirm();
                     return None;
                 }
                 // The driver reports it.
                 None
             }
-            Self::Dialed(dialed) => match dialed.finish(shared).await {
+            Self::Dialed(dialed) => match dialed.finish(conn).await {
                 Ok(control) => Some(control),
                 Err((condition, error)) => {
-                    shared.fail(condition, error);
+                    conn.fail(condition, error);
                     None
                 }
             },
@@ -68,7 +68,7 @@ impl Early {
 impl Dialed {
     async fn finish(
         self: Box<Self>,
-        shared: &Shared,
+        conn: &ConnInner,
     ) -> std::result::Result<ControlInput, (Condition, Error)> {
         let context = self.greeting.context.clone();
         let at: SocketAddr = self.met.at;
@@ -85,7 +85,7 @@ impl Dialed {
                 return Err((Condition::Refused, connect_error(context, error)));
             }
         };
-        let quinn = &shared.quinn;
+        let quinn = &conn.quinn;
         if !accepted {
             return Err((
                 Condition::Refused,
@@ -110,7 +110,7 @@ impl Dialed {
             Err(Error::new(ErrorKind::Unauthenticated, why))
         };
         same().map_err(|error| (Condition::Handshake, error))?;
-        shared.confirm();
+        conn.confirm();
         let (hello, control) = greeting
             .hear(quinn)
             .await

@@ -3,20 +3,23 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use parking_lot::Mutex;
-use pipe_core::backend::proto::Hello;
+use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{Config, Error, ErrorKind, Result, Wire};
 use pipe_tls::CertSha256;
 use quinn::ZeroRttAccepted;
+use tokio::time::Instant;
 
 use crate::addr::AddrForm;
 use crate::conn::QuicConn;
+use crate::conn_inner::{ConnInner, NewConn};
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
 use crate::driver::{Driver, End};
 use crate::early::{Dialed, Early};
 use crate::early_data::EarlyData;
+use crate::ends::Ends;
 use crate::error::Condition;
+use crate::session::{QuicSession, start_session};
 use crate::sessions::{Met, Session};
-use crate::shared::{Ends, NewConn, Shared};
 use crate::socket::Socket;
 
 /// Parameters of the `pipe/1` handshake over a QUIC connection.
@@ -35,9 +38,8 @@ pub(crate) struct Handshake {
 }
 
 /// The result of the first messages.
-#[derive(Default)]
 struct Greeted {
-    hello: Option<Hello>,
+    session: QuicSession,
     send: Option<quinn::SendStream>,
     control: Option<ControlInput>,
     early: Option<Early>,
@@ -78,12 +80,12 @@ impl Handshake {
             }
         };
         if let (Some(session), Some(hello), Some(certificates)) =
-            (session, greeted.hello, certificates_of(&conn))
+            (session, greeted.session.peer(), certificates_of(&conn))
         {
             session.learn(Met {
                 at: conn.remote_address(),
                 certificates,
-                hello,
+                hello: *hello,
             });
         }
         pending.0 = None;
@@ -103,15 +105,18 @@ impl Handshake {
         met: Met,
     ) -> Result<QuicConn> {
         // A stream of this kind is allowed from the start, and takes a hello at once.
-        let said = self.greeting.say(&conn, &self.config).now_or_never();
+        let mut session_state = self.session();
+        let said = self.greeting.say(&conn, &mut session_state).now_or_never();
         let Some(said) = said else {
             let context = &self.greeting.context;
             let why = format!("{context}: the session allows no hello");
             return Err(Error::new(ErrorKind::Handshake, why));
         };
+        let said = said?;
+        take_hello(&mut session_state, met.hello)?;
         let greeted = Greeted {
-            hello: Some(met.hello),
-            send: Some(said?),
+            session: session_state,
+            send: Some(said),
             control: None,
             early: Some(Early::Dialed(Box::new(Dialed {
                 handshake,
@@ -129,23 +134,30 @@ impl Handshake {
         handshake: Option<ZeroRttAccepted>,
     ) -> Result<Greeted> {
         self.greeting.check_protocol(conn)?;
+        let mut session = self.session();
         if self.wire == Wire::Raw {
-            return Ok(Greeted::default());
+            return Ok(Greeted {
+                session,
+                send: None,
+                control: None,
+                early: None,
+            });
         }
         // The dial is over with the listener's hello: unless that was promised, it comes last.
         let (send, hello, control) = if self.listens && handshake.is_none() {
             let (hello, control) = self.greeting.hear(conn).await?;
-            let send = self.greeting.say(conn, &self.config).await?;
+            let send = self.greeting.say(conn, &mut session).await?;
             (send, hello, control)
         } else {
-            let send = self.greeting.say(conn, &self.config).await?;
+            let send = self.greeting.say(conn, &mut session).await?;
             let (hello, control) = self.greeting.hear(conn).await?;
             (send, hello, control)
         };
+        take_hello(&mut session, hello)?;
         // On a listener: its hello came before the client's handshake was over.
         let early = handshake.filter(|_| control.recv.is_0rtt());
         Ok(Greeted {
-            hello: Some(hello),
+            session,
             send: Some(send),
             control: Some(control),
             early: early.map(Early::Accepted),
@@ -153,40 +165,47 @@ impl Handshake {
     }
 
     fn start(self, conn: quinn::Connection, greeted: Greeted) -> QuicConn {
-        let shared = Shared::new(
-            NewConn {
-                certificates: match &greeted.early {
-                    Some(Early::Dialed(dialed)) => Some(dialed.met.certificates.clone()),
-                    _ => certificates_of(&conn),
-                },
-                quinn: conn,
-                config: self.config,
-                wire: self.wire,
-                ends: Ends {
-                    form: self.form,
-                    pin: self.pin,
-                    listens: self.listens,
-                    local: self.local,
-                    endpoint: Mutex::new(Some(self.endpoint)),
-                },
-                control: greeted.send,
-                early: match greeted.early {
-                    Some(_) => EarlyData::Pending,
-                    None => EarlyData::None,
-                },
+        let inner = ConnInner::new(NewConn {
+            certificates: match &greeted.early {
+                Some(Early::Dialed(dialed)) => Some(dialed.met.certificates.clone()),
+                _ => certificates_of(&conn),
             },
-            greeted.hello.as_ref(),
-        );
+            quinn: conn,
+            config: self.config,
+            wire: self.wire,
+            ends: Ends {
+                form: self.form,
+                pin: self.pin,
+                listens: self.listens,
+                local: self.local,
+                endpoint: Mutex::new(Some(self.endpoint)),
+            },
+            session: greeted.session,
+            control: greeted.send,
+            early: match greeted.early {
+                Some(_) => EarlyData::Pending,
+                None => EarlyData::None,
+            },
+        });
         let driver = Driver {
-            shared: shared.clone(),
             control: greeted.control,
             early: greeted.early,
             end: End {
-                shared: shared.clone(),
+                conn: inner.clone(),
                 socket: self.socket,
             },
+            conn: inner.clone(),
         };
         tokio::spawn(driver.run());
-        QuicConn::new(shared)
+        QuicConn::new(inner)
     }
+
+    fn session(&self) -> QuicSession {
+        start_session(&self.config, self.wire, self.listens)
+    }
+}
+
+fn take_hello(session: &mut QuicSession, hello: Hello) -> Result<()> {
+    session.handle_frame(Frame::Hello(hello), Instant::now().into_std())?;
+    Ok(())
 }

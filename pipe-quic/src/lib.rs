@@ -106,8 +106,8 @@
 //!   when the stream is read first or a millisecond has passed. Numbers of streams are QUIC's.
 //! - The end, reset and stop of a direction are QUIC's own (FIN, RESET_STREAM, STOP_SENDING), and their
 //!   codes are the application's 32 bits.
-//! - A peer that does not take what is said over the control stream breaks the rules: 64 KiB are kept for it
-//!   and 128 bytes for each stream that may be open.
+//! - A peer that does not take what is said over the control stream breaks the rules: 1,024 answers to pings and
+//!   messages about 8 × max_streams + 64 streams are kept for it.
 //! - PING, PONG, DONE and CREDIT are as over yamux, except that windows of streams are QUIC's own: CREDIT
 //!   counts for the connection window alone, is sent only by a side whose HELLO has one, and says
 //!   4,294,967,295 when the rest of a direction will not be read.
@@ -122,14 +122,20 @@
 //!   2³² + 3 its listener or dialer has gone.
 
 mod addr;
+mod arrivals;
 mod conn;
+mod conn_end;
+mod conn_inner;
+mod control_output;
 mod control_stream;
+mod deferred;
 mod desk;
 mod dial;
 mod door;
 mod driver;
 mod early;
 mod early_data;
+mod ends;
 mod error;
 mod first_packet;
 mod handle;
@@ -139,12 +145,12 @@ mod preamble;
 mod probe;
 mod profile;
 mod reception;
+mod session;
 mod sessions;
 mod settings;
-mod shared;
 mod socket;
 mod stream;
-mod stream_core;
+mod stream_inner;
 mod transport;
 
 pub use conn::QuicConn;

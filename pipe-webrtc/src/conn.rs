@@ -170,7 +170,7 @@ impl Conn for WebRtcConn {
     async fn accept_stream(&self) -> Result<WebRtcStream> {
         let shared = self.shared();
         let stream = shared.status.accept(&shared.backlog).await?;
-        shared.accept(&stream);
+        shared.on_accepted(&stream);
         Ok(WebRtcStream::new(stream, self.0.clone()))
     }
 
@@ -189,7 +189,7 @@ impl Conn for WebRtcConn {
     async fn drain(&self) -> Result<()> {
         let shared = self.shared();
         if shared.status.reason().is_none() {
-            shared.announce_drain();
+            shared.drain();
         }
         let (is_drained, ended_idle) = (|| shared.is_drained(), || shared.ended_idle());
         let close = || shared.close(0, "");

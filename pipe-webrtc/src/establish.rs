@@ -1,8 +1,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pipe_core::backend::dial_within;
 use pipe_core::backend::proto::codec::text::PROTOCOL;
+use pipe_core::backend::{Progress, dial_within};
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{mpsc, oneshot};
 
@@ -33,7 +33,7 @@ const ICE_PATIENCE: Duration = Duration::from_secs(5 * 60);
 const COMMANDS: usize = 256;
 
 /// The parameters of a connection.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) config: Config,
     pub(crate) settings: Arc<WebRtcSettings>,
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) remote_addr: Addr,
     /// The identity that the peer has proved to the signalling.
     pub(crate) identity: Option<PeerIdentity>,
+    /// Where the listener follows the handshake.
+    pub(crate) progress: Option<Progress>,
 }
 
 impl Plan {
@@ -109,6 +111,7 @@ impl Plan {
             events,
             negotiation: tokio::spawn(negotiation.run()),
             ready,
+            progress: self.progress,
             gather_timeout: self.settings.gather_timeout,
             relay_only: self.settings.relay_only,
             ice_patience,

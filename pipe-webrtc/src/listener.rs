@@ -92,6 +92,7 @@ impl Accept for Negotiations {
         let addrs = (outer(&local, &target)?, outer(&remote, &target.unnamed())?);
         let mut plan = self.setup.plan(false, target, addrs)?;
         plan.identity = signaling.peer_identity();
+        plan.progress = Some(progress);
         let signaling = Begun {
             first,
             rest: stream,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
 use crate::shared::{Shared, wake};
-use crate::stream_core::{Output, StreamCore};
+use crate::stream_core::{Output, StreamRef};
 
 /// Maximum number of bytes of a plain channel in flight. More wait, and are checked again each
 /// [`TICK`], since no event reports it.
@@ -134,8 +134,9 @@ impl Outbound {
                 if let Err(error) = self.send(&stream, room).await {
                     // The channel is gone, which its event reports to its owner too.
                     tracing::debug!(%error, stream = stream.id, "a channel takes no more");
-                    stream.state.lock().waits = false;
+                    stream.lock().waits = false;
                     self.shared.on_closed(&stream.channel);
+                    self.shared.on_lost(&stream);
                 }
                 Ok(())
             }
@@ -199,7 +200,7 @@ impl Outbound {
     }
 
     /// Sends the pending messages of a stream, and one message of its bytes.
-    async fn send(&self, stream: &Arc<StreamCore>, room: usize) -> Result<()> {
+    async fn send(&self, stream: &StreamRef, room: usize) -> Result<()> {
         let shared = &self.shared;
         let most = shared.max_message();
         if !shared.wire.is_raw() && !stream.channel.takes_words(STREAM_WORDS).await {
@@ -211,12 +212,13 @@ impl Outbound {
         let mut text = String::new();
         loop {
             let output = {
-                let mut state = stream.state.lock();
-                let output = state.next_output(most, room, shared.worth_telling());
+                let mut state = stream.lock();
+                let output = state.next_output(most, room);
                 state.waits = output.is_some();
                 output
             };
-            if let Some(Output::Text(frame)) = output {
+            if let Some(Output::Frame(frame, freed)) = output {
+                shared.peer_windows().give_back(freed.into());
                 if !text.is_empty() {
                     text.push('\n');
                 }
@@ -235,7 +237,7 @@ impl Outbound {
                     stream.channel.send(bytes).await?;
                     shared.note_message_sent();
                     let (writer, more) = {
-                        let mut state = stream.state.lock();
+                        let mut state = stream.lock();
                         // Often only the end is left to be sent.
                         (state.writer_with_room(), state.has_bytes())
                     };
@@ -253,7 +255,7 @@ impl Outbound {
                         channel.send(bytes).await?;
                     }
                     let full = channel.outstanding().await > RAW_OUTSTANDING;
-                    let writer = stream.state.lock().writer_with_room();
+                    let writer = stream.lock().writer_with_room();
                     wake(writer);
                     shared.outbox.push_back(stream.clone(), full);
                 }
@@ -265,15 +267,15 @@ impl Outbound {
                     self.peer.vitals().resets().lock().note_close();
                     stream.channel.close().await;
                     let writer = {
-                        let mut state = stream.state.lock();
+                        let mut state = stream.lock();
                         state.waits = false;
-                        state.note_raw_closed()
+                        state.end_raw()
                     };
                     wake(writer);
-                    shared.settle(stream);
+                    shared.update(stream);
                 }
                 Some(_) => shared.outbox.push_blocked(stream.clone()),
-                None => shared.settle(stream),
+                None => shared.update(stream),
             }
             return Ok(());
         }

@@ -1,5 +1,4 @@
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::BytesMut;
@@ -8,7 +7,7 @@ use parking_lot::Mutex;
 use pipe_core::Result;
 
 use crate::error::protocol;
-use crate::stream_core::StreamCore;
+use crate::stream_core::StreamRef;
 
 /// Maximum number of queued texts: one of each kind, and a few hellos.
 const MAX_TEXTS: usize = 64;
@@ -39,11 +38,11 @@ struct State {
     held_channels: bool,
     pings: VecDeque<BytesMut>,
     echoes: VecDeque<BytesMut>,
-    streams: VecDeque<Arc<StreamCore>>,
+    streams: VecDeque<StreamRef>,
     /// Streams whose bytes wait until fewer are on their way.
-    blocked: VecDeque<Arc<StreamCore>>,
+    blocked: VecDeque<StreamRef>,
     /// Streams whose channels have too much on its way.
-    waiting: VecDeque<Arc<StreamCore>>,
+    waiting: VecDeque<StreamRef>,
     /// Number of channels to open.
     channels: usize,
     /// Bytes that are on their way to the peer, and how many may be.
@@ -60,7 +59,7 @@ pub(crate) enum Job {
     Echo(BytesMut),
     OpenChannel,
     /// Something of this stream, whose bytes may be so many.
-    Stream(Arc<StreamCore>, usize),
+    Stream(StreamRef, usize),
 }
 
 impl State {
@@ -146,14 +145,14 @@ impl Outbox {
     }
 
     /// Puts a stream at the end of the queue. Its `waits` is set by the caller.
-    pub(crate) fn push_stream(&self, stream: Arc<StreamCore>) {
+    pub(crate) fn push_stream(&self, stream: StreamRef) {
         self.state.lock().streams.push_back(stream);
         self.waker.wake();
     }
 
     /// Puts a stream back: at the end of the queue, or where it waits for the next look if its channel is
     /// full.
-    pub(crate) fn push_back(&self, stream: Arc<StreamCore>, full: bool) {
+    pub(crate) fn push_back(&self, stream: StreamRef, full: bool) {
         let mut state = self.state.lock();
         if full {
             state.waiting.push_back(stream);
@@ -178,7 +177,7 @@ impl Outbox {
     }
 
     /// Puts a stream where it waits for the peer's `got`.
-    pub(crate) fn push_blocked(&self, stream: Arc<StreamCore>) {
+    pub(crate) fn push_blocked(&self, stream: StreamRef) {
         let mut state = self.state.lock();
         if state.flight == 0 {
             // Nothing is on its way that could be answered.

@@ -41,6 +41,7 @@ impl Setup {
             local_addr,
             remote_addr,
             identity: None,
+            progress: None,
         })
     }
 

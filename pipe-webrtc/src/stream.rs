@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use pipe_core::backend::{RecvState, SendState, joined_stream};
+use pipe_core::backend::proto::{SendHalf, Stream};
+use pipe_core::backend::{joined_stream, send_error};
 use pipe_core::{Error, ErrorKind, RecvStream, Result, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop::poll_proceed;
@@ -13,7 +14,7 @@ use tokio::task::coop::poll_proceed;
 use crate::engine::ChannelInfo;
 use crate::handle::Handle;
 use crate::shared::Shared;
-use crate::stream_core::StreamCore;
+use crate::stream_core::{StreamRef, StreamState};
 
 joined_stream! {
     /// A stream of a [`WebRtcConn`](crate::WebRtcConn).
@@ -30,7 +31,7 @@ pub struct WebRtcSendStream(End);
 pub struct WebRtcRecvStream(End);
 
 struct End {
-    stream: Arc<StreamCore>,
+    stream: StreamRef,
     handle: Arc<Handle>,
 }
 
@@ -38,10 +39,22 @@ impl End {
     fn shared(&self) -> &Shared {
         &self.handle.0
     }
+
+    /// Polls the stream, and does what follows.
+    fn poll<T>(&self, act: impl FnOnce(&mut StreamState) -> Poll<T>) -> Poll<T> {
+        let mut state = self.stream.lock();
+        let done = act(&mut state);
+        let needs_session = done.is_ready() && state.needs_session();
+        drop(state);
+        if needs_session {
+            self.shared().update(&self.stream);
+        }
+        done
+    }
 }
 
 impl WebRtcStream {
-    pub(crate) fn new(stream: Arc<StreamCore>, handle: Arc<Handle>) -> Self {
+    pub(crate) fn new(stream: StreamRef, handle: Arc<Handle>) -> Self {
         let end = End {
             stream: stream.clone(),
             handle: handle.clone(),
@@ -66,7 +79,7 @@ impl WebRtcStream {
     /// Returns the parameters of the plain data channel, on a connection of
     /// [`Wire::Raw`](crate::Wire::Raw).
     pub fn channel_info(&self) -> Option<ChannelInfo> {
-        self.send.0.stream.state.lock().info()
+        self.send.0.stream.lock().info()
     }
 
     /// Sends a whole message on a plain data channel.
@@ -81,8 +94,8 @@ impl WebRtcStream {
     ///
     /// A message is sent as a whole or not at all.
     pub async fn send_message(&mut self, message: Message) -> Result<()> {
-        let End { stream, .. } = &self.send.0;
-        let shared = self.send.0.shared();
+        let end = &self.send.0;
+        let shared = end.shared();
         let (bytes, text) = match message {
             Message::Binary(bytes) => (BytesMut::from(bytes), false),
             Message::Text(text) => (BytesMut::from(text.as_bytes()), true),
@@ -94,12 +107,9 @@ impl WebRtcStream {
         }
         let mut message = Some((bytes, text));
         poll_fn(|cx| {
-            let mut state = stream.state.lock();
-            state.poll_send_message(cx, &mut message, || shared.status.error())
+            end.poll(|state| state.poll_send_message(cx, &mut message, || shared.status.error()))
         })
-        .await?;
-        shared.announce(stream);
-        Ok(())
+        .await
     }
 
     /// Waits for the next whole message on a plain data channel; `None` once the peer has closed it.
@@ -112,15 +122,12 @@ impl WebRtcStream {
     ///
     /// No message is lost.
     pub async fn receive_message(&mut self) -> Result<Option<Message>> {
-        let End { stream, .. } = &self.recv.0;
-        let shared = self.recv.0.shared();
-        let message = poll_fn(|cx| {
-            let mut state = stream.state.lock();
-            state.poll_message(cx, || shared.status.error())
-        })
-        .await?;
-        stream.room.notify_waiters();
-        shared.settle(stream);
+        let end = &self.recv.0;
+        let shared = end.shared();
+        let message =
+            poll_fn(|cx| end.poll(|state| state.poll_message(cx, || shared.status.error())))
+                .await?;
+        end.stream.room.notify_waiters();
         Ok(match message {
             None => None,
             Some((bytes, false)) => Some(Message::Binary(bytes.freeze())),
@@ -147,16 +154,13 @@ impl AsyncWrite for WebRtcSendStream {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let coop = ready!(poll_proceed(cx));
-        let End { stream, .. } = &self.0;
         let shared = self.0.shared();
-        let written = {
-            let mut state = stream.state.lock();
-            ready!(state.poll_write(cx, bufs, shared.peer_windows(), || shared.status.error()))
-        };
+        let windows = shared.peer_windows();
+        let written = ready!(
+            self.0
+                .poll(|state| state.poll_write(cx, bufs, windows, || shared.status.error()))
+        );
         coop.made_progress();
-        if written.is_ok() {
-            shared.announce(stream);
-        }
         Poll::Ready(written.map_err(Into::into))
     }
 
@@ -169,16 +173,16 @@ impl AsyncWrite for WebRtcSendStream {
         Poll::Ready(Ok(()))
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let End { stream, .. } = &self.0;
         let shared = self.0.shared();
-        let shut = stream.state.lock().shutdown(|| shared.status.error());
-        if shut? {
-            shared.settle(stream);
-        } else {
-            shared.release_send(stream);
+        let Err(error) = shared.change(stream, Stream::shutdown) else {
+            return Poll::Ready(Ok(()));
+        };
+        match send_error(error, shared.status.error()) {
+            Some(error) => Poll::Ready(Err(error.into())),
+            None => stream.lock().pend_write(cx),
         }
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -188,26 +192,28 @@ impl SendStream for WebRtcSendStream {
     }
 
     fn reset(&mut self, code: u32) {
-        let (shared, stream) = (self.0.shared(), &self.0.stream);
-        shared.cut_send(stream, SendState::Reset(code), code);
-        shared.release_send(stream);
+        let shared = self.0.shared();
+        shared.change(&self.0.stream, |stream| stream.reset(code));
     }
 
     async fn stopped(&mut self) -> Result<Option<u32>> {
         poll_fn(|cx| {
-            let mut state = self.0.stream.state.lock();
-            match state.send {
-                SendState::Stopped { code, .. } => return Poll::Ready(Ok(Some(code))),
-                SendState::Shut if state.taken || state.peer_done => return Poll::Ready(Ok(None)),
+            let mut state = self.0.stream.lock();
+            match state.proto.send() {
+                SendHalf::Stopped { code, .. } | SendHalf::ShutThenStopped { code } => {
+                    return Poll::Ready(Ok(Some(code)));
+                }
+                SendHalf::Shut { confirmed: true } => return Poll::Ready(Ok(None)),
                 send => {
                     let ended = self.0.shared().status.error();
-                    if let Some(error) = send.shutdown_error(ended.clone()).or(ended) {
+                    let cut = send.check_shutdown().err();
+                    let cut = cut.and_then(|error| send_error(error, ended.clone()));
+                    if let Some(error) = cut.or(ended) {
                         return Poll::Ready(Err(error));
                     }
                 }
             }
-            state.writer = Some(cx.waker().clone());
-            Poll::Pending
+            state.pend_write(cx)
         })
         .await
     }
@@ -229,22 +235,14 @@ impl AsyncRead for WebRtcRecvStream {
             return Poll::Ready(Ok(()));
         }
         let coop = ready!(poll_proceed(cx));
-        let End { stream, .. } = &self.0;
         let shared = self.0.shared();
-        let (read, done) = {
-            let mut state = stream.state.lock();
-            let read = ready!(state.poll_read(cx, buf, || shared.status.error()));
-            (read, !state.done && state.is_done())
-        };
+        let read = ready!(
+            self.0
+                .poll(|state| state.poll_read(cx, buf, || shared.status.error()))
+        );
         coop.made_progress();
-        read?;
-        stream.room.notify_waiters();
-        if done {
-            shared.settle(stream);
-        } else {
-            shared.announce(stream);
-        }
-        Poll::Ready(Ok(()))
+        self.0.stream.room.notify_waiters();
+        Poll::Ready(read.map_err(Into::into))
     }
 }
 
@@ -254,9 +252,23 @@ impl RecvStream for WebRtcRecvStream {
     }
 
     fn stop(&mut self, code: u32) {
-        let (shared, stream) = (self.0.shared(), &self.0.stream);
-        shared.cut_recv(stream, RecvState::Stopped(code), code);
-        shared.release_recv(stream);
+        let shared = self.0.shared();
+        shared.change(&self.0.stream, |stream| stream.stop(code));
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        if max == 0 {
+            return Poll::Ready(Ok(Some(Bytes::new())));
+        }
+        let coop = ready!(poll_proceed(cx));
+        let shared = self.0.shared();
+        let read = ready!(
+            self.0
+                .poll(|state| state.poll_read_chunk(cx, max, || shared.status.error()))
+        );
+        coop.made_progress();
+        self.0.stream.room.notify_waiters();
+        Poll::Ready(read.map(|chunk| chunk.map(BytesMut::freeze)))
     }
 }
 

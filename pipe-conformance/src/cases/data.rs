@@ -2,6 +2,7 @@ use std::collections::HashSet;
 use std::io::IoSlice;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use pipe_core::{BoxConn, BoxStream, Conn, RecvStream, SendStream, Stream, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -9,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::case::{Case, case};
 use crate::env::Env;
-use crate::payload::{expect_all, expect_bytes, expect_end, send, send_all};
+use crate::payload::{expect_all, expect_bytes, expect_end, expect_equal, send, send_all};
 use crate::waits::Named;
 
 pub(crate) fn cases() -> Vec<Case> {
@@ -23,6 +24,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case!(many_bytes_in_both_directions_at_once).weight(6),
         case!(a_hundred_streams_do_not_mix).weight(2).many_streams(),
         case!(a_vectored_write_is_the_sum_of_its_parts),
+        case!(chunks_carry_the_same_bytes),
         case!(the_acceptor_may_write_first),
         case!(a_stream_is_visible_before_its_first_write),
         case!(both_ends_know_a_stream_by_one_number),
@@ -249,6 +251,47 @@ pub(super) async fn a_vectored_write_is_the_sum_of_its_parts<T: Transport>(env: 
         sender.shutdown().expect_ok("a shutdown").await;
     };
     tokio::join!(write, expect_all(&mut receiver, &data));
+}
+
+async fn chunks_carry_the_same_bytes(env: Env) {
+    const CHUNKS: [usize; 8] = [1, 0, 1000, 40_000, 3, 150_000, 16_384, 90_000];
+    const READS: [usize; 5] = [7, 70_000, 1, 5000, usize::MAX];
+    let pair = env.pair().await;
+    let (sender, receiver) = pair.stream().await;
+    let (mut sender, _back) = sender.into_split();
+    let (_forth, mut receiver) = receiver.into_split();
+    let data = Bytes::from(env.payload(CHUNKS.iter().sum()));
+    let write = async {
+        let mut rest = data.clone();
+        for len in CHUNKS {
+            let chunk = rest.split_to(len);
+            sender.write_chunk(chunk).expect_ok("a write").await;
+        }
+        sender.shutdown().expect_ok("a shutdown").await;
+    };
+    let read = async {
+        let mut at = 0;
+        for max in READS.into_iter().cycle() {
+            let chunk = receiver.read_chunk(max).expect_ok("a read").await;
+            let Some(chunk) = chunk else { break };
+            let len = chunk.len();
+            assert!(len > 0 && len <= max, "a chunk of {len} bytes of {max}");
+            expect_equal(&chunk, &data[at..data.len().min(at + len)], at);
+            at += len;
+            // Reads of both kinds give one sequence of bytes.
+            if at < data.len() {
+                let byte = receiver.read_u8().expect_ok("a read").await;
+                expect_equal(&[byte], &data[at..=at], at);
+                at += 1;
+            }
+        }
+        assert_eq!(at, data.len(), "the stream ended early");
+        let end = receiver.read_chunk(1).expect_ok("a read").await;
+        assert_eq!(end, None, "a chunk behind the end");
+        let none = receiver.read_chunk(0).await;
+        assert!(none.is_ok(), "an empty read behind the end: {none:?}");
+    };
+    tokio::join!(write, read);
 }
 
 async fn the_acceptor_may_write_first(env: Env) {

@@ -105,6 +105,8 @@ faults! {
         MixesStreams: a_hundred_streams_do_not_mix;
         /// A vectored write sends its first part and reports all of them.
         VectoredWriteSendsOnePart: a_vectored_write_is_the_sum_of_its_parts;
+        /// A read of a chunk takes all bytes that are there and gives the first part.
+        ChunkLosesItsRest: chunks_carry_the_same_bytes;
         /// The peer learns of a stream by the first byte.
         StreamShowsAtFirstByte: the_acceptor_may_write_first a_stream_is_visible_before_its_first_write;
         /// The dialer learns of a stream by the first byte, the listener at once.

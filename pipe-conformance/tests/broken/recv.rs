@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use pipe_core::{Conn, ConnState, Error, ErrorKind, RecvStream};
+use bytes::Bytes;
+use pipe_core::{Conn, ConnState, Error, ErrorKind, RecvStream, Result};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::watch;
 
@@ -279,6 +280,24 @@ impl<C: Conn> RecvStream for BrokenRecv<C> {
             _ => code,
         };
         self.inner().get_mut().stop(code);
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        match self.fault() {
+            Fault::None => self.inner().poll_read_chunk(cx, max),
+            Fault::ChunkLosesItsRest => {
+                let chunk = ready!(self.inner().poll_read_chunk(cx, usize::MAX))?;
+                Poll::Ready(Ok(chunk.map(|chunk| chunk.slice(..chunk.len().min(max)))))
+            }
+            _ => {
+                let mut bytes = vec![0; max.min(4096)];
+                let mut buf = ReadBuf::new(&mut bytes);
+                ready!(Pin::new(self).poll_read(cx, &mut buf))?;
+                let is_end = buf.filled().is_empty() && max > 0;
+                let chunk = Bytes::copy_from_slice(buf.filled());
+                Poll::Ready(Ok((!is_end).then_some(chunk)))
+            }
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 use std::collections::VecDeque;
 
-use parking_lot::Mutex;
-use tokio::sync::Notify;
+use crate::sync::{Mutex, Notify};
 
 /// Queues connections or streams until they are accepted.
 ///

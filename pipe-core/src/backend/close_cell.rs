@@ -1,8 +1,5 @@
-use std::sync::OnceLock;
-
-use tokio::sync::Notify;
-
 use crate::CloseReason;
+use crate::sync::{Notify, OnceLock};
 
 /// Holds why something is over: the first reason stays, and any number of tasks can wait for it.
 #[derive(Debug, Default)]

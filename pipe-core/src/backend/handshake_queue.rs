@@ -183,6 +183,15 @@ impl Progress {
         half_free
     }
 
+    /// Notes that the peer may take the connection as made from now on, as it was sent the message that completes
+    /// the connection at its side. The handshake is kept for a second at least. Where that message costs the peer
+    /// little, [`promise`](Self::promise) is asked first.
+    pub fn promised(&self) {
+        let mut tables = self.under_way.tables.lock();
+        let now = tables.now();
+        tables.begun.promised(self.id, now);
+    }
+
     /// Begins the handshake: waits for a place among those under way, and takes that of another one which
     /// has not got on for long, if need be.
     ///

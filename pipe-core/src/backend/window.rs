@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::task::{Context, Waker};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// Flow control that all streams of one direction of a connection share: how many bytes they may have
 /// under way or unread together.

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{RecvStream, Result, SendStream, Stream};
@@ -29,11 +30,13 @@ trait DynSendStream: AsyncWrite + Unpin + Send {
     fn id(&self) -> u64;
     fn reset(&mut self, code: u32);
     async fn stopped(&mut self) -> Result<Option<u32>>;
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<()>>;
 }
 
 trait DynRecvStream: AsyncRead + Unpin + Send {
     fn id(&self) -> u64;
     fn stop(&mut self, code: u32);
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>>;
 }
 
 impl<S: Stream> DynStream for S {
@@ -68,6 +71,10 @@ impl<S: SendStream> DynSendStream for S {
     async fn stopped(&mut self) -> Result<Option<u32>> {
         SendStream::stopped(self).await
     }
+
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<()>> {
+        SendStream::poll_write_chunk(self, cx, chunk)
+    }
 }
 
 impl<S: RecvStream> DynRecvStream for S {
@@ -77,6 +84,10 @@ impl<S: RecvStream> DynRecvStream for S {
 
     fn stop(&mut self, code: u32) {
         RecvStream::stop(self, code);
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        RecvStream::poll_read_chunk(self, cx, max)
     }
 }
 
@@ -134,6 +145,10 @@ impl SendStream for BoxSendStream {
     async fn stopped(&mut self) -> Result<Option<u32>> {
         self.0.stopped().await
     }
+
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<Result<()>> {
+        self.0.poll_write_chunk(cx, chunk)
+    }
 }
 
 impl RecvStream for BoxRecvStream {
@@ -143,6 +158,10 @@ impl RecvStream for BoxRecvStream {
 
     fn stop(&mut self, code: u32) {
         self.0.stop(code);
+    }
+
+    fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
+        self.0.poll_read_chunk(cx, max)
     }
 }
 

@@ -101,6 +101,49 @@ mod tests {
     }
 
     #[test]
+    fn headers_have_the_bytes_of_the_specification() {
+        let header = |kind, flags, stream, length| Header {
+            kind,
+            flags,
+            stream,
+            length,
+        };
+        for (header, bytes) in [
+            (
+                header(DATA, SYN, 1, 0),
+                [0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
+            ),
+            (
+                header(DATA, FIN, 2, 9),
+                [0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 9],
+            ),
+            (
+                header(WINDOW_UPDATE, ACK, 1, 256),
+                [0, 1, 0, 2, 0, 0, 0, 1, 0, 0, 1, 0],
+            ),
+            (
+                header(WINDOW_UPDATE, RST, 1, 0),
+                [0, 1, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0],
+            ),
+            (
+                header(PING, SYN, 0, 7),
+                [0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7],
+            ),
+            (
+                header(PING, ACK, 0, 7),
+                [0, 2, 0, 2, 0, 0, 0, 0, 0, 0, 0, 7],
+            ),
+            (
+                header(GO_AWAY, 0, 0, INTERNAL_ERROR),
+                [0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2],
+            ),
+        ] {
+            assert_eq!(header.encode(), bytes);
+            assert_eq!(Header::decode(bytes).unwrap(), header);
+        }
+    }
+
+    #[test]
     fn what_is_no_header_is_named() {
         let error = |bytes| Header::decode(bytes).unwrap_err().to_string();
         assert!(error([1, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0]).contains("version 1"));

@@ -106,6 +106,27 @@ impl Received {
         count
     }
 
+    /// Takes up to `most` bytes of the first piece, without a copy where it is large.
+    pub(crate) fn take_chunk(&mut self, most: usize) -> Option<Bytes> {
+        let (chunk, is_over) = match self.pieces.front_mut()? {
+            Piece::Slice(slice) => {
+                let chunk = slice.split_to(slice.len().min(most));
+                (chunk, slice.is_empty())
+            }
+            Piece::Block { bytes, read } => {
+                let end = *read + (bytes.len() - *read).min(most);
+                let chunk = Bytes::copy_from_slice(&bytes[*read..end]);
+                *read = end;
+                (chunk, *read == bytes.len())
+            }
+        };
+        if is_over {
+            self.pop();
+        }
+        self.len -= chunk.len();
+        (!chunk.is_empty()).then_some(chunk)
+    }
+
     /// Drops the first piece, which was read to its end. A small block stays if nothing is behind it.
     fn pop(&mut self) {
         if self.pieces.len() == 1
@@ -212,6 +233,12 @@ mod tests {
                 received.take(&mut piece, len);
                 prop_assert!(piece.is_empty());
                 prop_assert_eq!(received.len(), due.len());
+                if let Some(chunk) = received.take_chunk(read / 3 + 1) {
+                    prop_assert!(chunk.len() <= read / 3 + 1);
+                    prop_assert!(due.drain(..chunk.len()).eq(chunk));
+                } else {
+                    prop_assert!(due.is_empty());
+                }
                 let mut buf = vec![0; read];
                 let count = received.read_into(&mut buf);
                 prop_assert_eq!(count, read.min(due.len()));

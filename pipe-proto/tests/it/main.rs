@@ -2,4 +2,5 @@
 
 mod codec;
 mod hostile;
+mod native;
 mod simulation;

@@ -650,3 +650,36 @@ proptest! {
         prop_assert!(read[0] <= sent[1] && read[1] <= sent[0]);
     }
 }
+
+/// The same without chance, for Miri, in which a random case takes a minute.
+#[test]
+fn every_operation_of_both_sides_settles_and_ends() {
+    let mut wire = Wire::new(false, true);
+    let at_both = |wire: &mut Wire, ops: &[Op]| {
+        for at in 0..2 {
+            ops.iter().for_each(|op| wire.act(at, op, true));
+        }
+        wire.settle(true);
+        wire.check_ends();
+    };
+    at_both(&mut wire, &[Op::Open, Op::Open, Op::Write(0, 40), Op::Ping]);
+    at_both(&mut wire, &[Op::Accept, Op::Accept, Op::Write(1, 40)]);
+    at_both(
+        &mut wire,
+        &[Op::Read(0, 20), Op::Read(1, 20), Op::Shutdown(0)],
+    );
+    at_both(
+        &mut wire,
+        &[Op::Reset(1, 7), Op::Stop(2, 8), Op::Read(3, 40)],
+    );
+    at_both(&mut wire, &[Op::Cut, Op::Wait(100), Op::Heal, Op::Drop(3)]);
+    wire.act(0, &Op::Drain, true);
+    wire.settle(true);
+    wire.act(0, &Op::Close(9), true);
+    wire.settle(true);
+    assert_eq!(wire.sides[1].closed, Some((9, "bye".to_owned())));
+    for side in &wire.sides {
+        assert!(side.session.is_ended() && !side.failed);
+        assert_eq!(side.session.totals().open, 0);
+    }
+}

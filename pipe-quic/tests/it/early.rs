@@ -95,6 +95,7 @@ async fn what_is_sent_early_arrives_before_the_listener_is_heard() {
         // The listener dropped its direction.
         std::io::ErrorKind::ConnectionReset
     });
+    drop(stream);
     soon(echo(&here, &there)).await.unwrap();
     soon(there.ping()).await.unwrap();
     soon(here.drain()).await.unwrap();

@@ -316,7 +316,7 @@ async fn messages_against_the_rules_end_the_connection() {
         ),
         (
             encode(&about(0, StreamFrame::End(1))).to_vec(),
-            "QUIC has no use for",
+            "which the multiplexer says",
         ),
         (vec![0x02, 0xff, 0xff], "above the limit"),
         (vec![0x02, 0, 1, 0], "too short"),

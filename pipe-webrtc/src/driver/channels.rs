@@ -58,7 +58,7 @@ impl Driver {
             if self.theirs > MAX_RAW {
                 return Err(protocol(format_args!("more than {MAX_RAW} channels")));
             }
-            if !self.shared.raw_incoming(&channel, info) {
+            if !self.shared.raw_incoming(&channel, info)? {
                 let limit = self.shared.config.max_streams;
                 tracing::debug!(limit, "a channel beyond the limit is closed");
                 channel.close().await;
@@ -115,6 +115,10 @@ impl Driver {
                 self.open = true;
                 self.alarm.as_mut().reset(Instant::now() + HELLO_AGAIN);
                 if !self.shared.offerer {
+                    if let Some(progress) = &self.progress {
+                        // The hello completes the connection at the peer.
+                        progress.promised();
+                    }
                     self.shared.say(&self.shared.hello());
                 }
             }

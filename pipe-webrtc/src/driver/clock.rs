@@ -62,7 +62,7 @@ impl Driver {
             match event {
                 LivenessEvent::Ping if greeted => {
                     self.shared.peer_windows().nudge();
-                    self.shared.ask();
+                    self.shared.keep_alive();
                 }
                 LivenessEvent::Disconnected if greeted => self.note_state(),
                 LivenessEvent::Failed if greeted => {
@@ -129,7 +129,7 @@ impl Driver {
             return;
         }
         if self.ice_is_up && self.signs.are_up() {
-            self.shared.note_connected(true);
+            self.shared.set_connected(true);
             self.restart_at = None;
         } else {
             self.shared.disconnect();

@@ -15,8 +15,7 @@ impl Driver {
         match frame {
             Frame::Hello(hello) => return self.on_hello(hello).await,
             Frame::Received(bytes) => self.shared.outbox.note_arrived(bytes)?,
-            Frame::Drain => self.shared.drain_by_peer()?,
-            Frame::Drained { streams } => self.shared.drained(streams)?,
+            Frame::Drain | Frame::Drained { .. } => self.shared.on_frame(frame)?,
             Frame::Close {
                 code,
                 messages,
@@ -72,6 +71,7 @@ impl Driver {
 
     /// Reports the result to the task that makes the connection.
     pub(super) fn greet(&mut self, made: Result<()>) {
+        self.progress = None;
         if let Some(ready) = self.ready.take() {
             // The task may have gone; then the handle that it held closes the connection.
             let _ = ready.send(made);

@@ -23,6 +23,9 @@ impl Driver {
                 self.ice_is_up = true;
                 self.unreachable_at = None;
                 self.ice_failed = None;
+                if let Some(progress) = &self.progress {
+                    progress.heard();
+                }
                 if self.ready.is_none() {
                     self.peer.vitals().set_connecting(false);
                 }

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
+use pipe_core::backend::Progress;
 use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -60,6 +61,8 @@ pub(crate) struct Driver {
     negotiated: bool,
     /// Notified how the connection was made.
     ready: Option<oneshot::Sender<Result<()>>>,
+    /// Where the listener follows the handshake.
+    progress: Option<Progress>,
     channels: SelectAll<BoxStream<'static, (Kind, Channel, ChannelEvent)>>,
     opened: mpsc::UnboundedReceiver<Channel>,
     /// The sender, once it has stopped.
@@ -112,6 +115,7 @@ pub(crate) struct NewDriver {
     pub(crate) events: mpsc::Receiver<PeerEvent>,
     pub(crate) negotiation: JoinHandle<Result<()>>,
     pub(crate) ready: oneshot::Sender<Result<()>>,
+    pub(crate) progress: Option<Progress>,
     /// Time limit of the search for candidates.
     pub(crate) gather_timeout: Duration,
     pub(crate) relay_only: bool,
@@ -128,6 +132,7 @@ impl Driver {
             events,
             negotiation,
             ready,
+            progress,
             gather_timeout,
             relay_only,
             ice_patience,
@@ -162,6 +167,7 @@ impl Driver {
             negotiation,
             negotiated: false,
             ready: Some(ready),
+            progress,
             channels: SelectAll::new(),
             opened,
             theirs: 0,
@@ -190,7 +196,7 @@ impl Driver {
     /// Creates a clock for a peer that is there now.
     fn signs(shared: &Shared, peer: &Peer) -> Signs {
         let heard = peer.vitals().heard();
-        Signs::new(&shared.config, shared.can_ask(), heard, Instant::now())
+        Signs::new(&shared.config, shared.has_pings(), heard, Instant::now())
     }
 
     pub(crate) async fn run(mut self) {

@@ -1,9 +1,7 @@
-use pipe_core::backend::proto::Frame;
-use pipe_core::backend::{RecvState, SendState};
-use pipe_core::{CloseReason, OnDisconnect, Result};
+use pipe_core::CloseReason;
 
-use super::{Shared, wake};
-use crate::error::protocol;
+use super::Shared;
+use super::deferred::Deferred;
 use crate::events::ConnEvent;
 
 impl Shared {
@@ -19,21 +17,15 @@ impl Shared {
             return;
         }
         self.slots.close();
-        self.ping_places.close();
-        inner.ended_idle = inner.streams.is_empty();
-        let pings = std::mem::take(&mut inner.pings);
-        let opens = std::mem::take(&mut inner.opens);
-        let mut wakers = Vec::new();
-        for stream in inner.streams.values() {
-            wakers.extend(stream.state.lock().end());
-            stream.room.notify_waiters();
-        }
-        drop(inner);
+        self.ping_permits.close();
+        // The driver sends the close, behind the bytes of the streams.
+        inner.session.fail();
+        let deferred = Deferred {
+            given_up: std::mem::take(&mut inner.opens).into(),
+            ..Deferred::default()
+        };
+        self.settle_with(inner, deferred);
         drop(self.backlog.close());
-        drop(pings);
-        drop(opens);
-        wakers.into_iter().for_each(wake);
-        self.idle.notify_waiters();
         self.flows.notify_waiters();
         self.tell(ConnEvent::State(self.status.state()));
     }
@@ -44,14 +36,14 @@ impl Shared {
         let mut inner = self.inner.lock();
         let current = std::mem::take(&mut inner.current);
         let free = std::mem::take(&mut inner.free);
-        let held = std::mem::take(&mut inner.held);
+        let held = inner.arrivals.take_held();
         drop(inner);
         drop((current, free, held));
         self.outbox.clear();
     }
 
     /// Notes whether the peer is reachable. Returns whether that has changed.
-    pub(crate) fn note_connected(&self, connected: bool) -> bool {
+    pub(crate) fn set_connected(&self, connected: bool) -> bool {
         let news = self.status.set_connected(connected);
         if news {
             self.tell(ConnEvent::State(self.status.state()));
@@ -61,68 +53,33 @@ impl Shared {
 
     /// Notes that the peer is silent.
     pub(crate) fn disconnect(&self) {
-        if !self.note_connected(false) || self.config.on_disconnect == OnDisconnect::Wait {
-            return;
-        }
-        let streams: Vec<_> = self.inner.lock().streams.values().cloned().collect();
-        for stream in streams {
-            self.cut_send(&stream, SendState::Disconnected, 0);
-            self.cut_recv(&stream, RecvState::Disconnected, 0);
+        if self.set_connected(false) {
+            let mut inner = self.inner.lock();
+            inner.session.disconnect();
+            self.settle(inner);
         }
     }
 
     /// Announces that this side drains the connection.
-    pub(crate) fn announce_drain(&self) {
+    pub(crate) fn drain(&self) {
         let mut inner = self.inner.lock();
-        if std::mem::replace(&mut inner.drain_announced, true) {
+        if !inner.session.drain() {
             return;
         }
-        if self.wire.is_raw() {
-            // A plain peer supports no drain.
-            inner.drained = Some(0);
-        } else {
-            self.say(&Frame::Drain);
-        }
-        let opens = std::mem::take(&mut inner.opens);
-        drop(inner);
-        self.slots.close();
-        drop(opens);
-    }
-
-    /// Notes that the peer drains the connection.
-    pub(crate) fn drain_by_peer(&self) -> Result<()> {
-        let mut inner = self.inner.lock();
-        if std::mem::replace(&mut inner.drain_by_peer, true) {
-            return Err(protocol("a second drain"));
-        }
-        let opens = std::mem::take(&mut inner.opens);
-        self.say(&Frame::Drained {
-            streams: inner.next_id,
-        });
-        drop(inner);
-        self.slots.close();
-        drop(opens);
-        Ok(())
-    }
-
-    /// Notes that the peer has seen this side's drain, and had opened so many streams.
-    pub(crate) fn drained(&self, streams: u64) -> Result<()> {
-        let mut inner = self.inner.lock();
-        if !inner.drain_announced || inner.drained.replace(streams).is_some() {
-            return Err(protocol("a drained that answers no drain"));
-        }
-        drop(inner);
-        self.idle.notify_waiters();
-        Ok(())
+        let deferred = Deferred {
+            is_draining: true,
+            given_up: std::mem::take(&mut inner.opens).into(),
+            ..Deferred::default()
+        };
+        self.settle_with(inner, deferred);
     }
 
     pub(crate) fn is_drained(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.drained.is_some_and(|count| inner.seen >= count) && inner.streams.is_empty()
+        self.inner.lock().session.is_drained()
     }
 
     /// Returns whether no stream was cut short by the end of the connection.
     pub(crate) fn ended_idle(&self) -> bool {
-        self.inner.lock().ended_idle
+        self.inner.lock().session.ended_idle()
     }
 }

@@ -1,15 +1,14 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use pipe_core::Result;
-use pipe_core::backend::proto::StreamFrame;
 use pipe_core::backend::proto::codec::text::{MAX_LEN, StreamWord, decode_stream};
+use pipe_core::backend::proto::{Frame, Stream, StreamFrame, StreamHandle};
 
-use super::{FLIGHT_PARTS, Inner, Shared, wake};
+use super::{FLIGHT_PARTS, Shared, now, wake};
 use crate::engine::{Channel, ChannelInfo};
 use crate::error::protocol;
-use crate::stream_core::StreamCore;
+use crate::stream_core::StreamRef;
 
 /// A plain channel that is full.
 struct Full<'a>(&'a Shared);
@@ -29,67 +28,32 @@ impl Drop for Full<'_> {
     }
 }
 
-impl Inner {
-    /// Notes the number of a stream of the peer. No number comes twice, and none skips more than streams can
-    /// be under way; nor does one come after so many others that it counts as lost.
-    fn use_number(&mut self, number: u64, max_streams: u64) -> Result<()> {
-        if number < self.next_number {
-            if !self.missing.remove(&number) {
-                return Err(protocol(format_args!("a second stream of number {number}")));
-            }
-            return Ok(());
-        }
-        let skipped = number - self.next_number;
-        if skipped > 2 * max_streams {
-            return Err(protocol(format_args!(
-                "a stream of number {number}, ahead of {skipped} others"
-            )));
-        }
-        self.missing.extend(self.next_number..number);
-        while self.missing.len() as u64 > 2 * max_streams {
-            // Its channel was lost while it was opened.
-            self.missing.pop_first();
-        }
-        self.next_number = number + 1;
-        Ok(())
-    }
-}
-
 impl Shared {
     /// Adds a plain channel that the peer has opened. Returns whether there was room for it: the
     /// limit is not sent to the peer.
-    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) -> bool {
+    pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) -> Result<bool> {
         let mut inner = self.inner.lock();
-        if self.status.reason().is_some() {
-            return true;
+        if inner.session.is_ended() {
+            return Ok(true);
         }
-        if inner.theirs_in_use >= self.config.max_streams as usize {
-            return false;
+        if !inner.session.has_room() {
+            return Ok(false);
         }
-        let id = inner.seen << 1 | u64::from(self.offerer);
-        inner.seen += 1;
-        let stream = self.incoming(id, channel);
-        let stream = Arc::new(stream.into_raw(info));
-        inner.theirs += 1;
-        inner.theirs_in_use += 1;
-        inner.streams.insert(id, stream.clone());
+        let id = inner.arrivals.take_number() << 1 | u64::from(self.offerer);
+        let stream = StreamRef::plain(Stream::remote(id), channel.clone(), info, None);
+        inner.session.accept(&stream)?;
         inner.current.insert(channel.key(), stream.clone());
-        drop(inner);
+        self.settle(inner);
         // A queue that is closed belongs to a connection that is ending.
         let _ = self.backlog.push(stream);
-        true
-    }
-
-    fn incoming(&self, id: u64, channel: &Channel) -> StreamCore {
-        let unread = self.unread.clone();
-        StreamCore::incoming(id, channel.clone(), self.config.stream_window, unread)
+        Ok(true)
     }
 
     /// Notes that a message has come on a plain channel.
     pub(crate) fn on_message(&self, channel: &Channel, bytes: BytesMut, text: bool) {
         self.messages_received.fetch_add(1, Ordering::Relaxed);
         if let Some(stream) = self.current(channel.key()) {
-            let waker = stream.state.lock().arrive_raw(bytes, text);
+            let waker = stream.lock().arrive_raw(bytes, text);
             wake(waker);
         }
     }
@@ -99,9 +63,7 @@ impl Shared {
         let mut full = None;
         while let Some(stream) = self.current(key) {
             let room = stream.room.notified();
-            if self.status.reason().is_some()
-                || !stream.state.lock().is_full(self.config.stream_window)
-            {
+            if self.status.reason().is_some() || !stream.lock().is_full(self.config.stream_window) {
                 return;
             }
             full.get_or_insert_with(|| Full::new(self));
@@ -128,7 +90,7 @@ impl Shared {
     }
 
     /// Returns the stream that a channel carries, or has carried last.
-    pub(crate) fn current(&self, key: usize) -> Option<Arc<StreamCore>> {
+    pub(crate) fn current(&self, key: usize) -> Option<StreamRef> {
         self.inner.lock().current.get(&key).cloned()
     }
 
@@ -156,105 +118,66 @@ impl Shared {
                 "{frame:?} on a channel without a stream"
             )));
         };
-        let mut state = stream.state.lock();
-        let (freed, waker) = match frame {
-            StreamFrame::Open => (0, None),
-            StreamFrame::End(bytes) => (0, state.announce_end(bytes)?),
-            StreamFrame::Reset(code) => (0, state.reset_by_peer(code)),
-            StreamFrame::Stop(code) => state.stop_by_peer(code),
-            StreamFrame::Credit(bytes) => state.credit(bytes),
-            StreamFrame::Taken => {
-                state.taken = true;
-                state.credit(u32::MAX)
-            }
-            StreamFrame::Done => {
-                if !stream.ours {
-                    return Err(protocol("a done of the side that opened the stream"));
-                }
-                state.taken = true;
-                let (freed, waker) = state.credit(u32::MAX);
-                state.peer_is_done();
-                (freed, waker)
-            }
-        };
-        drop(state);
-        self.peer_windows().give_back(freed.into());
-        self.settle(&stream);
-        wake(waker);
+        if matches!(frame, StreamFrame::End(_)) {
+            // The channel is ordered: all bytes have come.
+            let _ = stream.with(|stream| stream.on_fin(false))?;
+        }
+        self.on_frame(Frame::Stream {
+            id: stream.id,
+            frame,
+        })
+    }
+
+    /// Takes a frame of the peer.
+    pub(crate) fn on_frame(&self, frame: Frame) -> Result<()> {
+        let mut inner = self.inner.lock();
+        inner.session.handle_frame(frame, now())?;
+        self.settle(inner);
         Ok(())
     }
 
     /// Adds a stream that the peer opens.
-    pub(super) fn on_open(&self, channel: &Channel, ours: bool, id: u64) -> Result<()> {
+    fn on_open(&self, channel: &Channel, ours: bool, id: u64) -> Result<()> {
         if ours {
             return Err(protocol("a stream on a channel that this side opened"));
         }
-        if id & 1 != u64::from(self.offerer) {
-            return Err(protocol(format_args!(
-                "a stream of number {id}, which is not the peer's to give"
-            )));
+        let mut inner = self.inner.lock();
+        if inner.session.is_ended() {
+            return Ok(());
         }
-        let old = self.current(channel.key());
-        if let Some(old) = &old {
+        if let Some(old) = inner.current.get(&channel.key()).cloned() {
             // A channel is used again when all of its last stream has arrived at both ends.
-            let waker = {
-                let mut state = old.state.lock();
-                if !state.done {
-                    return Err(protocol("a stream on a channel that carries one"));
-                }
-                state.taken = true;
-                state.writer.take()
-            };
-            self.settle(old);
-            wake(waker);
-        }
-        let stream = Arc::new(self.incoming(id, channel));
-        {
-            let mut inner = self.inner.lock();
-            if self.status.reason().is_some() {
-                return Ok(());
+            if !old.with(|old| old.is_done()) {
+                return Err(protocol("a stream on a channel that carries one"));
             }
-            // The peer counts a stream as over a little earlier than this side.
-            let limit = self.config.max_streams as usize;
-            if inner.theirs_in_use >= limit || inner.theirs >= 2 * limit {
-                return Err(protocol(format_args!("more than {limit} streams at once")));
-            }
-            inner.use_number(id >> 1, limit as u64)?;
-            inner.theirs += 1;
-            inner.theirs_in_use += 1;
-            inner.streams.insert(id, stream.clone());
-            inner.current.insert(channel.key(), stream.clone());
-            inner.seen += 1;
-            inner.held.insert(id >> 1, stream);
-            self.deliver(&mut inner, false);
+            let frame = StreamFrame::Taken;
+            let frame = Frame::Stream { id: old.id, frame };
+            inner.session.handle_frame(frame, now())?;
         }
-        self.idle.notify_waiters();
+        let proto = Stream::remote(id).with_credit_threshold(Some(self.credit_threshold));
+        let window = self.config.stream_window;
+        let stream = StreamRef::new(proto, channel.clone(), window, self.unread.clone(), None);
+        inner.session.accept(&stream)?;
+        let number = id >> 1;
+        inner
+            .arrivals
+            .use_number(number, self.config.max_streams.into())?;
+        inner.current.insert(channel.key(), stream.clone());
+        inner.arrivals.hold(number, stream);
+        inner.arrivals.deliver(&self.backlog, false);
+        self.settle(inner);
         Ok(())
-    }
-
-    /// Passes streams of the peer on in the order in which they were opened, as far as those before
-    /// them have come, or all of them.
-    pub(super) fn deliver(&self, inner: &mut Inner, all: bool) {
-        while let Some(first) = inner.held.first_entry() {
-            let number = *first.key();
-            if number > inner.next_accept && !all {
-                return;
-            }
-            inner.next_accept = inner.next_accept.max(number.saturating_add(1));
-            // A queue that is closed belongs to a connection that is ending.
-            let _ = self.backlog.push(first.remove());
-        }
     }
 
     /// Returns whether streams of the peer wait for those that were opened before them. The
     /// channels have no common order.
     pub(crate) fn holds_streams(&self) -> bool {
-        !self.inner.lock().held.is_empty()
+        self.inner.lock().arrivals.holds_streams()
     }
 
     /// Passes on the streams that wait for others for too long.
     pub(crate) fn release_streams(&self) {
-        self.deliver(&mut self.inner.lock(), true);
+        self.inner.lock().arrivals.deliver(&self.backlog, true);
     }
 
     /// Bytes have come on the channel of a stream.
@@ -264,7 +187,7 @@ impl Shared {
         let Some(stream) = self.current(channel.key()) else {
             return Err(protocol("bytes on a channel without a stream"));
         };
-        let waker = stream.state.lock().arrive(bytes)?;
+        let waker = stream.lock().arrive(bytes)?;
         wake(waker);
         Ok(())
     }
@@ -289,49 +212,34 @@ impl Shared {
             let free = inner.free.len();
             inner.free.retain(|free| free.key() != key);
             let stream = inner.current.remove(&key);
-            if inner.free.len() < free || stream.as_ref().is_some_and(|s| s.ours) {
+            if inner.free.len() < free
+                || stream
+                    .as_ref()
+                    .is_some_and(|s| inner.session.is_local(s.id))
+            {
                 inner.channels = inner.channels.saturating_sub(1);
             }
             stream
         };
-        let Some(stream) = stream else { return };
+        if let Some(stream) = stream {
+            self.on_lost(&stream);
+        }
+    }
+
+    /// Notes that the channel of a stream is gone.
+    pub(crate) fn on_lost(&self, stream: &StreamRef) {
         let (freed, wakers) = {
-            let mut state = stream.state.lock();
+            let mut state = stream.lock();
             if state.is_raw() {
-                let wakers = state.close_raw();
-                drop(state);
-                self.settle(&stream);
-                return wakers.into_iter().for_each(wake);
+                (0, state.close_raw())
+            } else {
+                let freed = state.proto.on_carrier_lost().freed;
+                state.trim();
+                (freed, [state.reader.take(), state.writer.take()])
             }
-            let reader = state.reset_by_peer(0);
-            let (freed, writer) = state.stop_by_peer(0);
-            state.taken = true;
-            state.peer_is_done();
-            (freed, [reader, writer])
         };
         self.peer_windows().give_back(freed.into());
-        self.settle(&stream);
+        self.update(stream);
         wakers.into_iter().for_each(wake);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_of_channels_that_were_lost_are_forgotten_in_time() {
-        const LIMIT: u64 = 4;
-        let mut inner = Inner::default();
-        // Every second one is lost.
-        for number in (0..1000).step_by(2) {
-            inner.use_number(number, LIMIT).unwrap();
-            assert!(inner.missing.len() as u64 <= 2 * LIMIT);
-        }
-        inner.use_number(997, LIMIT).unwrap();
-        for used in [997, 998, 1] {
-            assert!(inner.use_number(used, LIMIT).is_err(), "{used}");
-        }
-        assert!(inner.use_number(998 + 2 * LIMIT + 2, LIMIT).is_err());
     }
 }

@@ -1,33 +1,39 @@
+mod arrivals;
+mod deferred;
 mod ending;
 mod incoming;
+mod open;
 mod opening;
 mod pings;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::Duration;
+use std::time::Instant;
 
-use parking_lot::Mutex;
+use bytes::BytesMut;
+use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::codec::text::ControlLine;
-use pipe_core::backend::proto::{Frame, Hello, PingBytes};
-use pipe_core::backend::{
-    Backlog, ConnStatus, PeerWindows, RecvState, SendState, StreamSlot, StreamSlots,
+use pipe_core::backend::proto::{
+    Carrier, DrainMode, Event, Frame, Hello, Session, SessionConfig, Stream,
 };
-use pipe_core::{Addr, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, StreamSlots, open_error};
+use pipe_core::{Addr, Config, ConnStats, PeerIdentity, Result};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use crate::command::Command;
-use crate::engine::{Channel, ChannelInfo, Peer};
+use crate::engine::{Channel, Peer};
 use crate::error::protocol;
 use crate::events::{ConnEvent, EventLog};
 use crate::outbox::Outbox;
-use crate::stream_core::{StreamCore, Unread};
+use crate::stream_core::{StreamRef, Unread};
 use crate::wire::{MAX_MESSAGE, Wire};
+use arrivals::Arrivals;
+use deferred::{Deferred, PingWaiter};
+use open::Open;
 
-/// Maximum number of pings in flight, and of liveness pings besides them. Further pings wait.
+/// Maximum number of unanswered pings of the application. Further ones wait.
 const MAX_PINGS: usize = 64;
 
 /// Part of SCTP's receive buffer that bytes in flight may use: the rest is for the overhead of
@@ -55,7 +61,7 @@ pub(crate) struct Shared {
     pub(crate) commands: OnceLock<mpsc::Sender<Command>>,
     pub(crate) status: ConnStatus,
     pub(crate) events: Arc<EventLog>,
-    pub(crate) backlog: Backlog<Arc<StreamCore>>,
+    pub(crate) backlog: Backlog<StreamRef>,
     pub(crate) slots: StreamSlots,
     /// Notified when the last stream is over, and of every step of a drain.
     pub(crate) idle: Notify,
@@ -64,14 +70,14 @@ pub(crate) struct Shared {
     peer_hello: OnceLock<Hello>,
     peer_windows: OnceLock<PeerWindows>,
     /// Number of bytes read from which credit is returned to the peer.
-    worth_telling: u32,
+    credit_threshold: u32,
     hello: Hello,
     /// Label of this side's channels, by which it recognises them.
     label: String,
     max_message: AtomicUsize,
     largest_message: AtomicUsize,
     pub(crate) unread: Unread,
-    ping_places: Arc<Semaphore>,
+    ping_permits: Arc<Semaphore>,
     /// Number of arrived bytes that were not acknowledged to the peer.
     arrived: AtomicU64,
     /// Number of full plain channels, and a notification when there is none.
@@ -79,16 +85,12 @@ pub(crate) struct Shared {
     flows: Notify,
     messages_sent: AtomicU64,
     messages_received: AtomicU64,
-    opened: AtomicU64,
-    accepted: AtomicU64,
 }
 
-#[derive(Default)]
 struct Inner {
-    /// Streams that are alive, by their numbers.
-    streams: HashMap<u64, Arc<StreamCore>>,
+    session: Session<StreamRef, PingWaiter>,
     /// The newest stream of each channel, by the channel's key.
-    current: HashMap<usize, Arc<StreamCore>>,
+    current: HashMap<usize, StreamRef>,
     /// Channels of this side that carry no stream; bounded by the streams that were open at once.
     free: Vec<Channel>,
     /// Opens that wait for a channel; bounded by the slots.
@@ -97,58 +99,9 @@ struct Inner {
     opening: usize,
     /// Number of channels of this side, including those.
     channels: usize,
-    next_id: u64,
-    /// Number of streams that the peer has opened.
-    seen: u64,
-    /// Number of them that are alive, or await their last messages.
-    theirs: usize,
-    /// Number of those that this side's application is not done with.
-    theirs_in_use: usize,
-    /// The number after the highest one of a stream of the peer.
+    /// The number of the next stream of this side.
     next_number: u64,
-    /// Numbers below it that have not come yet.
-    missing: BTreeSet<u64>,
-    /// Streams of the peer that came before others which were opened before them; bounded by the
-    /// streams.
-    held: BTreeMap<u64, Arc<StreamCore>>,
-    /// The number of the next stream to be accepted.
-    next_accept: u64,
-    pings: HashMap<PingBytes, Ping>,
-    /// Number of them without a caller.
-    asked: usize,
-    last_round_trip: Option<Duration>,
-    carried: Carried,
-    drain_announced: bool,
-    drain_by_peer: bool,
-    /// Number of streams that the peer had opened when it saw this side's drain.
-    drained: Option<u64>,
-    ended_idle: bool,
-}
-
-/// An open that waits for a channel.
-pub(crate) struct Open {
-    slot: StreamSlot,
-    /// Parameters of a plain channel.
-    pub(crate) info: ChannelInfo,
-    done: oneshot::Sender<Arc<StreamCore>>,
-}
-
-/// A ping whose echo has not come.
-struct Ping {
-    started: Instant,
-    /// Absent for a liveness ping, which has no caller.
-    waiter: Option<PingWaiter>,
-}
-
-struct PingWaiter {
-    answer: oneshot::Sender<()>,
-    _place: OwnedSemaphorePermit,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Carried {
-    sent: u64,
-    received: u64,
+    arrivals: Arrivals,
 }
 
 impl Shared {
@@ -167,17 +120,30 @@ impl Shared {
             let half = u32::try_from(config.connection_window / 2).unwrap_or(u32::MAX);
             flight = flight.min(half.max(MIN_FLIGHT));
         }
+        let hello = Hello {
+            flight,
+            ..Hello::from(&config)
+        };
+        let carrier = Carrier {
+            local_bit: u64::from(!offerer),
+            opens_by_frame: true,
+            has_orphans: false,
+            ends_natively: false,
+            drain: DrainMode::Counted,
+            is_plain: wire.is_raw(),
+        };
+        let session_config = SessionConfig {
+            hello,
+            ..SessionConfig::from(&config)
+        };
         Arc::new(Self {
             unread: if wire.is_raw() {
                 Unread::default()
             } else {
                 Unread::new(&config)
             },
-            hello: Hello {
-                flight,
-                ..Hello::from(&config)
-            },
-            worth_telling: if ample {
+            hello,
+            credit_threshold: if ample {
                 (config.stream_window / 4).max(1)
             } else {
                 1
@@ -198,18 +164,25 @@ impl Shared {
             backlog: Backlog::new(),
             idle: Notify::new(),
             outbox: Outbox::new(),
-            inner: Mutex::new(Inner::default()),
+            inner: Mutex::new(Inner {
+                session: Session::new(carrier, session_config, now()),
+                current: HashMap::new(),
+                free: Vec::new(),
+                opens: VecDeque::new(),
+                opening: 0,
+                channels: 0,
+                next_number: 0,
+                arrivals: Arrivals::default(),
+            }),
             label: format!("{:016x}", random_number()),
             peer_hello: OnceLock::new(),
             peer_windows: OnceLock::new(),
-            ping_places: Arc::new(Semaphore::new(MAX_PINGS)),
+            ping_permits: Arc::new(Semaphore::new(MAX_PINGS)),
             arrived: AtomicU64::new(0),
             full: AtomicUsize::new(0),
             flows: Notify::new(),
             messages_sent: AtomicU64::new(0),
             messages_received: AtomicU64::new(0),
-            opened: AtomicU64::new(0),
-            accepted: AtomicU64::new(0),
         })
     }
 
@@ -230,6 +203,9 @@ impl Shared {
         // Only the driver sets them, one after the other.
         let _ = self.peer_windows.set(windows);
         let _ = self.peer_hello.set(*hello);
+        if !self.wire.is_raw() {
+            self.on_frame(Frame::Hello(*hello))?;
+        }
         self.slots.shrink(hello.max_streams);
         self.outbox.limit_flight(hello.flight);
         Ok(true)
@@ -251,14 +227,10 @@ impl Shared {
         &self.label
     }
 
-    pub(crate) fn worth_telling(&self) -> u32 {
-        self.worth_telling
-    }
-
     /// Returns `Ok` if this side may open streams.
     pub(crate) fn check_open(&self) -> Result<()> {
-        self.status.check()?;
-        self.inner.lock().check_open()
+        let check = self.inner.lock().session.check_open();
+        check.map_err(|error| open_error(error, self.status.error()))
     }
 
     /// Returns the largest message to send, in bytes.
@@ -310,155 +282,155 @@ impl Shared {
         self.outbox.push_text(ControlLine(frame).to_string());
     }
 
-    /// Puts a stream that has something to send into the queue, unless it is there.
-    pub(crate) fn announce(&self, stream: &Arc<StreamCore>) {
-        let push = {
-            let mut state = stream.state.lock();
-            state.has_output(self.worth_telling) && !std::mem::replace(&mut state.waits, true)
-        };
-        if push {
-            self.outbox.push_stream(stream.clone());
-        }
+    /// Notes that the application has taken a stream of the peer.
+    pub(crate) fn on_accepted(&self, stream: &StreamRef) {
+        let mut inner = self.inner.lock();
+        inner.session.on_accepted(stream);
+        self.settle(inner);
     }
 
-    /// Notes that the application has taken a stream of the peer.
-    pub(crate) fn accept(&self, stream: &Arc<StreamCore>) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        stream.state.lock().accepted = true;
-        self.settle(stream);
+    /// Changes a stream for the application, and does what follows. Returns the result of the change.
+    pub(crate) fn change<R>(&self, stream: &StreamRef, act: impl FnOnce(&mut Stream) -> R) -> R {
+        let mut state = stream.lock();
+        let done = act(&mut state.proto);
+        state.trim();
+        let needs_session = state.needs_session();
+        drop(state);
+        if needs_session {
+            self.update(stream);
+        }
+        done
     }
 
     /// Looks at a stream after a change: whether the application is done with it, whether there is
     /// something to send, and whether it can be forgotten.
-    pub(crate) fn settle(&self, stream: &Arc<StreamCore>) {
-        let mut inner = self.inner.lock();
-        let mut state = stream.state.lock();
-        if state.note_done(stream.ours) && !stream.ours {
-            inner.theirs_in_use = inner.theirs_in_use.saturating_sub(1);
+    pub(crate) fn update(&self, stream: &StreamRef) {
+        self.queue(stream);
+        if stream.lock().proto.needs_session() {
+            let mut inner = self.inner.lock();
+            inner.session.update(stream);
+            self.settle(inner);
         }
-        if state.has_output(self.worth_telling) && !std::mem::replace(&mut state.waits, true) {
-            drop(state);
-            drop(inner);
-            return self.outbox.push_stream(stream.clone());
-        }
-        if !state.is_over(stream.ours) || state.waits {
-            return;
-        }
-        let slot = state.slot.take();
-        let (freed, _) = state.credit(u32::MAX);
+    }
+
+    /// Puts a stream with bytes to send into the queue, unless it is there.
+    fn queue(&self, stream: &StreamRef) {
+        let mut state = stream.lock();
+        let is_due = state.needs_turn();
+        state.waits |= is_due;
         drop(state);
-        if inner.streams.remove(&stream.id).is_none() {
-            return;
+        if is_due {
+            self.outbox.push_stream(stream.clone());
         }
-        inner.theirs -= usize::from(!stream.ours);
-        inner.carried.add(stream);
-        let key = stream.channel.key();
-        let is_current = |s: &Arc<StreamCore>| Arc::ptr_eq(s, stream);
-        if stream.ours && inner.current.get(&key).is_some_and(is_current) {
-            // The last message of its stream has come, so the channel is as good as new.
-            inner.current.remove(&key);
-            if !self.wire.is_raw() {
-                inner.free.push(stream.channel.clone());
+    }
+
+    /// Resets a stream of this side that the application does not get.
+    fn abandon(&self, stream: &StreamRef) {
+        self.change(stream, |stream| stream.reset(0));
+        self.change(stream, |stream| stream.stop(0));
+    }
+
+    /// Acts on the events and frames of the session, and unlocks it.
+    fn settle(&self, inner: MutexGuard<'_, Inner>) {
+        self.settle_with(inner, Deferred::default());
+    }
+
+    /// Settles as [`settle`](Self::settle) does, with actions that are deferred already.
+    fn settle_with(&self, mut inner: MutexGuard<'_, Inner>, mut deferred: Deferred) {
+        self.match_opens(&mut inner, &mut deferred);
+        while let Some(event) = inner.session.poll_event() {
+            self.on_event(&mut inner, event, &mut deferred);
+        }
+        // While the lock is held, so that streams are announced in their order.
+        while let Some(stream) = inner.session.poll_stream() {
+            let waits = std::mem::replace(&mut stream.lock().waits, true);
+            if !waits {
+                self.outbox.push_stream(stream);
             }
         }
-        let opens = !inner.opens.is_empty();
-        let idle = inner.streams.is_empty();
-        drop(inner);
-        drop(slot);
-        self.peer_windows().give_back(freed.into());
-        if opens {
-            self.match_opens();
+        while let Some(frame) = inner.session.poll_frame() {
+            match frame {
+                // The driver says it when the peer can hear it.
+                Frame::Hello(_) => {}
+                Frame::Ping(bytes) => self.outbox.push_ping(BytesMut::from(&bytes[..])),
+                frame => self.say(&frame),
+            }
         }
-        if idle {
+        drop(inner);
+        self.run(deferred);
+    }
+
+    fn on_event(
+        &self,
+        inner: &mut Inner,
+        event: Event<StreamRef, PingWaiter>,
+        deferred: &mut Deferred,
+    ) {
+        match event {
+            Event::Wake {
+                stream,
+                reader,
+                writer,
+            } => {
+                let mut state = stream.lock();
+                if reader {
+                    deferred.wakers.extend(state.reader.take());
+                    stream.room.notify_waiters();
+                }
+                if writer {
+                    deferred.wakers.extend(state.writer.take());
+                }
+            }
+            Event::Room(bytes) => deferred.room += bytes,
+            Event::SlotFreed(stream) => deferred.slots.extend(stream.lock().slot.take()),
+            Event::Retired(stream) => {
+                let key = stream.channel.key();
+                let is_current = inner.current.get(&key).is_some_and(|s| s.is(&stream));
+                if is_current && inner.session.is_local(stream.id) {
+                    // The last message of its stream has come, so the channel is as good as new.
+                    inner.current.remove(&key);
+                    if !self.wire.is_raw() {
+                        inner.free.push(stream.channel.clone());
+                    }
+                    self.match_opens(inner, deferred);
+                }
+            }
+            Event::Idle => deferred.is_idle = true,
+            Event::Pong { waiter, round_trip } => deferred.pongs.push((waiter, round_trip)),
+            Event::PingsEnded(waiters) => deferred.lost_pings = waiters,
+            Event::Draining => {
+                deferred.is_draining = true;
+                deferred.given_up.extend(std::mem::take(&mut inner.opens));
+            }
+            // The driver has the clock, and counts what has arrived.
+            _ => {}
+        }
+    }
+
+    fn run(&self, deferred: Deferred) {
+        self.peer_windows().give_back(deferred.room);
+        if deferred.is_draining {
+            self.slots.close();
+        }
+        for (waiter, round_trip) in deferred.pongs {
+            // The caller may have gone.
+            let _ = waiter.answer.send(round_trip);
+        }
+        drop((deferred.lost_pings, deferred.given_up, deferred.slots));
+        for (done, stream) in deferred.opened {
+            // The open may have been given up meanwhile.
+            if let Err(stream) = done.send(stream) {
+                self.abandon(&stream);
+            }
+        }
+        deferred.wakers.into_iter().for_each(Waker::wake);
+        if deferred.is_idle {
             self.idle.notify_waiters();
         }
     }
 
-    /// Notes that the application has let go of the sending half of a stream.
-    pub(crate) fn release_send(&self, stream: &Arc<StreamCore>) {
-        let done = stream.state.lock().release_send();
-        if done {
-            self.settle(stream);
-        }
-    }
-
-    /// Notes that the application has let go of the receiving half of a stream.
-    pub(crate) fn release_recv(&self, stream: &Arc<StreamCore>) {
-        let done = stream.state.lock().release_recv();
-        if done {
-            self.settle(stream);
-        }
-    }
-
-    /// Cuts this side's direction short and sends that to the peer, if it is open.
-    pub(crate) fn cut_send(&self, stream: &Arc<StreamCore>, to: SendState, code: u32) {
-        let (freed, waker) = {
-            let mut state = stream.state.lock();
-            if !state.cut_send(to, code) {
-                return;
-            }
-            state.credit(u32::MAX)
-        };
-        self.peer_windows().give_back(freed.into());
-        self.settle(stream);
-        wake(waker);
-    }
-
-    /// Stops the peer's direction and sends that to the peer, unless it has ended.
-    pub(crate) fn cut_recv(&self, stream: &Arc<StreamCore>, to: RecvState, code: u32) {
-        let waker = {
-            let mut state = stream.state.lock();
-            if !state.stop(to, code) {
-                return;
-            }
-            state.reader.take()
-        };
-        self.settle(stream);
-        wake(waker);
-    }
-
-    /// Resets a stream of this side that the application does not get.
-    fn abandon(&self, stream: &Arc<StreamCore>) {
-        // In this order: the reset arrives before the stop.
-        self.cut_send(stream, SendState::Reset(0), 0);
-        self.release_send(stream);
-        self.cut_recv(stream, RecvState::Stopped(0), 0);
-        self.release_recv(stream);
-    }
-
     pub(crate) fn stats(&self) -> ConnStats {
-        let inner = self.inner.lock();
-        let mut carried = inner.carried;
-        for stream in inner.streams.values() {
-            carried.add(stream);
-        }
-        let mut stats = ConnStats::default();
-        stats.bytes_sent = carried.sent;
-        stats.bytes_received = carried.received;
-        stats.streams_opened = self.opened.load(Ordering::Relaxed);
-        stats.streams_accepted = self.accepted.load(Ordering::Relaxed);
-        stats.streams_open = inner.streams.len() as u64;
-        stats.last_round_trip = inner.last_round_trip;
-        stats
-    }
-}
-
-impl Inner {
-    fn check_open(&self) -> Result<()> {
-        let why = match (self.drain_announced, self.drain_by_peer) {
-            (true, _) => "this side is draining the connection",
-            (_, true) => "the peer is draining the connection",
-            _ => return Ok(()),
-        };
-        Err(Error::new(ErrorKind::Closed, why))
-    }
-}
-
-impl Carried {
-    fn add(&mut self, stream: &StreamCore) {
-        let state = stream.state.lock();
-        self.sent += state.sent;
-        self.received += state.received;
+        self.inner.lock().session.totals().into()
     }
 }
 
@@ -466,6 +438,11 @@ pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
+}
+
+/// Returns the time as a session takes it.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// Returns a random number, or 0 if the system has no random bytes: the label only has to differ

@@ -1,22 +1,22 @@
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-
 use pipe_core::backend::StreamSlot;
+use pipe_core::backend::proto::Stream;
 use tokio::sync::oneshot;
 
-use super::{Open, Shared};
+use super::deferred::Deferred;
+use super::open::Open;
+use super::{Inner, Shared, now};
 use crate::engine::{Channel, ChannelInfo};
-use crate::stream_core::StreamCore;
+use crate::stream_core::StreamRef;
 
 /// An open that is under way. If it is given up, its stream is reset.
 pub(crate) struct Opening<'a> {
     shared: &'a Shared,
-    opened: oneshot::Receiver<Arc<StreamCore>>,
+    opened: oneshot::Receiver<StreamRef>,
 }
 
 impl Opening<'_> {
     /// Waits for the stream; `None` if there will be none.
-    pub(crate) async fn opened(mut self) -> Option<Arc<StreamCore>> {
+    pub(crate) async fn opened(mut self) -> Option<StreamRef> {
         (&mut self.opened).await.ok()
     }
 }
@@ -44,7 +44,7 @@ impl Shared {
 
     fn enqueue(&self, open: Open) {
         let mut inner = self.inner.lock();
-        if self.status.reason().is_some() || inner.check_open().is_err() {
+        if inner.session.check_open().is_err() {
             // Its caller notices.
             drop(inner);
             return drop(open);
@@ -53,10 +53,7 @@ impl Shared {
         if self.wire.is_raw() {
             return self.outbox.want_channel();
         }
-        if !inner.free.is_empty() {
-            drop(inner);
-            self.match_opens();
-        } else if inner.opening < inner.opens.len() {
+        if inner.free.is_empty() && inner.opening < inner.opens.len() {
             // The number doubles each time: an application that opens that many at once will do so
             // again.
             let most = self.config.max_streams.min(self.peer_max_streams()) as usize;
@@ -67,6 +64,7 @@ impl Shared {
                 self.outbox.want_channel();
             }
         }
+        self.settle(inner);
     }
 
     /// Notes that a channel of this side was opened and can carry a stream.
@@ -74,54 +72,43 @@ impl Shared {
         let mut inner = self.inner.lock();
         inner.opening -= 1;
         inner.free.push(channel);
-        drop(inner);
-        self.match_opens();
+        self.settle(inner);
     }
 
     /// Assigns free channels to waiting opens, in their order.
-    pub(super) fn match_opens(&self) {
+    pub(super) fn match_opens(&self, inner: &mut Inner, deferred: &mut Deferred) {
         loop {
-            let mut inner = self.inner.lock();
-            if self.status.reason().is_some() {
-                return;
-            }
             // An open that was given up in the queue takes no channel.
             while inner.opens.front().is_some_and(|o| o.done.is_closed()) {
-                let given_up = inner.opens.pop_front();
-                drop(inner);
-                drop(given_up);
-                inner = self.inner.lock();
+                deferred.given_up.extend(inner.opens.pop_front());
             }
-            if inner.opens.is_empty() {
+            if inner.opens.is_empty() || inner.session.is_ended() {
                 return;
             }
             let Some(channel) = inner.free.pop() else {
                 return;
             };
-            let Some(open) = inner.opens.pop_front() else {
+            let Some(Open { slot, done, .. }) = inner.opens.pop_front() else {
                 return;
             };
-            let Open { slot, done, .. } = open;
-            let id = inner.next_id << 1 | u64::from(!self.offerer);
-            inner.next_id += 1;
-            let key = channel.key();
-            let stream = StreamCore::opened(
-                id,
-                channel,
-                self.config.stream_window,
-                self.unread.clone(),
-                slot,
-            );
-            let stream = Arc::new(stream);
-            inner.streams.insert(id, stream.clone());
-            inner.current.insert(key, stream.clone());
-            self.opened.fetch_add(1, Ordering::Relaxed);
-            // Within the lock, so that streams are announced in their order.
-            stream.state.lock().waits = true;
-            self.outbox.push_stream(stream.clone());
-            drop(inner);
-            self.hand_over(stream, done);
+            let proto = Stream::local(self.next_id(inner), true)
+                .with_credit_threshold(Some(self.credit_threshold));
+            let (key, window) = (channel.key(), self.config.stream_window);
+            let stream = StreamRef::new(proto, channel, window, self.unread.clone(), Some(slot));
+            self.register(inner, key, &stream);
+            deferred.opened.push((done, stream));
         }
+    }
+
+    fn next_id(&self, inner: &mut Inner) -> u64 {
+        let number = inner.next_number;
+        inner.next_number += 1;
+        number << 1 | u64::from(!self.offerer)
+    }
+
+    fn register(&self, inner: &mut Inner, key: usize, stream: &StreamRef) {
+        inner.session.open(stream, now());
+        inner.current.insert(key, stream.clone());
     }
 
     /// Returns the next open that a plain channel is to be opened for.
@@ -139,32 +126,16 @@ impl Shared {
     pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
         let Open { slot, info, done } = open;
         let mut inner = self.inner.lock();
-        if self.status.reason().is_some() {
+        if inner.session.is_ended() {
             return;
         }
-        let id = inner.next_id << 1 | u64::from(!self.offerer);
-        inner.next_id += 1;
+        let proto = Stream::local(self.next_id(&mut inner), false);
         let key = channel.key();
-        let stream = StreamCore::opened(
-            id,
-            channel,
-            self.config.stream_window,
-            self.unread.clone(),
-            slot,
-        );
-        let stream = Arc::new(stream.into_raw(info));
-        inner.streams.insert(id, stream.clone());
-        inner.current.insert(key, stream.clone());
-        self.opened.fetch_add(1, Ordering::Relaxed);
-        drop(inner);
-        self.hand_over(stream, done);
-    }
-
-    /// Gives a stream to its opener, which may have gone.
-    fn hand_over(&self, stream: Arc<StreamCore>, opener: oneshot::Sender<Arc<StreamCore>>) {
-        if let Err(stream) = opener.send(stream) {
-            self.abandon(&stream);
-        }
+        let stream = StreamRef::plain(proto, channel, info, Some(slot));
+        self.register(&mut inner, key, &stream);
+        let mut deferred = Deferred::default();
+        deferred.opened.push((done, stream));
+        self.settle_with(inner, deferred);
     }
 }
 

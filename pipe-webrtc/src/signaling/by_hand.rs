@@ -197,7 +197,9 @@ mod tests {
             Signal::EndOfCandidates,
         ];
         let text = write(&signals).unwrap();
-        assert!(text.is_ascii());
+        // `[{"type":"offer","version":1,"sdp":"v=0\r\n"},{"type":"end-of-candidates"}]` in base64url.
+        let golden = "pipe-webrtc-1.W3sidHlwZSI6Im9mZmVyIiwidmVyc2lvbiI6MSwic2RwIjoidj0wXHJcbiJ9LHsidHlwZSI6ImVuZC1vZi1jYW5kaWRhdGVzIn1d";
+        assert_eq!(text, golden);
         assert_eq!(parse(&text).unwrap(), signals);
         let wrapped = format!("  {}\n {}\n", &text[..30], &text[30..]);
         assert_eq!(parse(&wrapped).unwrap(), signals);

@@ -191,24 +191,48 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    /// The texts that they have always had.
     #[test]
-    fn signals_are_read_as_they_were_written() {
-        for signal in [
-            Signal::offer("v=0\r\n".into(), Some("room".into())),
-            Signal::answer("v=0\r\n".into()),
+    fn signals_have_their_texts() {
+        let candidate = |mid: Option<&str>, line| {
             Signal::Candidate(IceCandidate {
                 candidate: "candidate:1 1 udp 1 127.0.0.1 9 typ host".into(),
-                mid: Some("0".into()),
-                line: Some(0),
-            }),
-            Signal::EndOfCandidates,
-            Signal::Restart,
-            Signal::Refused(Refusal {
-                cause: "refused".into(),
-                reason: "why".into(),
-            }),
+                mid: mid.map(Into::into),
+                line,
+            })
+        };
+        for (signal, json) in [
+            (
+                Signal::offer("v=0\r\n".into(), Some("room".into())),
+                r#"{"type":"offer","version":1,"sdp":"v=0\r\n","name":"room"}"#,
+            ),
+            (
+                Signal::offer("v=0".into(), None),
+                r#"{"type":"offer","version":1,"sdp":"v=0"}"#,
+            ),
+            (
+                Signal::answer("v=0".into()),
+                r#"{"type":"answer","version":1,"sdp":"v=0"}"#,
+            ),
+            (
+                candidate(Some("0"), Some(0)),
+                r#"{"type":"candidate","candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host","sdpMid":"0","sdpMLineIndex":0}"#,
+            ),
+            (
+                candidate(None, None),
+                r#"{"type":"candidate","candidate":"candidate:1 1 udp 1 127.0.0.1 9 typ host","sdpMid":null,"sdpMLineIndex":null}"#,
+            ),
+            (Signal::EndOfCandidates, r#"{"type":"end-of-candidates"}"#),
+            (Signal::Restart, r#"{"type":"restart"}"#),
+            (
+                Signal::Refused(Refusal {
+                    cause: "refused".into(),
+                    reason: "why".into(),
+                }),
+                r#"{"type":"refused","cause":"refused","reason":"why"}"#,
+            ),
         ] {
-            let json = signal.to_json().unwrap();
+            assert_eq!(signal.to_json().unwrap(), json);
             assert_eq!(Signal::from_json(json.as_bytes()).unwrap(), signal);
         }
     }

@@ -96,6 +96,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_message_has_its_length_before_its_text() {
+        let (here, mut there) = duplex(1024);
+        let mut here = StreamSignaling::new(here);
+        here.send(Signal::Restart).await.unwrap();
+        drop(here);
+        let mut bytes = Vec::new();
+        there.read_to_end(&mut bytes).await.unwrap();
+        assert_eq!(bytes, b"\0\0\0\x12{\"type\":\"restart\"}");
+    }
+
+    #[tokio::test]
     async fn messages_arrive_whole_through_a_narrow_pipe() {
         let (here, there) = duplex(7);
         let (mut here, mut there) = (StreamSignaling::new(here), StreamSignaling::new(there));

@@ -7,7 +7,8 @@ pub(super) const SEND_BUFFER: usize = 128 * 1024;
 /// The next thing to send of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Output {
-    Text(StreamFrame),
+    /// A frame, and how many bytes count against the peer's connection window no more.
+    Frame(StreamFrame, u32),
     Bytes(BytesMut),
     /// A message of a plain channel, and whether it is text.
     Message(BytesMut, bool),
@@ -17,16 +18,4 @@ pub(crate) enum Output {
     },
     /// There are bytes, but too many are in flight.
     Blocked,
-}
-
-/// The messages to the peer that are pending. There is at most one of each, so that a stream's part
-/// of the queue is bounded.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Owed {
-    pub(super) open: bool,
-    pub(super) stop: Option<u32>,
-    pub(super) taken: bool,
-    pub(super) end: bool,
-    pub(super) reset: Option<u32>,
-    pub(super) done: bool,
 }

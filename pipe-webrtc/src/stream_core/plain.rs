@@ -3,11 +3,11 @@
 use std::task::{Context, Poll, Waker};
 
 use bytes::BytesMut;
-use pipe_core::backend::{RecvState, SendState};
+use pipe_core::backend::proto::{RecvHalf, SendHalf, StreamFrame};
+use pipe_core::backend::{recv_error, send_error};
 use pipe_core::{Error, ErrorKind, Result};
 
-use super::raw::Raw;
-use super::state::{StreamCore, StreamState};
+use super::state::StreamState;
 use crate::engine::ChannelInfo;
 
 /// Cost of a message besides its bytes, in bytes: it counts for as much, so that empty ones are
@@ -17,21 +17,10 @@ const MESSAGE_COST: usize = 256;
 /// Smaller messages are copied out of the memory of the packet that they came in.
 const SMALL_MESSAGE: usize = 4 * 1024;
 
-impl StreamCore {
-    /// Returns the same as a plain data channel that was opened with this.
-    #[must_use]
-    pub(crate) fn into_raw(mut self, info: ChannelInfo) -> Self {
-        let state = self.state.get_mut();
-        state.owed.open = false;
-        state.raw = Some(Box::new(Raw::new(info)));
-        self
-    }
-}
-
 impl StreamState {
     /// Adds a message of a plain channel. Returns the waker of its reader.
     pub(crate) fn arrive_raw(&mut self, bytes: BytesMut, text: bool) -> Option<Waker> {
-        if self.recv != RecvState::Open {
+        if !matches!(self.proto.on_bytes(bytes.len()), Ok(true)) {
             return None;
         }
         self.queued += bytes.len();
@@ -47,36 +36,28 @@ impl StreamState {
     /// Returns whether a plain channel holds as much as it may.
     pub(crate) fn is_full(&self, window: u32) -> bool {
         let held = self.queued + self.queue.len() * MESSAGE_COST;
-        self.recv == RecvState::Open && held >= window as usize
+        self.proto.recv().takes_bytes() && held >= window as usize
     }
 
-    /// Notes that the peer has closed a plain channel. Returns the wakers of both halves.
+    /// Notes that the peer has closed a plain channel, which is a clean end. Returns the wakers of both halves.
     pub(crate) fn close_raw(&mut self) -> [Option<Waker>; 2] {
         if let Some(raw) = &mut self.raw {
-            raw.closed = true;
             raw.clear();
         }
-        if self.announced.is_none() {
-            self.announced = Some(self.received + self.queued as u64);
+        // The wakers are taken whatever changed, and nothing was announced that could be missing.
+        let _ = self.proto.on_fin(true);
+        if self.proto.send() == SendHalf::Ready {
+            let _ = self.proto.on_cut();
         }
-        if self.send == SendState::Open {
-            self.send = SendState::Stopped {
-                code: 0,
-                shut: false,
-            };
-        }
-        self.taken = true;
-        self.peer_done = true;
-        [self.reader.take(), self.writer.take()]
+        let writer = self.end_raw();
+        [self.reader.take(), writer]
     }
 
-    /// Notes that this side has closed a plain channel.
-    pub(crate) fn note_raw_closed(&mut self) -> Option<Waker> {
-        if let Some(raw) = &mut self.raw {
-            raw.closed = true;
-        }
-        self.taken = true;
-        self.peer_done = true;
+    /// Notes that a plain channel is closed. Returns the waker of its writer.
+    pub(crate) fn end_raw(&mut self) -> Option<Waker> {
+        self.proto.on_carrier_end();
+        // Of a plain peer there is no other confirmation.
+        let _ = self.proto.on_frame(StreamFrame::Taken);
         self.writer.take()
     }
 
@@ -93,24 +74,23 @@ impl StreamState {
     pub(crate) fn poll_message(
         &mut self,
         cx: &mut Context<'_>,
-        conn: impl Fn() -> Option<Error>,
+        conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<Option<(BytesMut, bool)>>> {
-        if self.recv != RecvState::Ended
-            && let Some(error) = self.recv.read_error(conn())
-        {
-            return Poll::Ready(Err(error));
+        if let Err(error) = self.proto.recv().check_read() {
+            if let Some(error) = recv_error(error, conn()) {
+                return Poll::Ready(Err(error));
+            }
+            return self.pend_read(cx);
         }
         if let Some((bytes, text)) = self.queue.pop_front() {
             self.queued -= bytes.len();
-            self.received += bytes.len() as u64;
+            self.proto.read(bytes.len());
             return Poll::Ready(Ok(Some((bytes, text))));
         }
-        if self.recv == RecvState::Ended || self.announced == Some(self.received) {
-            self.end_recv();
+        if self.proto.recv() == RecvHalf::Ended {
             return Poll::Ready(Ok(None));
         }
-        self.reader = Some(cx.waker().clone());
-        Poll::Pending
+        self.pend_read(cx)
     }
 
     /// Sends a whole message on a plain channel.
@@ -118,21 +98,23 @@ impl StreamState {
         &mut self,
         cx: &mut Context<'_>,
         message: &mut Option<(BytesMut, bool)>,
-        conn: impl Fn() -> Option<Error>,
+        conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<()>> {
-        if self.send != SendState::Open {
-            return Poll::Ready(Err(self.send.write_error(conn())));
+        if let Err(error) = self.proto.send().check_write() {
+            if let Some(error) = send_error(error, conn()) {
+                return Poll::Ready(Err(error));
+            }
+            return self.pend_write(cx);
         }
         let Some(raw) = &mut self.raw else {
             let why = "messages are of plain data channels only: see Wire::Raw";
             return Poll::Ready(Err(Error::new(ErrorKind::Unsupported, why)));
         };
         if raw.is_full() {
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+            return self.pend_write(cx);
         }
         if let Some((bytes, text)) = message.take() {
-            self.sent += bytes.len() as u64;
+            self.proto.wrote(bytes.len(), 0);
             raw.push(bytes, text);
         }
         Poll::Ready(Ok(()))
@@ -141,12 +123,19 @@ impl StreamState {
 
 #[cfg(test)]
 mod tests {
+    use pipe_core::backend::proto::Stream;
+
     use super::*;
     use crate::stream_core::Unread;
 
+    fn plain() -> StreamState {
+        let proto = Stream::remote(0).into_plain().with_carrier();
+        StreamState::new(proto, 0, Unread::default(), None)
+    }
+
     #[test]
     fn empty_messages_fill_a_plain_channel_too() {
-        let mut state = StreamState::new(0, Unread::default());
+        let mut state = plain();
         let mut count = 0;
         while !state.is_full(256 * 1024) {
             state.arrive_raw(BytesMut::new(), false);
@@ -157,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_small_message_does_not_keep_the_packet_that_it_came_in() {
-        let mut state = StreamState::new(0, Unread::default());
+        let mut state = plain();
         let mut packet = BytesMut::with_capacity(64 * 1024);
         packet.extend_from_slice(&[1; 100]);
         state.arrive_raw(packet.split_to(1), false);

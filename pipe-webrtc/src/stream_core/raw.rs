@@ -3,6 +3,7 @@ use std::io::IoSlice;
 
 use bytes::BytesMut;
 use pipe_core::backend::first_bytes;
+use pipe_core::backend::proto::{SendHalf, Stream};
 
 use super::output::{Output, SEND_BUFFER};
 use crate::engine::ChannelInfo;
@@ -18,7 +19,6 @@ pub(super) struct Raw {
     /// Messages that wait to be sent, and whether they are text.
     messages: VecDeque<(BytesMut, bool)>,
     buffered: usize,
-    pub(super) closed: bool,
 }
 
 impl Raw {
@@ -61,25 +61,32 @@ impl Raw {
         self.buffered = 0;
     }
 
-    pub(super) fn has_output(&self, reset: bool, done: bool) -> bool {
-        !self.messages.is_empty() || self.is_to_close(reset, done)
+    pub(super) fn has_output(&self, proto: &Stream) -> bool {
+        !self.messages.is_empty() || self.is_to_close(proto)
     }
 
-    /// Returns the next thing to send: all that was written, unless it was `reset`, and then the
-    /// close.
-    pub(super) fn next_output(&mut self, reset: bool, done: bool) -> Option<Output> {
-        if reset {
+    /// Returns the next thing to send: all that was written, unless the stream was reset, and then
+    /// the close.
+    pub(super) fn next_output(&mut self, proto: &Stream) -> Option<Output> {
+        let at_once = is_reset(proto);
+        if at_once {
             self.clear();
         }
         if let Some((bytes, text)) = self.messages.pop_front() {
             self.buffered -= bytes.len();
             return Some(Output::Message(bytes, text));
         }
-        let close = Output::Close { at_once: reset };
-        self.is_to_close(reset, done).then_some(close)
+        self.is_to_close(proto).then_some(Output::Close { at_once })
     }
 
-    fn is_to_close(&self, reset: bool, done: bool) -> bool {
-        !self.closed && (done || reset)
+    fn is_to_close(&self, proto: &Stream) -> bool {
+        proto.is_carried() && (proto.is_done() || is_reset(proto))
     }
+}
+
+fn is_reset(proto: &Stream) -> bool {
+    matches!(
+        proto.send(),
+        SendHalf::Reset { .. } | SendHalf::Disconnected { .. }
+    )
 }

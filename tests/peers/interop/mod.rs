@@ -1,4 +1,5 @@
-//! Peers of other makes: programs that speak the wires of our transports and were written by others.
+//! Peers of other makes: programs that speak the wires of our transports and were written by others; and an earlier
+//! build of our own.
 //!
 //! `ci/install-peers` installs what they need. A peer that is missing is skipped with a word, unless
 //! `PIPE_REQUIRE_PEERS=1` is set: then its tests fail. With `PIPE_PEER_LOG=1` the peers' own words are
@@ -6,8 +7,18 @@
 
 #[cfg(feature = "webrtc")]
 mod browser;
+mod bytes;
 #[cfg(all(feature = "webrtc", target_os = "linux"))]
 mod candidates;
+#[cfg(all(
+    unix,
+    feature = "tcp",
+    feature = "tls",
+    feature = "unix",
+    feature = "quic",
+    feature = "webrtc"
+))]
+mod earlier;
 mod peer;
 #[cfg(feature = "quic")]
 mod quic;
@@ -43,6 +54,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         .collect();
     #[cfg(all(feature = "webrtc", target_os = "linux"))]
     let trials: Vec<_> = trials.into_iter().chain(candidates::trials()).collect();
+    #[cfg(all(
+        unix,
+        feature = "tcp",
+        feature = "tls",
+        feature = "unix",
+        feature = "quic",
+        feature = "webrtc"
+    ))]
+    let trials: Vec<_> = trials.into_iter().chain(earlier::trials()).collect();
     trials
 }
 
@@ -87,8 +107,10 @@ where
     Trial::ignorable_test(format!("interop::{name}"), move || {
         let peer = match peer() {
             Ok(peer) => peer,
-            Err(missing) if tools::peers_are_required() => return Err(missing.0.into()),
-            Err(missing) => return Ok(Completion::ignored_with(missing.0)),
+            Err(missing) if tools::peers_are_required() && !missing.excused => {
+                return Err(missing.why.into());
+            }
+            Err(missing) => return Ok(Completion::ignored_with(missing.why)),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

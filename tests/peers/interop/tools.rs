@@ -7,7 +7,11 @@ use sha2::{Digest, Sha256};
 
 /// Why a peer cannot be run.
 #[derive(Clone, Debug)]
-pub(crate) struct Missing(pub(crate) String);
+pub(crate) struct Missing {
+    pub(crate) why: String,
+    /// Whether it may be missing even where peers are required.
+    pub(crate) excused: bool,
+}
 
 /// How a peer is run, if it is there.
 #[cfg(any(feature = "quic", feature = "webrtc"))]
@@ -28,6 +32,12 @@ pub(crate) fn installed(name: &str) -> Result<PathBuf, Missing> {
     let folder = peers().join(name);
     if folder.join("installed").exists() {
         return Ok(folder);
+    }
+    if folder.join("beyond-history").exists() {
+        return Err(Missing {
+            why: format!("no peer {name}: this clone's history does not go back to it"),
+            excused: true,
+        });
     }
     Err(missing(name, "it is not installed"))
 }
@@ -125,5 +135,8 @@ fn peers() -> PathBuf {
 }
 
 fn missing(name: &str, why: &str) -> Missing {
-    Missing(format!("no peer {name}: {why}; see ci/install-peers"))
+    Missing {
+        why: format!("no peer {name}: {why}; see ci/install-peers"),
+        excused: false,
+    }
 }

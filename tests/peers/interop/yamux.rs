@@ -10,14 +10,10 @@ use std::sync::LazyLock;
 use libtest_mimic::Trial;
 use pipewerks::prelude::*;
 use pipewerks::{BoxConn, BoxStream};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::interop::peer::Peer;
-use crate::interop::tools::{self, Missing, hash};
-
-/// More than any stream carries here.
-const ALL: usize = 1 << 40;
+use crate::interop::tools::{self, Missing};
 
 /// A stack of another make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,14 +45,6 @@ struct Scenario {
     /// What the peer is started with, beside its role.
     argument: Option<&'static str>,
     run: fn(Stage) -> Pin<Box<dyn Future<Output = ()>>>,
-}
-
-/// What a side has read of a stream.
-#[derive(Debug, PartialEq, Eq)]
-struct Got {
-    bytes: usize,
-    hash: String,
-    ending: String,
 }
 
 /// Every scenario with every peer in every role.
@@ -142,68 +130,5 @@ impl Stage {
         let stream = self.conn.accept_stream().await.expect("a stream");
         assert_eq!(id, stream.id().to_string());
         stream
-    }
-
-    /// Has the peer write so many random bytes; their hash.
-    async fn peer_writes(&self, stream: u64, count: usize) -> String {
-        self.peer.word(&format!("write {stream} {count}")).await
-    }
-
-    /// Has the peer read so many bytes at most.
-    async fn peer_reads(&self, stream: u64, limit: usize) -> Got {
-        let words = self.peer.tell(&format!("read {stream} {limit}")).await;
-        let [bytes, hash, ending] = &words[..] else {
-            panic!("the peer said {words:?}");
-        };
-        Got {
-            bytes: bytes.parse().expect("a number"),
-            hash: hash.clone(),
-            ending: ending.clone(),
-        }
-    }
-
-    async fn peer_finishes(&self, stream: u64) {
-        self.peer.tell(&format!("finish {stream}")).await;
-    }
-}
-
-/// Writes so many random bytes; their hash.
-async fn write(to: &mut (impl AsyncWrite + Unpin), count: usize) -> String {
-    let mut bytes = vec![0; count];
-    fastrand::fill(&mut bytes);
-    to.write_all(&bytes).await.expect("a write");
-    hash(&bytes)
-}
-
-/// Reads so many bytes at most.
-async fn read(from: &mut (impl AsyncRead + Unpin), limit: usize) -> Got {
-    let mut bytes = Vec::new();
-    let ending = match from.take(limit as u64).read_to_end(&mut bytes).await {
-        Ok(count) if count < limit => "end".to_owned(),
-        Ok(_) => "more".to_owned(),
-        Err(error) => match pipewerks::Error::from_io(&error) {
-            Some(error) => format!("{:?} {:?}", error.kind(), error.code()),
-            None => panic!("an error that is not of pipewerks: {error}"),
-        },
-    };
-    Got {
-        bytes: bytes.len(),
-        hash: hash(&bytes),
-        ending,
-    }
-}
-
-impl Got {
-    /// Everything that was sent, and then the end.
-    fn whole(bytes: usize, hash: String) -> Self {
-        Self::of(bytes, hash, "end")
-    }
-
-    fn of(bytes: usize, hash: String, ending: &str) -> Self {
-        Self {
-            bytes,
-            hash,
-            ending: ending.into(),
-        }
     }
 }

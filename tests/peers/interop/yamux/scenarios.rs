@@ -8,7 +8,8 @@ use pipewerks::prelude::*;
 use pipewerks::{CloseReason, ConnState, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::{ALL, Got, Make, Scenario, Stage, read, write};
+use super::{Make, Scenario, Stage};
+use crate::interop::bytes::{ALL, Got, read, write};
 
 const KIB: usize = 1024;
 const MB: usize = 1_000_000;
@@ -68,15 +69,15 @@ async fn streams_carry_a_megabyte_both_ways_at_once(stage: Stage) {
         let (sent, got, peer_sent, peer_got) = tokio::join!(
             write(&mut send, MB),
             read(&mut recv, MB),
-            stage.peer_writes(id, MB),
-            stage.peer_reads(id, MB),
+            stage.peer.writes(id, MB),
+            stage.peer.reads(id, MB),
         );
         assert_eq!(peer_got, Got::of(MB, sent, "more"));
         assert_eq!(got, Got::of(MB, peer_sent, "more"));
 
         send.shutdown().await.unwrap();
-        assert_eq!(stage.peer_reads(id, ALL).await.ending, "end");
-        stage.peer_finishes(id).await;
+        assert_eq!(stage.peer.reads(id, ALL).await.ending, "end");
+        stage.peer.finishes(id).await;
         let rest = read(&mut recv, ALL).await;
         assert_eq!((rest.bytes, &*rest.ending), (0, "end"));
     }))
@@ -93,12 +94,12 @@ async fn this_side_ends_first(stage: Stage) {
                 stream.shutdown().await.unwrap();
                 sent
             },
-            stage.peer_reads(id, ALL),
+            stage.peer.reads(id, ALL),
         );
         assert_eq!(peer_got, Got::whole(300 * KIB, sent));
         let (got, peer_sent) = tokio::join!(read(&mut stream, ALL), async {
-            let sent = stage.peer_writes(id, 300 * KIB).await;
-            stage.peer_finishes(id).await;
+            let sent = stage.peer.writes(id, 300 * KIB).await;
+            stage.peer.finishes(id).await;
             sent
         });
         assert_eq!(got, Got::whole(300 * KIB, peer_sent));
@@ -118,8 +119,8 @@ async fn the_peer_ends_first(stage: Stage) {
         };
         let id = stream.id();
         let (got, peer_sent) = tokio::join!(read(&mut stream, ALL), async {
-            let sent = stage.peer_writes(id, 300 * KIB).await;
-            stage.peer_finishes(id).await;
+            let sent = stage.peer.writes(id, 300 * KIB).await;
+            stage.peer.finishes(id).await;
             sent
         });
         assert_eq!(got, Got::whole(300 * KIB, peer_sent));
@@ -127,7 +128,7 @@ async fn the_peer_ends_first(stage: Stage) {
         // Within the window: the Go peer returns no credit for what comes after its own end.
         let sent = write(&mut stream, 200 * KIB).await;
         stream.shutdown().await.unwrap();
-        assert_eq!(stage.peer_reads(id, ALL).await, Got::whole(200 * KIB, sent));
+        assert_eq!(stage.peer.reads(id, ALL).await, Got::whole(200 * KIB, sent));
     }
     stage.nothing_is_left().await;
 }
@@ -171,23 +172,23 @@ async fn a_stream_that_the_peer_leaves_unread_holds_up_no_other(stage: Stage) {
     let other_id = other.id();
     let (sent, got) = tokio::join!(
         write(&mut other, 2 * MB),
-        stage.peer_reads(other_id, 2 * MB)
+        stage.peer.reads(other_id, 2 * MB)
     );
     assert_eq!(got, Got::of(2 * MB, sent, "more"));
     assert!(!writing.is_finished(), "8 MB went into an unread stream");
-    let got = stage.peer_reads(id, ALL).await;
+    let got = stage.peer.reads(id, ALL).await;
     assert_eq!(got, Got::whole(8 * MB, writing.await.unwrap()));
 }
 
 async fn a_stream_that_this_side_leaves_unread_holds_up_no_other(stage: Stage) {
     let (mut unread, mut other) = (stage.open().await, stage.open().await);
     let (id, other_id) = (unread.id(), other.id());
-    let mut writing = pin!(stage.peer_writes(id, 2 * MB));
+    let mut writing = pin!(stage.peer.writes(id, 2 * MB));
     let (sent, got) = tokio::select! {
         biased;
         _ = &mut writing => panic!("2 MB went into an unread stream"),
         moved = async {
-            tokio::join!(stage.peer_writes(other_id, 2 * MB), read(&mut other, 2 * MB))
+            tokio::join!(stage.peer.writes(other_id, 2 * MB), read(&mut other, 2 * MB))
         } => moved,
     };
     assert_eq!(got, Got::of(2 * MB, sent, "more"));
@@ -199,9 +200,9 @@ async fn a_dropped_stream_is_reset_at_the_peer(stage: Stage) {
     for mut stream in [stage.open().await, stage.accept().await] {
         let id = stream.id();
         write(&mut stream, KIB).await;
-        assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+        assert_eq!(stage.peer.reads(id, KIB).await.bytes, KIB);
         drop(stream);
-        let got = stage.peer_reads(id, ALL).await;
+        let got = stage.peer.reads(id, ALL).await;
         assert_eq!((got.bytes, &*got.ending), (0, "reset"));
         stage
             .peer
@@ -216,10 +217,10 @@ async fn a_reset_ends_both_directions_and_never_cleanly(stage: Stage) {
     let mut stream = stage.open().await;
     let id = stream.id();
     write(&mut stream, KIB).await;
-    assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+    assert_eq!(stage.peer.reads(id, KIB).await.bytes, KIB);
     stream.reset(7);
     // A reset of yamux ends both directions, at once and while the stream is held.
-    let got = stage.peer_reads(id, ALL).await;
+    let got = stage.peer.reads(id, ALL).await;
     assert_eq!((got.bytes, &*got.ending), (0, "reset"));
     let got = read(&mut stream, ALL).await;
     assert_eq!((got.bytes, &*got.ending), (0, "Reset Some(7)"));
@@ -228,12 +229,12 @@ async fn a_reset_ends_both_directions_and_never_cleanly(stage: Stage) {
 async fn a_reset_after_the_peers_end_never_ends_cleanly_there(stage: Stage) {
     let mut stream = stage.open().await;
     let id = stream.id();
-    stage.peer_finishes(id).await;
+    stage.peer.finishes(id).await;
     assert_eq!(read(&mut stream, ALL).await.ending, "end");
     write(&mut stream, KIB).await;
     stream.reset(7);
     drop(stream);
-    let got = stage.peer_reads(id, ALL).await;
+    let got = stage.peer.reads(id, ALL).await;
     assert_eq!(got.ending, "reset", "{got:?}");
 }
 
@@ -241,17 +242,17 @@ async fn a_stopped_direction_holds_up_nobody(stage: Stage) {
     let (mut send, recv) = stage.open().await.into_split();
     let id = send.id();
     drop(recv);
-    stage.peer_writes(id, MB).await;
+    stage.peer.writes(id, MB).await;
     let (sent, got) = tokio::join!(
         async {
             let sent = write(&mut send, 300 * KIB).await;
             send.shutdown().await.unwrap();
             sent
         },
-        stage.peer_reads(id, ALL)
+        stage.peer.reads(id, ALL)
     );
     assert_eq!(got, Got::whole(300 * KIB, sent));
-    stage.peer_finishes(id).await;
+    stage.peer.finishes(id).await;
     stage.nothing_is_left().await;
 }
 
@@ -260,12 +261,12 @@ async fn a_direction_stopped_after_the_own_end_holds_up_nobody(stage: Stage) {
     let id = stream.id();
     write(&mut stream, KIB).await;
     stream.shutdown().await.unwrap();
-    assert_eq!(stage.peer_reads(id, ALL).await.ending, "end");
+    assert_eq!(stage.peer.reads(id, ALL).await.ending, "end");
     drop(stream);
     // Taken or refused, but not left hanging.
     let written = stage.peer.ask(&format!("write {id} {MB}")).await;
     if written.is_ok() {
-        stage.peer_finishes(id).await;
+        stage.peer.finishes(id).await;
     }
     stage.nothing_is_left().await;
 }
@@ -276,7 +277,7 @@ async fn the_last_streams_of_a_dropped_connection_are_reset(stage: Stage) {
     let id = stream.id();
     peer.tell("accept").await;
     write(&mut stream, KIB).await;
-    assert_eq!(stage.peer_reads(id, KIB).await.bytes, KIB);
+    assert_eq!(stage.peer.reads(id, KIB).await.bytes, KIB);
     drop(stream);
     let Stage { peer, conn, make } = stage;
     drop(conn);
@@ -287,7 +288,7 @@ async fn the_last_streams_of_a_dropped_connection_are_reset(stage: Stage) {
 async fn a_reset_by_the_peer_is_told(stage: Stage) {
     for mut stream in [stage.open().await, stage.accept().await] {
         let id = stream.id();
-        stage.peer_writes(id, KIB).await;
+        stage.peer.writes(id, KIB).await;
         assert_eq!(read(&mut stream, KIB).await.bytes, KIB);
         stage.peer.tell(&format!("reset {id}")).await;
         assert_eq!(read(&mut stream, ALL).await.ending, "Reset Some(0)");
@@ -307,7 +308,7 @@ async fn a_stream_that_the_peer_refuses_is_reset(stage: Stage) {
 
     assert_eq!(stage.peer.word("accept").await, first.id().to_string());
     let sent = write(&mut first, KIB).await;
-    let got = stage.peer_reads(first.id(), KIB).await;
+    let got = stage.peer.reads(first.id(), KIB).await;
     assert_eq!(got, Got::of(KIB, sent, "more"));
 }
 
@@ -318,7 +319,7 @@ async fn pings_of_the_peer_are_answered(stage: Stage) {
     // Also beside a stream that moves, and one that is stuck.
     let (mut moving, stuck) = (stage.open().await, stage.open().await);
     let (id, stuck) = (moving.id(), (stuck.id(), stuck));
-    let mut writing = pin!(stage.peer_writes(stuck.0, MB));
+    let mut writing = pin!(stage.peer.writes(stuck.0, MB));
     tokio::select! {
         biased;
         _ = &mut writing => panic!("1 MB went into an unread stream"),
@@ -329,7 +330,7 @@ async fn pings_of_the_peer_are_answered(stage: Stage) {
                 }
             };
             let (sent, got, ()) =
-                tokio::join!(write(&mut moving, MB), stage.peer_reads(id, MB), pings);
+                tokio::join!(write(&mut moving, MB), stage.peer.reads(id, MB), pings);
             assert_eq!(got, Got::of(MB, sent, "more"));
         } => {}
     }
@@ -353,14 +354,14 @@ async fn an_idle_connection_stays_connected(stage: Stage) {
     assert_eq!(*states.borrow(), ConnState::Connected);
     let mut stream = stage.open().await;
     let sent = write(&mut stream, KIB).await;
-    let got = stage.peer_reads(stream.id(), KIB).await;
+    let got = stage.peer.reads(stream.id(), KIB).await;
     assert_eq!(got, Got::of(KIB, sent, "more"));
 }
 
 async fn a_close_is_a_goaway(stage: Stage) {
     let mut stream = stage.open().await;
     write(&mut stream, KIB).await;
-    assert_eq!(stage.peer_reads(stream.id(), KIB).await.bytes, KIB);
+    assert_eq!(stage.peer.reads(stream.id(), KIB).await.bytes, KIB);
     stage.conn.close(7, "enough");
     stage.peer.tell("ended").await;
     stage.peer.ask("open").await.unwrap_err();
@@ -385,15 +386,15 @@ async fn a_drain_lets_streams_run_out(stage: Stage) {
     let (sent, got) = tokio::select! {
         biased;
         _ = &mut draining => panic!("the drain did not wait for its stream"),
-        carried = async { tokio::join!(carried, stage.peer_reads(id, ALL)) } => carried,
+        carried = async { tokio::join!(carried, stage.peer.reads(id, ALL)) } => carried,
     };
     assert_eq!(got, Got::whole(300 * KIB, sent));
     assert_eq!(
         stage.conn.open_stream().await.unwrap_err().kind(),
         ErrorKind::Closed
     );
-    let sent = stage.peer_writes(id, KIB).await;
-    stage.peer_finishes(id).await;
+    let sent = stage.peer.writes(id, KIB).await;
+    stage.peer.finishes(id).await;
     assert_eq!(read(&mut stream, ALL).await, Got::whole(KIB, sent));
     draining.await.unwrap();
     stage.peer.tell("ended").await;
@@ -404,7 +405,7 @@ async fn a_goaway_of_the_peer_lets_streams_run_out(stage: Stage) {
     let id = stream.id();
     if stage.make == Make::Js {
         // This peer ends its streams before it says so, and cuts those that go on.
-        stage.peer_finishes(id).await;
+        stage.peer.finishes(id).await;
         stream.shutdown().await.unwrap();
         assert_eq!(read(&mut stream, ALL).await.ending, "end");
         stage.peer.tell("goaway").await;
@@ -423,10 +424,10 @@ async fn a_goaway_of_the_peer_lets_streams_run_out(stage: Stage) {
             stream.shutdown().await.unwrap();
             sent
         };
-        let (sent, got) = tokio::join!(writing, stage.peer_reads(id, ALL));
+        let (sent, got) = tokio::join!(writing, stage.peer.reads(id, ALL));
         assert_eq!(got, Got::whole(MB, sent));
-        let sent = stage.peer_writes(id, KIB).await;
-        stage.peer_finishes(id).await;
+        let sent = stage.peer.writes(id, KIB).await;
+        stage.peer.finishes(id).await;
         assert_eq!(read(&mut stream, ALL).await, Got::whole(KIB, sent));
     }
     drop(stream);
@@ -446,7 +447,7 @@ async fn a_peer_that_vanishes_is_no_end_of_a_stream(stage: Stage) {
     let mut shut = stage.open().await;
     shut.shutdown().await.unwrap();
     let id = stream.id();
-    stage.peer_writes(id, KIB).await;
+    stage.peer.writes(id, KIB).await;
     assert_eq!(read(&mut stream, KIB).await.bytes, KIB);
     stage.peer.ask("close").await.unwrap();
     assert_eq!(read(&mut stream, ALL).await.ending, "Failed None");
