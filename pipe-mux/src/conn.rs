@@ -63,12 +63,7 @@ impl Conn for MuxConn {
     }
 
     async fn ping(&self) -> Result<Duration> {
-        let conn = self.conn();
-        conn.status.check()?;
-        conn.ping().await?.ok_or_else(|| {
-            let ended = conn.error();
-            ended.unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
-        })
+        self.conn().ping().await
     }
 
     fn state(&self) -> watch::Receiver<ConnState> {

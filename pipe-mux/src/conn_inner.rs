@@ -9,21 +9,18 @@ use pipe_core::backend::proto::{
     Carrier, DrainMode, Event, Frame, Hello, PING_LEN, PingBytes, Session, SessionConfig, Stream,
 };
 use pipe_core::backend::{
-    Backlog, ConnStatus, PeerWindows, StreamSlots, lost, open_error, random_ping,
+    Backlog, ConnStatus, PeerWindows, PingWaiter, Pings, StreamSlots, lost, open_error, random_ping,
 };
 use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, PeerIdentity, Result, Wire};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use crate::deferred::{Deferred, PingWaiter};
+use crate::deferred::Deferred;
 use crate::opens::Opens;
 use crate::stream_inner::{StreamRef, StreamState};
 use crate::turns::DriverWaker;
 use crate::yamux::frame::{ACK, DATA, PING, RST, SYN};
 use crate::yamux::{Header, Limits, Output, Unread, WINDOW};
-
-/// Maximum number of unanswered pings of the application. Further ones wait.
-const MAX_PINGS: usize = 64;
 
 /// A connection: the state that its handles, its streams and its driver share.
 ///
@@ -52,7 +49,7 @@ pub(crate) struct ConnInner {
     has_work: AtomicBool,
     /// Windows that the peer grants, where this side counts them.
     peer_windows: OnceLock<Option<PeerWindows>>,
-    ping_permits: Arc<Semaphore>,
+    pings: Pings,
     /// Number of bytes read from which credit is returned, where the peer counts by itself.
     pub(crate) credit_threshold: Option<u32>,
 }
@@ -128,7 +125,7 @@ impl ConnInner {
             driver,
             has_work: AtomicBool::new(true),
             peer_windows: OnceLock::new(),
-            ping_permits: Arc::new(Semaphore::new(MAX_PINGS)),
+            pings: Pings::new(),
         })
     }
 
@@ -355,8 +352,7 @@ impl ConnInner {
             self.slots.close();
         }
         for (waiter, round_trip) in deferred.pongs {
-            // The caller may have given up.
-            let _ = waiter.answer.send(round_trip);
+            waiter.answer(round_trip);
         }
         drop(deferred.lost_pings);
         drop(deferred.slots);
@@ -381,27 +377,18 @@ impl ConnInner {
 
     // Pings.
 
-    /// Measures a round trip. `None` when the connection ends first.
-    pub(crate) async fn ping(&self) -> Result<Option<Duration>> {
-        let Ok(permit) = self.ping_permits.clone().acquire_owned().await else {
-            return Ok(None);
-        };
-        let mut bytes = random_ping()?;
+    /// Measures a round trip.
+    pub(crate) async fn ping(&self) -> Result<Duration> {
+        let send = |bytes, waiter| self.start_ping(bytes, waiter);
+        self.pings.round_trip(&self.status, send).await
+    }
+
+    /// Sends a ping, unless the connection has ended.
+    fn start_ping(&self, mut bytes: PingBytes, waiter: PingWaiter) {
         if self.wire == Wire::Raw {
             // The ping of yamux carries less.
             bytes = ping_of(value_of(&bytes));
         }
-        let (answer, answered) = oneshot::channel();
-        let waiter = PingWaiter {
-            answer,
-            _permit: permit,
-        };
-        self.start_ping(bytes, waiter);
-        Ok(answered.await.ok())
-    }
-
-    /// Sends a ping, unless the connection has ended.
-    fn start_ping(&self, bytes: PingBytes, waiter: PingWaiter) {
         let mut conn = self.state.lock();
         let now = Instant::now().into_std();
         if conn.session.ping(bytes, waiter, now).is_ok() && self.wire == Wire::Raw {
@@ -472,7 +459,7 @@ impl ConnInner {
     /// Wakes the tasks that wait for the connection itself.
     fn on_end(&self, opens: Opens) {
         self.slots.close();
-        self.ping_permits.close();
+        self.pings.close();
         drop(self.backlog.close());
         drop(opens);
         self.idle.notify_waiters();

@@ -1,17 +1,11 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use pipe_core::backend::StreamSlot;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use pipe_core::backend::{PingWaiter, StreamSlot};
+use tokio::sync::oneshot;
 
 use crate::opens::Opens;
 use crate::stream_inner::StreamRef;
-
-/// A caller that waits for the answer to a ping.
-pub(crate) struct PingWaiter {
-    pub(crate) answer: oneshot::Sender<Duration>,
-    pub(crate) _permit: OwnedSemaphorePermit,
-}
 
 /// Actions that follow from events once no lock is held.
 #[derive(Default)]

@@ -51,7 +51,8 @@ pub enum Frame {
 /// A message about one stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamFrame {
-    /// The sender opens the stream. Text only.
+    /// The sender opens the stream. It is for [`Session::accept`](crate::Session::accept): as a frame about a stream
+    /// it is a violation.
     Open,
     /// The sender's direction ends cleanly after so many bytes in all.
     End(u64),

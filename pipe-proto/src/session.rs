@@ -367,6 +367,11 @@ impl<S: StreamHandle, P> Session<S, P> {
         id & 1 == self.carrier.local_bit
     }
 
+    /// Returns whether a stream of this number is one that the peer may still open.
+    pub fn may_come(&self, id: u64) -> bool {
+        !self.is_local(id) && self.counts.newest_remote.is_none_or(|newest| id > newest)
+    }
+
     /// Looks at a stream after a change: queues its frames, counts that the application is done, and forgets it when
     /// it is over.
     pub fn update(&mut self, stream: &S) {
@@ -514,6 +519,11 @@ impl<S: StreamHandle, P> Session<S, P> {
     }
 
     fn on_stream_frame(&mut self, id: u64, frame: StreamFrame) -> Result<(), Violation> {
+        if frame == StreamFrame::Open {
+            return Err(Violation::new(format_args!(
+                "stream {id} was opened by a message"
+            )));
+        }
         let says_end = matches!(
             frame,
             StreamFrame::End(_) | StreamFrame::Reset(_) | StreamFrame::Stop(_) | StreamFrame::Taken
@@ -524,9 +534,7 @@ impl<S: StreamHandle, P> Session<S, P> {
             )));
         }
         let Some(stream) = self.streams.get(&id).cloned() else {
-            let is_early =
-                !self.is_local(id) && self.counts.newest_remote.is_none_or(|newest| id > newest);
-            if is_early && self.carrier.has_orphans {
+            if self.carrier.has_orphans && self.may_come(id) {
                 let limit = self.closing_limit();
                 return self.orphans.keep(id, frame, limit);
             }

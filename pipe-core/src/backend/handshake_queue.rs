@@ -14,7 +14,7 @@ use super::accept_queue::{AcceptQueue, Places};
 use super::handshakes::{Displaced, Handshakes};
 use super::incoming::{Admission, Incoming, Source};
 use super::turns::{Attention, STEP, Turns};
-use crate::{Addr, Config, Error, ErrorKind, Result};
+use crate::{Addr, Config, Conn, Error, ErrorKind, Listener, Result};
 
 /// Time limit for the first byte of a handshake, where that is less than
 /// [`Config::handshake_timeout`].
@@ -95,6 +95,8 @@ pub trait Accept: Send + Sync + 'static {
 ///
 /// Handshakes that fail are logged and forgotten. Closing the queue or dropping it ends those that are under
 /// way.
+///
+/// It is a [`Listener`] by itself, where no more is to be said about one.
 ///
 /// A task runs it. If the task's runtime goes away, [`accept`](Self::accept) gives
 /// [`Failed`](ErrorKind::Failed).
@@ -416,6 +418,22 @@ impl<C> HandshakeQueue<C> {
         self.waiting.close();
         (self.close)();
         self.worker.abort();
+    }
+}
+
+impl<C: Conn> Listener for HandshakeQueue<C> {
+    type Conn = C;
+
+    async fn accept(&self) -> Result<C> {
+        self.accept().await
+    }
+
+    fn local_addr(&self) -> Addr {
+        self.waiting.addr().clone()
+    }
+
+    fn close(&self) {
+        self.close();
     }
 }
 

@@ -8,10 +8,12 @@
 //!   [`AcceptQueue`] alone. An [`Admission`] decides who is taken in.
 //! - **The session**: [`proto`] has the frames and the rules of a connection without I/O. [`send_error`],
 //!   [`recv_error`] and [`open_error`] turn its errors into those of this crate.
+//! - **Bindings**: for streams that exist already, a [`Binding`] gives each its [`StreamIo`], and [`BoundConn`] and
+//!   [`BoundStream`] are its connections and streams.
 //! - **Connections.** [`ConnStatus`] keeps the state and the end in step, with the first reason; [`Liveness`]
 //!   decides about pings and failure by silence; [`StreamSlots`] has opens wait at the limit; [`ConnWindow`]
 //!   bounds what all streams hold; [`Backlog`] queues the streams that wait to be accepted;
-//!   [`PeerWindows`] counts what a peer allows.
+//!   [`PeerWindows`] counts what a peer allows; [`Pings`] sends the pings of the application.
 //! - **Streams.** [`joined_stream!`] makes a stream of its halves; [`proto::SendHalf`] and [`proto::RecvHalf`] say how
 //!   a direction stands.
 //! - [`dial_within`], [`protocol`] and [`random_ping`] are for what all transports do alike; [`first_bytes`] cuts a
@@ -19,6 +21,7 @@
 
 mod accept_queue;
 mod backlog;
+mod bound;
 mod close_cell;
 mod common;
 mod handshake_queue;
@@ -26,6 +29,7 @@ mod handshakes;
 mod incoming;
 mod joined_stream;
 mod peer_windows;
+mod pings;
 mod session;
 mod slots;
 mod status;
@@ -38,10 +42,15 @@ mod window;
 pub use crate::__joined_stream as joined_stream;
 pub use accept_queue::{AcceptQueue, Place};
 pub use backlog::Backlog;
+pub use bound::{
+    Binding, BoundConn, BoundRecvStream, BoundSendStream, BoundStream, ConnCore, DriverGuard,
+    StreamCore, StreamIo,
+};
 pub use common::{dial_within, first_bytes, fmt_conn, protocol, random_ping};
 pub use handshake_queue::{Accept, FIRST_BYTE_TIMEOUT, HandshakeQueue, MAX_SILENT, Progress};
 pub use incoming::{Admission, Admit, Incoming};
 pub use peer_windows::PeerWindows;
+pub use pings::{PingWaiter, Pings};
 pub use pipe_proto as proto;
 pub use pipe_proto::{Liveness, LivenessEvent};
 pub use session::{liveness, lost, open_error, recv_error, send_error};

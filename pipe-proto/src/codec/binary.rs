@@ -31,6 +31,7 @@ const DRAINED: u8 = 0x09;
 const CLOSE: u8 = 0x0a;
 const TAKEN: u8 = 0x0b;
 const CREDIT: u8 = 0x0c;
+const OPEN: u8 = 0x0d;
 
 /// Appends a frame. Nothing is appended for one that this codec does not have.
 pub fn encode(frame: &Frame, out: &mut BytesMut) {
@@ -55,7 +56,7 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
         Frame::Stream { id, frame } => {
             out.put_u64(*id);
             match frame {
-                StreamFrame::Open => return out.truncate(start),
+                StreamFrame::Open => OPEN,
                 StreamFrame::End(bytes) => {
                     out.put_u64(*bytes);
                     END
@@ -142,7 +143,7 @@ fn decode_payload(kind: u8, mut payload: &[u8]) -> Result<Option<Frame>, Violati
                 Frame::Pong(bytes)
             }
         }
-        END | RESET | STOP | CREDIT | TAKEN | DONE => {
+        END | RESET | STOP | CREDIT | TAKEN | DONE | OPEN => {
             let id = payload.try_get_u64().map_err(short)?;
             let frame = match kind {
                 END => StreamFrame::End(payload.try_get_u64().map_err(short)?),
@@ -150,7 +151,8 @@ fn decode_payload(kind: u8, mut payload: &[u8]) -> Result<Option<Frame>, Violati
                 STOP => StreamFrame::Stop(payload.try_get_u32().map_err(short)?),
                 CREDIT => StreamFrame::Credit(payload.try_get_u32().map_err(short)?),
                 TAKEN => StreamFrame::Taken,
-                _ => StreamFrame::Done,
+                DONE => StreamFrame::Done,
+                _ => StreamFrame::Open,
             };
             Frame::Stream { id, frame }
         }
@@ -249,8 +251,11 @@ mod tests {
                 about(6, StreamFrame::Credit(255)),
                 b"\x0c\x00\x0c\x00\x00\x00\x00\x00\x00\x00\x06\x00\x00\x00\xff",
             ),
+            (
+                about(6, StreamFrame::Open),
+                b"\x0d\x00\x08\x00\x00\x00\x00\x00\x00\x00\x06",
+            ),
             // Those that are no messages over a byte stream.
-            (about(6, StreamFrame::Open), b""),
             (Frame::Received(1), b""),
             (Frame::Closed, b""),
         ];
