@@ -14,7 +14,7 @@ use crate::sync::Mutex;
 use crate::wire::Wire;
 
 pub(crate) fn models() -> Vec<(&'static str, fn())> {
-    crate::models![
+    crate::list::models![
         events_keep_their_order_when_the_link_turns_direct,
         events_keep_their_order_when_the_link_is_cut_and_healed,
         of_parts_that_end_at_once_one_is_the_last,

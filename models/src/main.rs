@@ -8,8 +8,10 @@
 //! cargo run --manifest-path models/Cargo.toml [FILTER]
 //! ```
 
+mod close_reason;
 mod event;
 mod link;
+mod list;
 mod notify;
 mod pipe;
 mod queues;
@@ -46,21 +48,11 @@ mod wire;
 
 use std::time::Instant;
 
+pub(crate) use close_reason::CloseReason;
+
 /// Maximum number of times that threads are interrupted, beside where they wait. Three show every fault that was put
 /// into these files for a try. Each further one takes ten times as long.
 const PREEMPTIONS: usize = 3;
-
-/// Why something is over, as far as a [`close_cell`] cares.
-#[derive(Debug)]
-pub(crate) struct CloseReason(u32);
-
-/// Lists functions, each of which is a model, with their names.
-macro_rules! models {
-    ($($name:ident),* $(,)?) => {
-        vec![$((stringify!($name), $name as fn())),*]
-    };
-}
-pub(crate) use models;
 
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();

@@ -7,13 +7,13 @@ use std::task::Poll;
 use loom::future::block_on;
 use loom::thread;
 
-use crate::CloseReason;
 use crate::backlog::Backlog;
 use crate::close_cell::CloseCell;
+use crate::close_reason::CloseReason;
 use crate::window::{ConnWindow, WindowTicket};
 
 pub(crate) fn models() -> Vec<(&'static str, fn())> {
-    crate::models![
+    crate::list::models![
         credit_that_comes_while_a_stream_goes_to_wait_wakes_it,
         credit_for_two_streams_reaches_both,
         credit_is_never_taken_twice,

@@ -11,7 +11,7 @@ use loom::thread;
 use crate::turns::{DriverWaker, Turns};
 
 pub(crate) fn models() -> Vec<(&'static str, fn())> {
-    crate::models![
+    crate::list::models![
         a_notification_that_comes_while_the_driver_goes_to_sleep_wakes_it,
         notifications_of_two_threads_are_both_seen,
         a_driver_that_rests_gets_its_next_turn,

@@ -15,6 +15,11 @@ fn no_files_import_each_other_in_a_circle() {
     let mut files = 0;
     for folder in std::fs::read_dir(root).expect("the workspace") {
         let folder = folder.expect("an entry").path();
+        let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
+        if manifest.contains("[workspace]") {
+            // A workspace of its own, whose files are those of these crates.
+            continue;
+        }
         let lib = ["src/lib.rs", "src/main.rs"].map(|file| folder.join(file));
         for entry in lib.into_iter().filter(|file| file.is_file()) {
             let of = Crate::read(&entry);
