@@ -72,7 +72,7 @@ impl ConnInner {
     /// Wakes the tasks that wait for the connection itself.
     pub(crate) fn on_end(&self) {
         self.slots.close();
-        self.ping_permits.close();
+        self.pings.close();
         for pair in self.arrivals.end() {
             let stream = self.stream(pair, None);
             self.state.lock().keep_late(stream);

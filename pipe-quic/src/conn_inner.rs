@@ -9,25 +9,23 @@ use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::backend::proto::{Event, PingBytes, Stream, StreamHandle};
 use pipe_core::backend::{
-    ConnStatus, ConnWindow, StreamSlot, StreamSlots, lost, open_error, random_ping,
+    ConnStatus, ConnWindow, PingWaiter, Pings, StreamSlot, StreamSlots, lost, open_error,
+    random_ping,
 };
 use pipe_core::{CloseReason, Config, ConnStats, Error, ErrorKind, PeerIdentity, Result, Wire};
 use pipe_tls::rustls::pki_types::CertificateDer;
 use quinn::{ConnectionError, WriteError};
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::arrivals::{Arrivals, StreamPair};
 use crate::control_output::ControlOutput;
-use crate::deferred::{Deferred, PingWaiter};
+use crate::deferred::Deferred;
 use crate::early_data::{EarlyData, refused};
 use crate::ends::Ends;
 use crate::error::Condition;
 use crate::session::QuicSession;
 use crate::stream_inner::StreamRef;
-
-/// Maximum number of unanswered pings of the application. Further ones wait.
-const MAX_PINGS: usize = 64;
 
 /// A connection: the state that its handles, its streams and its driver share.
 ///
@@ -53,7 +51,7 @@ pub(crate) struct ConnInner {
     /// Number of directions that were shut down and are not at the peer yet. Counted where the wire
     /// is raw: otherwise the peer acknowledges what it has read.
     pub(crate) undelivered: AtomicUsize,
-    pub(crate) ping_permits: Arc<Semaphore>,
+    pub(crate) pings: Pings,
 }
 
 pub(crate) struct ConnState {
@@ -139,7 +137,7 @@ impl ConnInner {
                 early,
             })),
             undelivered: AtomicUsize::new(0),
-            ping_permits: Arc::new(Semaphore::new(MAX_PINGS)),
+            pings: Pings::new(),
         })
     }
 
@@ -402,8 +400,7 @@ impl ConnInner {
             self.slots.close();
         }
         for (waiter, round_trip) in deferred.pongs.drain(..) {
-            // The caller may have given up.
-            let _ = waiter.answer.send(round_trip);
+            waiter.answer(round_trip);
         }
         deferred.lost_pings.clear();
         deferred.slots.clear();
@@ -428,16 +425,8 @@ impl ConnInner {
             let why = "a peer of plain QUIC streams cannot be pinged through this connection";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
-        let permit = self.ping_permits.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| self.error())?;
-        let bytes = random_ping()?;
-        let (answer, answered) = oneshot::channel();
-        let waiter = PingWaiter {
-            answer,
-            _permit: permit,
-        };
-        self.start_ping(bytes, waiter);
-        answered.await.map_err(|_| self.error())
+        let send = |bytes, waiter| self.start_ping(bytes, waiter);
+        self.pings.round_trip(&self.status, send).await
     }
 
     /// Sends a ping. Drops the waiter once the connection has ended.

@@ -1,14 +1,7 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use pipe_core::backend::StreamSlot;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-
-/// A caller that waits for the answer to a ping.
-pub(crate) struct PingWaiter {
-    pub(crate) answer: oneshot::Sender<Duration>,
-    pub(crate) _permit: OwnedSemaphorePermit,
-}
+use pipe_core::backend::{PingWaiter, StreamSlot};
 
 /// Actions that follow from events once no lock is held.
 #[derive(Default)]

@@ -1,8 +1,8 @@
+use pipe_core::backend::PingWaiter;
 use pipe_core::backend::proto::{Carrier, DrainMode, Hello, Session, SessionConfig};
 use pipe_core::{Config, Wire};
 use tokio::time::Instant;
 
-use crate::deferred::PingWaiter;
 use crate::stream_inner::StreamRef;
 
 /// The session of a connection.

@@ -1,17 +1,11 @@
 use std::task::Waker;
 use std::time::Duration;
 
-use pipe_core::backend::StreamSlot;
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use pipe_core::backend::{PingWaiter, StreamSlot};
+use tokio::sync::oneshot;
 
 use super::open::Open;
 use crate::stream_core::StreamRef;
-
-/// A caller that waits for the answer to a ping.
-pub(crate) struct PingWaiter {
-    pub(super) answer: oneshot::Sender<Duration>,
-    pub(super) _permit: OwnedSemaphorePermit,
-}
 
 /// Actions that follow from events once no lock is held.
 #[derive(Default)]

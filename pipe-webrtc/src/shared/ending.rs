@@ -17,7 +17,7 @@ impl Shared {
             return;
         }
         self.slots.close();
-        self.ping_permits.close();
+        self.pings.close();
         // The driver sends the close, behind the bytes of the streams.
         inner.session.fail();
         let deferred = Deferred {

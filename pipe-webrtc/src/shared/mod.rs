@@ -18,9 +18,11 @@ use pipe_core::backend::proto::codec::text::ControlLine;
 use pipe_core::backend::proto::{
     Carrier, DrainMode, Event, Frame, Hello, Session, SessionConfig, Stream,
 };
-use pipe_core::backend::{Backlog, ConnStatus, PeerWindows, StreamSlots, open_error};
+use pipe_core::backend::{
+    Backlog, ConnStatus, PeerWindows, PingWaiter, Pings, StreamSlots, open_error,
+};
 use pipe_core::{Addr, Config, ConnStats, PeerIdentity, Result};
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use crate::command::Command;
 use crate::engine::{Channel, Peer};
@@ -30,11 +32,8 @@ use crate::outbox::Outbox;
 use crate::stream_core::{StreamRef, Unread};
 use crate::wire::{MAX_MESSAGE, Wire};
 use arrivals::Arrivals;
-use deferred::{Deferred, PingWaiter};
+use deferred::Deferred;
 use open::Open;
-
-/// Maximum number of unanswered pings of the application. Further ones wait.
-const MAX_PINGS: usize = 64;
 
 /// Part of SCTP's receive buffer that bytes in flight may use: the rest is for the overhead of
 /// small messages, and for those that the peer does not count.
@@ -77,7 +76,7 @@ pub(crate) struct Shared {
     max_message: AtomicUsize,
     largest_message: AtomicUsize,
     pub(crate) unread: Unread,
-    ping_permits: Arc<Semaphore>,
+    pings: Pings,
     /// Number of arrived bytes that were not acknowledged to the peer.
     arrived: AtomicU64,
     /// Number of full plain channels, and a notification when there is none.
@@ -177,7 +176,7 @@ impl Shared {
             label: format!("{:016x}", random_number()),
             peer_hello: OnceLock::new(),
             peer_windows: OnceLock::new(),
-            ping_permits: Arc::new(Semaphore::new(MAX_PINGS)),
+            pings: Pings::new(),
             arrived: AtomicU64::new(0),
             full: AtomicUsize::new(0),
             flows: Notify::new(),
@@ -413,8 +412,7 @@ impl Shared {
             self.slots.close();
         }
         for (waiter, round_trip) in deferred.pongs {
-            // The caller may have gone.
-            let _ = waiter.answer.send(round_trip);
+            waiter.answer(round_trip);
         }
         drop((deferred.lost_pings, deferred.given_up, deferred.slots));
         for (done, stream) in deferred.opened {

@@ -2,11 +2,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use pipe_core::backend::proto::{Frame, PingBytes};
-use pipe_core::backend::random_ping;
+use pipe_core::backend::{PingWaiter, random_ping};
 use pipe_core::{Error, ErrorKind, Result};
-use tokio::sync::oneshot;
 
-use super::{PingWaiter, Shared, now};
+use super::{Shared, now};
 use crate::error::protocol;
 use crate::wire::Wire;
 
@@ -18,21 +17,8 @@ impl Shared {
             let why = "this connection has no channel for pings";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
-        let ended = || {
-            self.status
-                .error()
-                .unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
-        };
-        let permit = self.ping_permits.clone().acquire_owned().await;
-        let permit = permit.map_err(|_| ended())?;
-        let (answer, answered) = oneshot::channel();
-        let bytes = random_ping()?;
-        let waiter = PingWaiter {
-            answer,
-            _permit: permit,
-        };
-        self.start_ping(bytes, waiter);
-        answered.await.map_err(|_| ended())
+        let send = |bytes, waiter| self.start_ping(bytes, waiter);
+        self.pings.round_trip(&self.status, send).await
     }
 
     /// Sends a ping, unless the connection has ended.
