@@ -469,14 +469,8 @@ impl ConnInner {
         } else {
             0
         };
-        let totals = self.state.lock().session.totals();
-        let mut stats = ConnStats::default();
-        stats.bytes_sent = totals.bytes_sent;
-        stats.bytes_received = totals.bytes_read;
-        stats.streams_opened = totals.opened;
-        stats.streams_accepted = totals.accepted;
-        stats.streams_open = totals.open + waiting as u64;
-        stats.last_round_trip = totals.last_round_trip;
+        let mut stats = ConnStats::from(self.state.lock().session.totals());
+        stats.streams_open += waiting as u64;
         stats
     }
 }

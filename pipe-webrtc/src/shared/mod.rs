@@ -304,22 +304,18 @@ impl Shared {
     /// Looks at a stream after a change: whether the application is done with it, whether there is
     /// something to send, and whether it can be forgotten.
     pub(crate) fn update(&self, stream: &StreamRef) {
-        self.queue(stream);
-        if stream.lock().proto.needs_session() {
+        let mut state = stream.lock();
+        let needs_turn = state.needs_turn();
+        state.waits |= needs_turn;
+        let needs_session = state.proto.needs_session();
+        drop(state);
+        if needs_turn {
+            self.outbox.push_stream(stream.clone());
+        }
+        if needs_session {
             let mut inner = self.inner.lock();
             inner.session.update(stream);
             self.settle(inner);
-        }
-    }
-
-    /// Puts a stream with bytes to send into the queue, unless it is there.
-    fn queue(&self, stream: &StreamRef) {
-        let mut state = stream.lock();
-        let is_due = state.needs_turn();
-        state.waits |= is_due;
-        drop(state);
-        if is_due {
-            self.outbox.push_stream(stream.clone());
         }
     }
 

@@ -16,8 +16,9 @@ use crate::backend::{
 };
 use crate::{Addr, CloseReason, Config, ConnStats, Error, ErrorKind, Result};
 
-/// Binds a session to the carrier of its streams. [`BoundConn`](super::BoundConn) and [`BoundStream`](super::BoundStream) do the rest, but for the task that
-/// [sends](ConnCore::poll_output) and [receives](ConnCore::on_input) the frames of the session.
+/// Binds a session to the carrier of its streams. [`BoundConn`](super::BoundConn) and
+/// [`BoundStream`](super::BoundStream) do the rest, but for the task that [sends](ConnCore::poll_output) and
+/// [receives](ConnCore::on_input) the frames of the session.
 pub trait Binding: Sized + Send + Sync + 'static {
     /// The carrier of one stream, behind the lock of the stream. It is dropped once the stream is over at both sides, or
     /// the connection has ended.
