@@ -1,5 +1,5 @@
 use pipe_core::{Addr, Result};
-use url::Host;
+use url::{Host, Url};
 
 use crate::wire::Wire;
 
@@ -30,7 +30,7 @@ impl Target {
 /// none.
 pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> {
     let text = addr.as_str().strip_prefix(PREFIX).unwrap_or(addr.as_str());
-    let mut url = Addr::parse(text)?.as_url().clone();
+    let mut url = url_of(&Addr::parse(text)?)?;
     url.set_query(None);
     for (name, value) in addr.params() {
         if !matches!(name.as_str(), "wire" | "ping") {
@@ -69,9 +69,13 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
     Ok((inner, target))
 }
 
+fn url_of(addr: &Addr) -> Result<Url> {
+    Url::parse(addr.as_str()).map_err(|error| addr.invalid(error))
+}
+
 /// Returns the address over WebRTC whose signalling is at `inner`.
 pub(crate) fn outer(inner: &Addr, target: &Target) -> Result<Addr> {
-    let mut url = inner.as_url().clone();
+    let mut url = url_of(inner)?;
     if let Some(name) = &target.name {
         url.set_path(&format!("/{name}"));
     }

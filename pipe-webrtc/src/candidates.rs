@@ -4,6 +4,7 @@
 use pipe_core::Result;
 use tokio::time::{Duration, Instant};
 
+use crate::engine::Candidate;
 use crate::error::protocol;
 
 /// Approximate maximum number of pairs of candidates (RFC 8445, section 6.1.2.5).
@@ -49,15 +50,26 @@ impl CandidateLimit {
         }
     }
 
+    /// Counts a candidate that came in a message of its own. Returns whether it is to be used. The name of its
+    /// section is as long as its peer likes, and counts with it.
+    pub(crate) fn admit_candidate(&mut self, candidate: &Candidate) -> Result<bool> {
+        let mid = candidate.mid.as_ref().map_or(0, String::len);
+        self.count(candidate.candidate.len() + mid)
+    }
+
     /// Counts a candidate. Returns whether it is to be used.
-    pub(crate) fn admit(&mut self, candidate: &str) -> Result<bool> {
+    fn admit(&mut self, candidate: &str) -> Result<bool> {
+        self.count(candidate.len())
+    }
+
+    fn count(&mut self, length: usize) -> Result<bool> {
         self.named += 1;
         if self.named > MAX_NAMED {
             return Err(protocol(format_args!("more than {MAX_NAMED} candidates")));
         }
-        if candidate.len() > MAX_LEN || self.used >= self.most {
+        if length > MAX_LEN || self.used >= self.most {
             tracing::debug!(
-                length = candidate.len(),
+                length,
                 used = self.used,
                 "a candidate of the peer is left out"
             );
@@ -150,6 +162,14 @@ mod tests {
         let mut limit = CandidateLimit::new(1);
         assert!(!limit.admit(&"candidate:1 ".repeat(100)).unwrap());
         assert!(limit.admit(&candidate(1)).unwrap());
+        for (mid, is_used) in [(None, true), (Some(16), true), (Some(60_000), false)] {
+            let candidate = Candidate {
+                candidate: candidate(1),
+                mid: mid.map(|length| "x".repeat(length)),
+                line: Some(0),
+            };
+            assert_eq!(limit.admit_candidate(&candidate).unwrap(), is_used);
+        }
     }
 
     #[test]

@@ -1,29 +1,30 @@
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pipe_core::backend::fmt_conn;
-use pipe_core::{
-    Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
-};
-use tokio::sync::{oneshot, watch};
+use pipe_core::backend::{ConnRef, session_conn};
+use pipe_core::{Error, ErrorKind, Result};
+use tokio::sync::oneshot;
+#[cfg(all(feature = "native", feature = "webrtc"))]
 use webrtc::peer_connection::PeerConnection;
 
 use crate::command::Command;
+#[cfg(all(feature = "native", feature = "webrtc"))]
+use crate::engine::Peer;
 use crate::engine::{CandidatePair, ChannelInfo, SctpStats};
 use crate::events::ConnEvents;
-use crate::handle::Handle;
-use crate::settings::IceServer;
+use crate::ice_server::IceServer;
 use crate::shared::Shared;
 use crate::stream::WebRtcStream;
 
-/// A connection over WebRTC: one peer connection, whose data channels carry the streams.
-#[derive(Clone)]
-pub struct WebRtcConn(Arc<Handle>);
+session_conn! {
+    /// A connection over WebRTC: one peer connection, whose data channels carry the streams.
+    pub struct WebRtcConn of Shared {
+        stream: WebRtcStream,
+    }
+}
 
 impl WebRtcConn {
     pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self(Arc::new(Handle(shared)))
+        Self(ConnRef::new(shared))
     }
 
     /// Looks for a new path to the peer, as after a change of the network. Streams go on meanwhile, and
@@ -113,10 +114,15 @@ impl WebRtcConn {
         }
     }
 
-    /// Returns the peer connection under this one, to look at. Closing it breaks this one, and so
-    /// does a new description.
+    /// Returns the peer connection of the crate `webrtc` under this one, to look at; none on
+    /// [`Engine::Own`](crate::Engine::Own). Closing it breaks this one, and so does a new description.
+    /// See the feature `native`.
+    #[cfg(all(feature = "native", feature = "webrtc"))]
     pub fn inner(&self) -> Option<&Arc<dyn PeerConnection>> {
-        Some(self.shared().peer.get()?.inner())
+        match &**self.shared().peer.get()? {
+            Peer::Crate(peer) => Some(peer.inner()),
+            Peer::Own(_) => None,
+        }
     }
 
     /// Opens a plain data channel, on a connection of [`Wire::Raw`](crate::Wire::Raw).
@@ -124,11 +130,11 @@ impl WebRtcConn {
     /// # Errors
     ///
     /// [`Unsupported`](ErrorKind::Unsupported) on a connection of another wire, and those of
-    /// [`open_stream`](Conn::open_stream).
+    /// [`open_stream`](pipe_core::Conn::open_stream).
     ///
     /// # Cancel safety
     ///
-    /// As in [`open_stream`](Conn::open_stream).
+    /// As in [`open_stream`](pipe_core::Conn::open_stream).
     pub async fn open_channel(
         &self,
         label: &str,
@@ -139,94 +145,21 @@ impl WebRtcConn {
             let why = "channels of one's own are for plain peers: see Wire::Raw";
             return Err(Error::new(ErrorKind::Unsupported, why));
         }
-        self.open(ChannelInfo::new(label, protocol, ordered)).await
-    }
-
-    async fn open(&self, info: ChannelInfo) -> Result<WebRtcStream> {
-        let shared = self.shared();
-        shared.check_open()?;
-        let slot = shared.slots.acquire().await;
-        shared.check_open()?;
-        let over = || Error::new(ErrorKind::Closed, "no more streams");
-        let slot = slot.ok_or_else(over)?;
-        match shared.open(slot, info).opened().await {
-            Some(stream) => Ok(WebRtcStream::new(stream, self.0.clone())),
-            None => Err(shared.check_open().err().unwrap_or_else(over)),
-        }
-    }
-
-    pub(crate) fn shared(&self) -> &Shared {
-        &self.0.0
-    }
-}
-
-impl Conn for WebRtcConn {
-    type Stream = WebRtcStream;
-
-    async fn open_stream(&self) -> Result<WebRtcStream> {
-        self.open(ChannelInfo::new("", "", true)).await
-    }
-
-    async fn accept_stream(&self) -> Result<WebRtcStream> {
-        let shared = self.shared();
-        let stream = shared.status.accept(&shared.backlog).await?;
-        shared.on_accepted(&stream);
+        let info = ChannelInfo::new(label, protocol, ordered);
+        let stream = self.shared().open_channel(info).await?;
         Ok(WebRtcStream::new(stream, self.0.clone()))
     }
 
-    async fn ping(&self) -> Result<Duration> {
-        self.shared().ping().await
-    }
-
-    fn state(&self) -> watch::Receiver<ConnState> {
-        self.shared().status.watch()
-    }
-
-    fn stats(&self) -> ConnStats {
-        self.shared().stats()
-    }
-
-    async fn drain(&self) -> Result<()> {
-        let shared = self.shared();
-        if shared.status.reason().is_none() {
-            shared.drain();
-        }
-        let (is_drained, ended_idle) = (|| shared.is_drained(), || shared.ended_idle());
-        let close = || shared.close(0, "");
-        let (status, idle) = (&shared.status, &shared.idle);
-        let drained = status.drained(idle, is_drained, close, ended_idle);
-        drained.await
-    }
-
-    fn close(&self, code: u32, reason: &str) {
-        self.shared().close(code, reason);
-    }
-
-    async fn closed(&self) -> CloseReason {
-        self.shared().status.ended().await.clone()
-    }
-
-    fn local_addr(&self) -> Addr {
-        self.shared().local_addr.clone()
-    }
-
-    fn remote_addr(&self) -> Addr {
-        self.shared().remote_addr.clone()
-    }
-
-    fn peer_identity(&self) -> Option<PeerIdentity> {
-        self.shared().identity.get().cloned()
-    }
-}
-
-impl fmt::Debug for WebRtcConn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_conn("WebRtcConn", self, f)
+    pub(crate) fn shared(&self) -> &Shared {
+        self.0.conn()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use pipe_core::{CloseReason, Conn};
     use pipe_inproc::InprocTransport;
 
     use super::*;

@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::conn::WebRtcConn;
 use crate::driver::{Driver, NewDriver};
-use crate::engine::{Channel, ChannelOptions, Faults, Peer, PeerOptions};
+use crate::engine::{Channel, ChannelOptions, Faults, Peer, PeerOptions, SharedPort};
 use crate::negotiation::Negotiation;
 use crate::outbound::Fixed;
-use crate::settings::WebRtcSettings;
+use crate::settings::{Engine, WebRtcSettings};
 use crate::shared::Shared;
 use crate::signaling::Signaling;
 use crate::wire::Wire;
@@ -45,6 +45,8 @@ pub(crate) struct Plan {
     pub(crate) name: Option<String>,
     /// Whether the peer is on this machine.
     pub(crate) local: bool,
+    /// The port that it shares with other connections, if it does.
+    pub(crate) port: Option<Arc<SharedPort>>,
     /// Time limit; absent if a person carries the messages.
     pub(crate) limit: Option<Duration>,
     pub(crate) local_addr: Addr,
@@ -88,10 +90,18 @@ impl Plan {
         let mut tries = 0;
         let (peer, events) = loop {
             tries += 1;
-            options.bind = self.settings.socket_addrs(self.local, signaling_ip)?;
+            if let Some(port) = &self.port {
+                let addrs = self.settings.local_ips(self.local, signaling_ip)?;
+                options.port = Some(port.open(&addrs)?);
+            } else {
+                options.bind = self.settings.socket_addrs(self.local, signaling_ip)?;
+            }
             match Peer::new(options.clone()).await {
                 // Another program has bound a port between the search for a free one and its use.
-                Err(error) if error.kind() == ErrorKind::AddrInUse && tries < MAX_BINDS => {}
+                Err(error)
+                    if error.kind() == ErrorKind::AddrInUse
+                        && self.port.is_none()
+                        && tries < MAX_BINDS => {}
                 made => break made?,
             }
         };
@@ -145,13 +155,21 @@ impl Plan {
     fn options(&self) -> PeerOptions {
         let (config, settings) = (&self.config, &self.settings);
         PeerOptions {
+            engine: settings.engine,
+            offerer: self.offerer,
             bind: Vec::new(),
+            port: None,
             ice_servers: settings.ice_servers.clone(),
             relay_only: settings.relay_only,
             turn_tls: settings.turn_tls.clone(),
+            turn_dialer: settings.turn_dialer.clone(),
             disconnected_after: config.disconnected_after,
             // The driver decides, since it tracks whether this side could receive from the peer.
-            failed_after: config.failed_after.max(ICE_PATIENCE),
+            failed_after: match settings.engine {
+                Engine::Own => self.ice_patience(),
+                #[cfg(feature = "webrtc")]
+                Engine::WebRtcCrate => config.failed_after.max(ICE_PATIENCE),
+            },
             keep_alive: config.keep_alive,
             receive_buffer: settings.receive_buffer,
             max_message: settings.max_message,

@@ -15,8 +15,11 @@
 //!
 //! # Properties of the transport below
 //!
-//! - After a cut, bytes that were on their way go out again when SCTP's timer fires, which doubles from
-//!   1 s up to 60 s while the cut lasts (RFC 9260, section 6.3.3): a cut of 10 s may hold bytes up for 16 s.
+//! - There are two engines, and [`Engine`] chooses: that of this crate, and the crate `webrtc` behind the
+//!   feature `webrtc`.
+//! - After a cut, bytes that were on their way go out again within a second of the path's return. On the
+//!   crate they wait for its timer, which doubles from 1 s up to 60 s while the cut lasts (RFC 9260, section
+//!   6.3.3): a cut of 10 s may hold bytes up for 16 s.
 //! - Each channel that has carried a stream is kept for the next one. A connection keeps as many as it
 //!   had streams open at once, up to twice that, of about 14 KiB each.
 
@@ -29,7 +32,9 @@ mod engine;
 mod error;
 mod establish;
 mod events;
-mod handle;
+mod filter;
+mod ice_server;
+mod interfaces;
 mod listener;
 mod negotiation;
 mod outbound;
@@ -44,13 +49,17 @@ mod transport;
 mod wire;
 
 pub use conn::WebRtcConn;
-pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats};
+#[cfg(any(fuzzing, test))]
+#[doc(hidden)]
+pub use engine::fuzzing;
+pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats, UdpPortStats};
 pub use events::{ConnEvent, ConnEvents};
+pub use filter::{AddrFilter, InterfaceFilter, Network};
+pub use ice_server::IceServer;
 pub use listener::WebRtcListener;
+pub use pipe_net::{HostPort, NoProxy, Proxy, TcpDialer};
 pub use pipe_tls::{Identity, Roots, TlsOptions};
-pub use settings::{
-    AddrFilter, IceServer, InterfaceFilter, Network, WebRtcSettings, default_config,
-};
+pub use settings::{Engine, WebRtcSettings, default_config};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};
 pub use stream::{Message, WebRtcRecvStream, WebRtcSendStream, WebRtcStream};
 pub use transport::WebRtcTransport;

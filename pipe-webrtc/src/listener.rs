@@ -1,14 +1,17 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pipe_core::backend::{Accept, Admission, HandshakeQueue, Progress};
 use pipe_core::{Addr, BoxConn, BoxListener, Conn, Error, Incoming, Listener, Result};
 use tokio::time::timeout;
 
 use crate::addr::{Target, is_local, outer};
 use crate::conn::WebRtcConn;
+use crate::engine::{SharedPort, UdpPortStats};
 use crate::error::{handshake, protocol};
 use crate::setup::Setup;
 use crate::signaling::{Refusal, Signal, Signaling, StreamSignaling};
@@ -26,6 +29,8 @@ const LINGER: Duration = Duration::from_secs(1);
 pub struct WebRtcListener {
     addr: Addr,
     queue: HandshakeQueue<WebRtcConn>,
+    /// The port that its connections share, until it is closed.
+    port: Mutex<Option<Arc<SharedPort>>>,
 }
 
 impl WebRtcListener {
@@ -35,6 +40,7 @@ impl WebRtcListener {
         signaling: BoxListener,
         addr: Addr,
         target: Target,
+        port: Option<Arc<SharedPort>>,
     ) -> Self {
         let config = setup.config.clone();
         let source = Negotiations {
@@ -45,7 +51,25 @@ impl WebRtcListener {
         Self {
             queue: HandshakeQueue::spawn(Arc::new(source), addr.clone(), &config, admission),
             addr,
+            port: Mutex::new(port),
         }
+    }
+
+    /// Returns the addresses of the UDP sockets that its connections share by
+    /// [`udp_port`](crate::WebRtcSettings::udp_port), all of one port. There are none without that setting, and
+    /// once the listener is closed.
+    pub fn udp_addrs(&self) -> Vec<SocketAddr> {
+        self.port
+            .lock()
+            .as_ref()
+            .map(|port| port.addrs())
+            .unwrap_or_default()
+    }
+
+    /// Returns the statistics of the UDP port that its connections share. It is `None` without
+    /// [`udp_port`](crate::WebRtcSettings::udp_port), and once the listener is closed.
+    pub fn udp_stats(&self) -> Option<UdpPortStats> {
+        self.port.lock().as_ref().map(|port| port.stats())
     }
 }
 
@@ -121,7 +145,7 @@ async fn first_signals(stream: &mut impl Signaling) -> Result<VecDeque<Signal>> 
             Some(Signal::Candidate(_) | Signal::EndOfCandidates | Signal::Unknown) => {}
             Some(Signal::Refused(refusal)) => return Err(refusal.error()),
             Some(Signal::Answer(_)) => return Err(protocol("an answer by the dialer")),
-            Some(Signal::Restart) => return Err(protocol("a wish for a restart by the dialer")),
+            Some(Signal::Restart) => return Err(protocol("a restart request from the dialer")),
             None => return Err(handshake("the peer ended the signalling before its offer")),
         }
     }
@@ -173,6 +197,7 @@ impl Listener for WebRtcListener {
 
     fn close(&self) {
         self.queue.close();
+        *self.port.lock() = None;
     }
 }
 

@@ -57,7 +57,7 @@ impl<S: Signaling> Negotiation<S> {
         name: Option<String>,
     ) -> Self {
         Self {
-            limit: CandidateLimit::new(peer.vitals().sockets()),
+            limit: CandidateLimit::new(peer.sockets()),
             shared,
             peer,
             signaling,
@@ -186,7 +186,7 @@ impl<S: Signaling> Negotiation<S> {
                     return Ok(());
                 }
                 let offer = self.limit.begin(&offer.sdp)?;
-                self.peer.vitals().set_connecting(true);
+                self.peer.set_connecting(true);
                 let answer = self.peer.answer(offer.clone()).await?;
                 self.mid = first_mid(&answer).map(str::to_owned);
                 self.described().await?;
@@ -221,7 +221,7 @@ impl<S: Signaling> Negotiation<S> {
             }
             Signal::Candidate(candidate) => {
                 let candidate = Candidate::from(candidate);
-                if !self.limit.admit(&candidate.candidate)? {
+                if !self.limit.admit_candidate(&candidate)? {
                     return Ok(());
                 }
                 if self.described && !self.offering {
@@ -232,7 +232,7 @@ impl<S: Signaling> Negotiation<S> {
             }
             Signal::Restart => {
                 if !self.shared.offerer {
-                    return Err(protocol("a wish for a restart by the dialer"));
+                    return Err(protocol("a restart request from the dialer"));
                 }
                 if let Err(due) = self.limit.admit_offer() {
                     self.paced = Some((due, Signal::Restart));
@@ -256,7 +256,7 @@ impl<S: Signaling> Negotiation<S> {
         }
         for candidate in std::mem::take(&mut self.early) {
             // They were counted with the description before.
-            if self.limit.admit(&candidate.candidate)? {
+            if self.limit.admit_candidate(&candidate)? {
                 self.add(candidate).await;
             }
         }

@@ -1,14 +1,14 @@
 use std::fmt::Write;
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use pipe_core::backend::SessionConn;
 use pipe_core::backend::proto::Frame;
 use pipe_core::backend::proto::codec::text::{ControlLine, PROTOCOL, StreamLine};
 use pipe_core::{CloseReason, Result};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::sleep;
 
 use crate::engine::{Channel, ChannelOptions, Peer};
 use crate::outbox::Job;
@@ -24,10 +24,6 @@ const TICK: Duration = Duration::from_millis(2);
 /// acknowledged, in bytes and the cost of messages.
 const STREAM_WORDS: u64 = 32 * 1024;
 const FIXED_WORDS: u64 = 64 * 1024;
-
-/// Maximum number of messages handed to the engine in one turn, and the time limit for it.
-const MAX_BURST: usize = 8;
-const MAX_PAUSE: Duration = Duration::from_millis(20);
 
 /// The channels that every connection has from the start.
 #[derive(Clone)]
@@ -45,14 +41,6 @@ pub(crate) struct Outbound {
     pub(crate) fixed: Fixed,
     /// Destination of opened channels, which are watched there.
     pub(crate) opened: mpsc::UnboundedSender<Channel>,
-    pub(crate) pace: Pace,
-}
-
-/// Number of messages handed to the engine since its last turn.
-#[derive(Default)]
-pub(crate) struct Pace {
-    turn: AtomicU64,
-    burst: AtomicUsize,
 }
 
 impl Outbound {
@@ -62,6 +50,10 @@ impl Outbound {
             let job = tokio::select! {
                 biased;
                 _ = self.shared.status.ended() => return self,
+                () = self.peer.acknowledged(), if self.shared.outbox.has_waiting() => {
+                    self.shared.outbox.unblock();
+                    continue;
+                }
                 () = sleep(TICK), if self.shared.outbox.has_waiting() => {
                     self.shared.outbox.unblock();
                     continue;
@@ -85,23 +77,8 @@ impl Outbound {
         Ok(())
     }
 
-    /// Waits for the engine when it has been given much at once: its queues keep the memory of the
-    /// longest burst there ever was.
-    async fn keep_pace(&self) {
-        let vitals = self.peer.vitals();
-        let (Pace { turn, burst }, now) = (&self.pace, vitals.turns());
-        if turn.swap(now, Ordering::Relaxed) != now {
-            burst.store(0, Ordering::Relaxed);
-        }
-        if burst.fetch_add(1, Ordering::Relaxed) >= MAX_BURST {
-            // It turns soon, since there is something to send; unless it has stopped.
-            let _ = timeout(MAX_PAUSE, vitals.turn_after(now)).await;
-            burst.store(1, Ordering::Relaxed);
-        }
-    }
-
     async fn perform(&self, job: Job) -> Result<()> {
-        self.keep_pace().await;
+        self.peer.keep_pace().await;
         match job {
             Job::Text(text) => {
                 if self.fixed.control.takes_words(FIXED_WORDS).await {
@@ -135,7 +112,7 @@ impl Outbound {
                     // The channel is gone, which its event reports to its owner too.
                     tracing::debug!(%error, stream = stream.id, "a channel takes no more");
                     stream.lock().waits = false;
-                    self.shared.on_closed(&stream.channel);
+                    self.shared.on_closed(&stream.unlocked.channel);
                     self.shared.on_lost(&stream);
                 }
                 Ok(())
@@ -178,12 +155,9 @@ impl Outbound {
     /// Reserves the ids of plain channels that were closed, for as long as the peer has not closed them too.
     /// Returns whether another channel can be opened now.
     async fn reserve_ids(&self) -> bool {
-        let vitals = self.peer.vitals();
-        let ids = vitals
-            .resets()
-            .lock()
-            .before_open(vitals.turns(), Instant::now());
-        let Some(ids) = ids else { return false };
+        let Some(ids) = self.peer.before_open() else {
+            return false;
+        };
         for id in ids {
             // A negotiated channel is not announced to the peer. It ends with the peer's reset.
             let options = ChannelOptions {
@@ -203,7 +177,7 @@ impl Outbound {
     async fn send(&self, stream: &StreamRef, room: usize) -> Result<()> {
         let shared = &self.shared;
         let most = shared.max_message();
-        if !shared.wire.is_raw() && !stream.channel.takes_words(STREAM_WORDS).await {
+        if !shared.wire.is_raw() && !stream.unlocked.channel.takes_words(STREAM_WORDS).await {
             // Messages queued meanwhile are merged.
             shared.outbox.push_back(stream.clone(), true);
             return Ok(());
@@ -227,14 +201,14 @@ impl Outbound {
                 continue;
             }
             if !text.is_empty() {
-                stream.channel.send_text(&text).await?;
+                stream.unlocked.channel.send_text(&text).await?;
                 shared.note_message_sent();
                 text.clear();
             }
             match output {
                 Some(Output::Bytes(bytes)) => {
                     shared.outbox.note_sent(bytes.len());
-                    stream.channel.send(bytes).await?;
+                    stream.unlocked.channel.send(bytes).await?;
                     shared.note_message_sent();
                     let (writer, more) = {
                         let mut state = stream.lock();
@@ -248,7 +222,7 @@ impl Outbound {
                     shared.outbox.push_stream(stream.clone());
                 }
                 Some(Output::Message(bytes, text)) => {
-                    let channel = &stream.channel;
+                    let channel = &stream.unlocked.channel;
                     if text {
                         channel.send_text(&String::from_utf8_lossy(&bytes)).await?;
                     } else {
@@ -260,12 +234,12 @@ impl Outbound {
                     shared.outbox.push_back(stream.clone(), full);
                 }
                 Some(Output::Close { at_once }) => {
-                    if !at_once && stream.channel.outstanding().await > 0 {
+                    if !at_once && stream.unlocked.channel.outstanding().await > 0 {
                         shared.outbox.push_back(stream.clone(), true);
                         return Ok(());
                     }
-                    self.peer.vitals().resets().lock().note_close();
-                    stream.channel.close().await;
+                    self.peer.note_close();
+                    stream.unlocked.channel.close().await;
                     let writer = {
                         let mut state = stream.lock();
                         state.waits = false;

@@ -82,11 +82,12 @@ impl Outbox {
         outbox
     }
 
-    /// Limits the bytes in flight, as the peer sets; 0 is unlimited.
-    pub(crate) fn limit_flight(&self, limit: u32) {
+    /// Limits the bytes in flight, as the peer sets, and to `most` that this side has room for. A limit of 0 is none.
+    pub(crate) fn limit_flight(&self, limit: u32, most: usize) {
         self.state.lock().flight_limit = match limit {
             0 => usize::MAX,
-            limit => limit as usize,
+            // A peer may say `got` each eighth of what it allows.
+            limit => (limit as usize).min(most.max(limit as usize / 4)),
         };
     }
 
@@ -136,7 +137,7 @@ impl Outbox {
     pub(crate) fn push_echo(&self, bytes: BytesMut) -> Result<()> {
         let mut state = self.state.lock();
         if state.echoes.len() >= MAX_ECHOES {
-            return Err(protocol("more pings than it takes answers to"));
+            return Err(protocol("more pings than it reads answers to"));
         }
         state.echoes.push_back(bytes);
         drop(state);
@@ -212,7 +213,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let left = usize::try_from(count).ok();
         let Some(left) = left.and_then(|count| state.flight.checked_sub(count)) else {
-            return Err(protocol("it got more bytes than were sent"));
+            return Err(protocol("it acknowledged more bytes than were sent"));
         };
         state.flight = left;
         let mut blocked = std::mem::take(&mut state.blocked);

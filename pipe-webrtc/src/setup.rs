@@ -1,9 +1,10 @@
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
+use parking_lot::Mutex;
 use pipe_core::{Addr, Config, Result};
 
 use crate::addr::Target;
-use crate::engine::{Certificate, Faults};
+use crate::engine::{Certificate, Faults, SharedPort};
 use crate::establish::Plan;
 use crate::settings::{WebRtcSettings, default_config};
 
@@ -14,6 +15,8 @@ pub(crate) struct Setup {
     pub(crate) settings: Arc<WebRtcSettings>,
     /// The certificate of the transport, where the settings have none.
     certificate: Arc<OnceLock<Certificate>>,
+    /// The port of the connections that are answered, as long as a listener or a connection has it.
+    port: Arc<Mutex<Weak<SharedPort>>>,
     pub(crate) faults: Option<Faults>,
 }
 
@@ -37,12 +40,31 @@ impl Setup {
             offerer,
             name,
             local,
+            // Two dials to one peer could not be told apart on one port.
+            port: if offerer { None } else { self.shared_port() },
             limit: Some(self.config.handshake_timeout),
             local_addr,
             remote_addr,
             identity: None,
             progress: None,
         })
+    }
+
+    /// Uses these settings, and a port of their own.
+    pub(crate) fn set_settings(&mut self, settings: WebRtcSettings) {
+        self.settings = Arc::new(settings);
+        self.port = Arc::default();
+    }
+
+    /// Returns the port that connections share by the settings, which is not bound yet if it is new.
+    pub(crate) fn shared_port(&self) -> Option<Arc<SharedPort>> {
+        let number = self.settings.udp_port?;
+        let mut port = self.port.lock();
+        Some(port.upgrade().unwrap_or_else(|| {
+            let new = SharedPort::new(number, self.settings.socket_buffer);
+            *port = Arc::downgrade(&new);
+            new
+        }))
     }
 
     fn own_certificate(&self) -> Result<Certificate> {
@@ -61,6 +83,7 @@ impl Default for Setup {
             config: default_config(),
             settings: Arc::default(),
             certificate: Arc::default(),
+            port: Arc::default(),
             faults: None,
         }
     }

@@ -94,7 +94,7 @@ impl<T: Transport> WebRtcTransport<T> {
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
     pub fn with_settings(mut self, settings: WebRtcSettings) -> Result<Self> {
         settings.validate()?;
-        self.setup.settings = Arc::new(settings);
+        self.setup.set_settings(settings);
         Ok(self)
     }
 
@@ -234,6 +234,11 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
 
     async fn listen(&self, addr: &Addr) -> Result<WebRtcListener> {
         let (inner, target) = self.signaling_addr(addr)?;
+        let port = self.setup.shared_port();
+        if let Some(port) = &port {
+            let addrs = self.setup.settings.local_ips(target.local, None)?;
+            port.open(&addrs)?;
+        }
         let signaling = self.signaling.listen(&inner).await?;
         let local = outer(&signaling.local_addr(), &target)?;
         Ok(WebRtcListener::new(
@@ -242,6 +247,7 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
             BoxListener::new(signaling),
             local,
             target,
+            port,
         ))
     }
 }

@@ -1,4 +1,4 @@
-//! The conformance suite over WebRTC, with the signalling in process and over TCP.
+//! The conformance suite over WebRTC, with the signalling in process, over TCP and over WebSocket.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -8,11 +8,18 @@ use pipe_conformance::{Fixture, Setup, conformance};
 use pipe_core::{Addr, Config, Result, Transport};
 use pipe_inproc::{InprocTransport, Namespace};
 use pipe_tcp::TcpTransport;
-use pipe_webrtc::{Faults, WebRtcSettings, WebRtcTransport};
+use pipe_webrtc::{Engine, Faults, WebRtcSettings, WebRtcTransport};
+use pipe_ws::WsTransport;
 use socket2::{Domain, Socket, Type};
 
 /// WebRTC on loopback; the two sides find each other in process.
 struct OverInproc;
+
+/// The same on the crate `webrtc`.
+struct OnCrate;
+
+/// The same over WebSocket, with one UDP port for all connections that a listener accepts.
+struct OnOnePort;
 
 /// WebRTC on loopback; the two sides find each other over TCP.
 struct OverTcp;
@@ -26,7 +33,7 @@ impl Fixture for OverInproc {
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let signaling = InprocTransport::new().with_namespace(Namespace::new());
-        webrtc(signaling, config)
+        webrtc(signaling, config, loopback())
     }
 
     fn listen_addr(&self) -> Addr {
@@ -44,6 +51,55 @@ impl Fixture for OverInproc {
     }
 }
 
+impl Fixture for OnCrate {
+    type Transport = WebRtcTransport<InprocTransport>;
+
+    fn name(&self) -> &str {
+        "webrtc-crate-inproc"
+    }
+
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
+        let signaling = InprocTransport::new().with_namespace(Namespace::new());
+        webrtc(
+            signaling,
+            config,
+            loopback().with_engine(Engine::WebRtcCrate),
+        )
+    }
+
+    fn listen_addr(&self) -> Addr {
+        OverInproc.listen_addr()
+    }
+
+    fn open_addr(&self) -> Addr {
+        OverInproc.open_addr()
+    }
+
+    fn vacant_addr(&self) -> Addr {
+        OverInproc.vacant_addr()
+    }
+}
+
+impl Fixture for OnOnePort {
+    type Transport = WebRtcTransport<WsTransport>;
+
+    fn name(&self) -> &str {
+        "webrtc-port-ws"
+    }
+
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
+        webrtc(WsTransport::new(), config, loopback().with_udp_port(0))
+    }
+
+    fn listen_addr(&self) -> Addr {
+        addr("webrtc+ws://127.0.0.1:0")
+    }
+
+    fn vacant_addr(&self) -> Addr {
+        addr(&format!("webrtc+ws://{}", *VACANT))
+    }
+}
+
 impl Fixture for OverTcp {
     type Transport = WebRtcTransport<TcpTransport>;
 
@@ -52,7 +108,7 @@ impl Fixture for OverTcp {
     }
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
-        webrtc(TcpTransport::new(), config)
+        webrtc(TcpTransport::new(), config, loopback())
     }
 
     fn listen_addr(&self) -> Addr {
@@ -60,24 +116,32 @@ impl Fixture for OverTcp {
     }
 
     fn vacant_addr(&self) -> Addr {
-        // Bound, so that nobody else gets the port, but not listening.
-        static VACANT: LazyLock<SocketAddr> = LazyLock::new(|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-            let any = SocketAddr::from(([127, 0, 0, 1], 0));
-            socket.bind(&any.into()).expect("a free port");
-            let addr = socket.local_addr().expect("its address");
-            std::mem::forget(socket);
-            addr.as_socket().expect("an address of IP")
-        });
         addr(&format!("webrtc+tcp://{}", *VACANT))
     }
 }
 
-fn webrtc<T: Transport>(signaling: T, config: Config) -> Result<Setup<WebRtcTransport<T>>> {
+/// The address of a socket that is bound, so that nobody else gets the port, and does not listen.
+static VACANT: LazyLock<SocketAddr> = LazyLock::new(|| {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a free port");
+    let addr = socket.local_addr().expect("its address");
+    std::mem::forget(socket);
+    addr.as_socket().expect("an address of IP")
+});
+
+fn loopback() -> WebRtcSettings {
+    WebRtcSettings::default().with_bind_addrs(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+}
+
+fn webrtc<T: Transport>(
+    signaling: T,
+    config: Config,
+    settings: WebRtcSettings,
+) -> Result<Setup<WebRtcTransport<T>>> {
     let faults = Faults::new();
-    let loopback = WebRtcSettings::default().with_bind_addrs(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]);
     let transport = WebRtcTransport::new(signaling)
-        .with_settings(loopback)?
+        .with_settings(settings)?
         .with_config(config)?
         .with_faults(faults.clone());
     Ok(Setup::new(transport).with_faults(PacketFaults(faults)))
@@ -104,4 +168,4 @@ impl pipe_conformance::Faults for PacketFaults {
     }
 }
 
-conformance!(OverInproc, OverTcp);
+conformance!(OverInproc, OnOnePort, OverTcp, OnCrate);

@@ -5,8 +5,12 @@ use pipe_core::backend::proto::{Hello, PING_LEN};
 use tokio::time::Instant;
 
 use super::kind::Kind;
-use super::watched::{Order, Watched};
+#[cfg(feature = "webrtc")]
+use super::order::Order;
+use super::watched::Watched;
 use super::{Driver, HELLO_AGAIN};
+#[cfg(feature = "webrtc")]
+use crate::engine::Peer;
 use crate::engine::{Channel, ChannelEvent};
 use crate::error::protocol;
 
@@ -23,9 +27,11 @@ impl Driver {
             channel,
             carries: matches!(kind, Kind::Ours | Kind::Theirs),
             shared: self.shared.clone(),
-            control: self.fixed.control.clone(),
-            vitals: self.peer.vitals().clone(),
-            order: Order::default(),
+            #[cfg(feature = "webrtc")]
+            order: match &*self.peer {
+                Peer::Crate(peer) => Some(Order::new(peer, self.fixed.control.clone())),
+                Peer::Own(_) => None,
+            },
         };
         let events = unfold(Some(watched), move |watched| async move {
             let mut watched = watched?;

@@ -39,7 +39,10 @@ impl Driver {
         self.check_closing();
         let now = Instant::now();
         if self.broken.is_some_and(|deadline| now >= deadline) && self.ready.is_some() {
-            return Err(handshake("the peer broke off"));
+            return Err(match self.peer.goodbye() {
+                Some(how) => handshake(format_args!("the peer broke off: {how}")),
+                None => handshake("the peer broke off"),
+            });
         }
         if self.unreachable_at.is_some_and(|until| now >= until) && self.ready.is_some() {
             return Err(unreachable());
@@ -47,7 +50,7 @@ impl Driver {
         if self.ice_failed.is_some_and(|until| now >= until) {
             return Err(lost("no path leads to the peer any more"));
         }
-        if self.signs.look(self.peer.vitals().heard(), now) {
+        if self.signs.look(self.peer.heard(), now) {
             self.note_state();
         }
         if self.held_until.is_some_and(|until| now >= until) {
@@ -111,12 +114,13 @@ impl Driver {
     /// A side that is to be reached through TURN servers only, and has none, need not wait either.
     pub(super) fn end_gathering(&mut self) -> Result<()> {
         self.gathering = None;
-        let refusals = self.peer.vitals().refusals();
+        let refusals = self.peer.refusals();
         if self.relay_only && !self.reachable && self.ready.is_some() {
-            let why = format!("no TURN server of ice_servers gives a relay: {refusals}");
+            let why = refusals.as_deref().unwrap_or("no answer has come");
+            let why = format!("no TURN server of ice_servers gives a relay: {why}");
             return Err(Error::new(ErrorKind::Unreachable, why));
         }
-        if !refusals.is_empty() {
+        if let Some(refusals) = refusals {
             tracing::warn!(%refusals, "not every STUN and TURN server helps");
         }
         self.shared.command(Command::EndOfCandidates);

@@ -7,7 +7,7 @@ use pipe_core::{CloseReason, ConnState};
 use tokio::time::{sleep, timeout};
 
 use super::kind::Kind;
-use super::{CLOSE_TIMEOUT, Driver, LINGER};
+use super::{CLOSE_TIMEOUT, Driver, LAST_WORDS, LINGER};
 use crate::engine::{ChannelEvent, IceState, PeerEvent};
 use crate::outbound::{Outbound, say_got};
 use crate::outbox::Job;
@@ -24,6 +24,9 @@ impl Driver {
             if let Some(outbound) = outbound {
                 // Accepted bytes are sent, as far as the peer's window allows.
                 let _ = timeout(LINGER, self.flush_raw(&outbound)).await;
+            }
+            if let Some(CloseReason::Local { .. }) = self.shared.status.reason() {
+                let _ = timeout(LAST_WORDS, self.until_ended()).await;
             }
         } else if let (Some(outbound), None) = (outbound, &self.ready) {
             let ended = match self.shared.status.reason() {
@@ -56,6 +59,11 @@ impl Driver {
             }
             sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// Waits until the peer has ended the transport.
+    async fn until_ended(&mut self) {
+        while self.next_last_word().await.is_some() {}
     }
 
     /// Sends the close of this side, after all of its data, and waits until the peer has
@@ -96,7 +104,7 @@ impl Driver {
         if outbound.flush().await.is_err() {
             return;
         }
-        while self.next_last_word().await.is_some() {}
+        self.until_ended().await;
     }
 
     /// Waits until the peer's side of the transport has acknowledged all messages.

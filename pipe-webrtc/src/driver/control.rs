@@ -58,7 +58,7 @@ impl Driver {
                 .identity
                 .set(PeerIdentity::SelfSigned(chain.into()));
         }
-        self.peer.vitals().set_connecting(false);
+        self.peer.set_connecting(false);
         self.signs = Self::signs(&self.shared, &self.peer);
         self.alarm.as_mut().reset(self.signs.deadline());
         self.note_pair().await;

@@ -27,7 +27,7 @@ impl Driver {
                     progress.heard();
                 }
                 if self.ready.is_none() {
-                    self.peer.vitals().set_connecting(false);
+                    self.peer.set_connecting(false);
                 }
                 self.note_state();
             }

@@ -5,6 +5,8 @@ mod control;
 mod early;
 mod ice;
 mod kind;
+#[cfg(feature = "webrtc")]
+mod order;
 mod signs;
 mod watched;
 
@@ -15,16 +17,16 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::stream::{BoxStream, SelectAll, StreamExt};
 use pipe_core::backend::Progress;
-use pipe_core::{CloseReason, Error, ErrorKind, Result};
+use pipe_core::{CloseReason, Result};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use crate::command::Command;
-use crate::engine::{CandidatePair, Channel, ChannelEvent, Peer, PeerEvent};
+use crate::engine::{CandidatePair, Channel, ChannelEvent, Peer, PeerEvent, PeerEvents};
 use crate::error::lost;
 use crate::events::ConnEvent;
-use crate::outbound::{Fixed, Outbound, Pace};
+use crate::outbound::{Fixed, Outbound};
 use crate::shared::Shared;
 use early::Early;
 use kind::Kind;
@@ -35,6 +37,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Time limit for the peer to end the transport after it has closed.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// Time in which a peer of plain channels takes the last messages that its SCTP has acknowledged: behind an ABORT,
+/// libdatachannel (with usrsctp) drops those that it has not read.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Maximum number of events of channels handled before other work.
 const BATCH: usize = 64;
@@ -55,7 +61,7 @@ pub(crate) struct Driver {
     shared: Arc<Shared>,
     peer: Arc<Peer>,
     fixed: Fixed,
-    events: mpsc::Receiver<PeerEvent>,
+    events: PeerEvents,
     negotiation: JoinHandle<Result<()>>,
     /// Whether the negotiation is over.
     negotiated: bool,
@@ -112,7 +118,7 @@ pub(crate) struct NewDriver {
     pub(crate) shared: Arc<Shared>,
     pub(crate) peer: Arc<Peer>,
     pub(crate) fixed: Fixed,
-    pub(crate) events: mpsc::Receiver<PeerEvent>,
+    pub(crate) events: PeerEvents,
     pub(crate) negotiation: JoinHandle<Result<()>>,
     pub(crate) ready: oneshot::Sender<Result<()>>,
     pub(crate) progress: Option<Progress>,
@@ -143,7 +149,6 @@ impl Driver {
             peer: peer.clone(),
             fixed: fixed.clone(),
             opened: to_watch,
-            pace: Pace::default(),
         };
         let (done, outbound_done) = oneshot::channel();
         peer.run_beside(async move {
@@ -195,7 +200,7 @@ impl Driver {
 
     /// Creates a clock for a peer that is there now.
     fn signs(shared: &Shared, peer: &Peer) -> Signs {
-        let heard = peer.vitals().heard();
+        let heard = peer.heard();
         Signs::new(&shared.config, shared.has_pings(), heard, Instant::now())
     }
 
@@ -219,7 +224,7 @@ impl Driver {
     /// Serves the connection until it has ended.
     async fn serve(&mut self) -> Result<()> {
         let shared = self.shared.clone();
-        let (peer, vitals) = (self.peer.clone(), self.peer.vitals().clone());
+        let peer = self.peer.clone();
         let mut panicked = std::pin::pin!(peer.panicked());
         loop {
             tokio::select! {
@@ -243,11 +248,8 @@ impl Driver {
                     self.check_closing();
                     self.check_held();
                 }
-                alert = vitals.refused(), if self.ready.is_some() => return Err(refused(alert)),
                 // Earlier events were taken above.
-                alert = vitals.ended() => {
-                    return Err(lost(format_args!("it was ended with the fatal DTLS alert {alert}")));
-                }
+                error = peer.broken(self.ready.is_some()) => return Err(error),
                 ended = &mut self.negotiation, if !self.negotiated => {
                     self.negotiated = true;
                     self.on_negotiated(ended)?;
@@ -277,7 +279,7 @@ impl Driver {
         }
     }
 
-    async fn on_peer(&mut self, event: PeerEvent) -> Result<()> {
+    async fn on_peer(&mut self, event: PeerEvent<Channel>) -> Result<()> {
         match event {
             PeerEvent::Candidate(candidate) => {
                 let found = ConnEvent::LocalCandidate(candidate.candidate.clone());
@@ -291,7 +293,17 @@ impl Driver {
                 self.note_pair().await;
             }
             PeerEvent::Channel(channel) => return self.on_new_channel(channel).await,
-            PeerEvent::Closed => return self.ended_by_peer(),
+            PeerEvent::Closed => {
+                // Messages that came before it are taken first.
+                while let Some(Some((kind, channel, event))) = self.channels.next().now_or_never() {
+                    self.on_event(kind, channel, event).await?;
+                }
+                self.check_closing();
+                if self.shared.status.reason().is_some() {
+                    return Ok(());
+                }
+                return self.ended_by_peer();
+            }
         }
         Ok(())
     }
@@ -310,7 +322,12 @@ impl Driver {
             self.shared.end(&CloseReason::remote(0, ""));
             return Ok(());
         }
-        Err(lost("the peer has ended it without a word"))
+        match self.peer.goodbye() {
+            Some(how) => Err(lost(format_args!(
+                "the peer has ended it without a word: {how}"
+            ))),
+            None => Err(lost("the peer has ended it without a word")),
+        }
     }
 }
 
@@ -323,34 +340,30 @@ impl Drop for Driver {
     }
 }
 
-/// Returns the error for the alert that this side sent in the handshake of DTLS.
-fn refused(alert: u8) -> Error {
-    // Those about certificates (RFC 5246, section 7.2.2).
-    if (41..=46).contains(&alert) {
-        let why = "the peer's certificate does not have the fingerprint that was announced";
-        return Error::new(ErrorKind::Unauthenticated, why);
-    }
-    let why = format!("the handshake of DTLS has failed with alert {alert}");
-    Error::new(ErrorKind::Handshake, why)
-}
-
+#[cfg(feature = "webrtc")]
 #[cfg(test)]
 mod tests {
     use pipe_core::Conn;
     use pipe_inproc::InprocTransport;
 
     use super::*;
+    use crate::settings::{Engine, WebRtcSettings};
     use crate::signaling::MemorySignaling;
     use crate::transport::WebRtcTransport;
 
     #[tokio::test]
     async fn a_fatal_alert_ends_a_connection_at_once() {
-        let transport = WebRtcTransport::new(InprocTransport::new());
+        let settings = WebRtcSettings::default().with_engine(Engine::WebRtcCrate);
+        let transport = WebRtcTransport::new(InprocTransport::new())
+            .with_settings(settings)
+            .unwrap();
         let (here, there) = MemorySignaling::pair();
         let both = async { tokio::join!(transport.offer_over(here), transport.answer_over(there)) };
         let (here, there) = timeout(Duration::from_secs(60), both).await.unwrap();
         let (here, _there) = (here.unwrap(), there.unwrap());
-        let peer = here.shared().peer.get().unwrap();
+        let Peer::Crate(peer) = &**here.shared().peer.get().unwrap() else {
+            panic!("another engine");
+        };
         peer.vitals().note_alert(&[1, 90]);
         peer.vitals().note_alert(&[2, 80]);
         // Far less than silence takes to be noticed.

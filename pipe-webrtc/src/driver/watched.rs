@@ -1,14 +1,9 @@
 use std::sync::Arc;
 
-use crate::engine::{Channel, ChannelEvent, Vitals};
+#[cfg(feature = "webrtc")]
+use super::order::Order;
+use crate::engine::{Channel, ChannelEvent};
 use crate::shared::Shared;
-
-/// Number of turns of the engine with at most [`FEW`] messages after which none is left from before
-/// the close of a channel.
-const QUIET_TURNS: usize = 2;
-
-/// Fewer messages than fill the engine's queue for a channel, which would keep others back.
-const FEW: u64 = 256;
 
 /// A channel whose events are taken.
 pub(super) struct Watched {
@@ -16,37 +11,9 @@ pub(super) struct Watched {
     /// Whether the channel carries streams.
     pub(super) carries: bool,
     pub(super) shared: Arc<Shared>,
-    pub(super) control: Channel,
-    pub(super) vitals: Arc<Vitals>,
-    pub(super) order: Order,
-}
-
-/// Puts the close of a channel behind the messages that were sent before it: the engine reports a
-/// close first, and messages in its later turns.
-#[derive(Debug, Default)]
-pub(super) struct Order {
-    is_closed: bool,
-    /// Number of consecutive turns of the engine without messages left.
-    quiet: usize,
-}
-
-impl Order {
-    /// Takes an event of a channel that carries streams. Gives it back unless it is the close, which waits.
-    fn take(&mut self, event: ChannelEvent) -> Option<ChannelEvent> {
-        if matches!(event, ChannelEvent::Closed) {
-            self.is_closed = true;
-            return None;
-        }
-        self.quiet = 0;
-        Some(event)
-    }
-
-    /// Notes that the engine has had a turn without an event of this channel. Returns whether the
-    /// close is next.
-    fn turned(&mut self, is_quiet: bool) -> bool {
-        self.quiet = if is_quiet { self.quiet + 1 } else { 0 };
-        self.is_closed && self.quiet >= QUIET_TURNS
-    }
+    /// Where the engine reports a close before the messages that were sent before it.
+    #[cfg(feature = "webrtc")]
+    pub(super) order: Option<Order>,
 }
 
 impl Watched {
@@ -56,91 +23,12 @@ impl Watched {
             // Messages of a plain peer are held back in the engine only.
             self.shared.until_room(self.channel.key()).await;
         }
-        if !self.order.is_closed {
-            let event = self.channel.next().await;
-            if !self.carries {
-                return event;
-            }
-            if let Some(event) = self.order.take(event) {
-                return event;
-            }
+        #[cfg(feature = "webrtc")]
+        if let Some(order) = &mut self.order
+            && self.carries
+        {
+            return order.next(&self.channel, &self.shared).await;
         }
-        loop {
-            let (turn, before) = (self.vitals.turns(), self.shared.messages_taken());
-            let turned = async {
-                // The engine turns when it is given something, even if that changes nothing.
-                self.control.set_quiet().await;
-                self.vitals.turn_after(turn).await;
-            };
-            tokio::select! {
-                biased;
-                event = self.channel.next() => match self.order.take(event) {
-                    None => continue,
-                    Some(event) => return event,
-                },
-                () = turned => {}
-            }
-            // A channel that is full keeps the engine from passing on messages of others.
-            let was_full = self.shared.until_flowing().await;
-            let few = self.shared.messages_taken() - before < FEW;
-            if self.order.turned(few && !was_full) {
-                return ChannelEvent::Closed;
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use bytes::BytesMut;
-
-    use super::*;
-
-    /// Returns the events of a channel whose engine reports these, one a turn; none in some turns.
-    fn told(turns: impl IntoIterator<Item = Option<ChannelEvent>>) -> Vec<&'static str> {
-        let mut order = Order::default();
-        let mut told = Vec::new();
-        for event in turns {
-            let given = match event {
-                Some(event) => order.take(event),
-                None => order.turned(true).then_some(ChannelEvent::Closed),
-            };
-            match given {
-                Some(ChannelEvent::Closed) => {
-                    told.push("closed");
-                    break;
-                }
-                Some(_) => told.push("message"),
-                None => {}
-            }
-        }
-        told
-    }
-
-    fn message() -> Option<ChannelEvent> {
-        Some(ChannelEvent::Bytes(BytesMut::new()))
-    }
-
-    #[test]
-    fn a_close_comes_after_the_messages_that_the_engine_tells_of_later() {
-        let close = || Some(ChannelEvent::Closed);
-        assert_eq!(
-            told([close(), message(), None, message(), None, None]),
-            ["message", "message", "closed"]
-        );
-        assert_eq!(
-            told([message(), close(), None, message(), None, None, message()]),
-            ["message", "message", "closed"]
-        );
-        // Turns without a close have no effect.
-        assert_eq!(told([None, None, None, message()]), ["message"]);
-    }
-
-    #[test]
-    fn a_turn_in_which_others_are_held_up_is_not_quiet() {
-        let mut order = Order::default();
-        assert!(order.take(ChannelEvent::Closed).is_none());
-        assert!(!order.turned(true) && !order.turned(false) && !order.turned(true));
-        assert!(order.turned(true));
+        self.channel.next().await
     }
 }

@@ -1,16 +1,35 @@
 use std::fmt;
 use std::sync::Arc;
 
+use data_encoding::HEXUPPER;
 use pipe_core::{Error, ErrorKind, Result};
-use rtc::crypto::{SignatureScheme, default_provider};
-use rtc::peer_connection::certificate::{CertificateParams, RTCCertificate};
+use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
+use ring::digest::{SHA256, digest};
+
+/// Labels of the parts of the text form. The first one, the end of the time for which the certificate is
+/// valid, is of the form that the crate `webrtc` reads.
+const EXPIRES: &str = "EXPIRES";
+const PRIVATE_KEY: &str = "PRIVATE_KEY";
+const CERTIFICATE: &str = "CERTIFICATE";
+
+/// 1 January 4096 in seconds since 1970: the end of the time for which a certificate is valid.
+const EXPIRY: u64 = 67_090_118_400;
 
 /// The certificate that proves the identity of a side, and its private key: ECDSA on P-256.
 ///
 /// A connection checks its peer's certificate against the fingerprint from the signalling channel.
 /// A stored certificate lets peers recognise a side; without one, every transport makes its own.
 #[derive(Clone)]
-pub struct Certificate(Arc<RTCCertificate>);
+pub struct Certificate(Arc<Inner>);
+
+struct Inner {
+    /// The certificate in DER.
+    certificate: Vec<u8>,
+    /// The key in PKCS #8.
+    key: Vec<u8>,
+    /// Seconds since 1970.
+    expires: u64,
+}
 
 impl Certificate {
     /// Makes a certificate and its key.
@@ -19,11 +38,14 @@ impl Certificate {
     ///
     /// [`Io`](ErrorKind::Io) when the system gives no random bytes.
     pub fn generate() -> Result<Self> {
-        let provider = default_provider().map_err(failed)?;
+        let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
         let params = CertificateParams::new(vec!["webrtc".to_owned()]).map_err(failed)?;
-        let certificate =
-            RTCCertificate::generate(provider.crypto(), SignatureScheme::EcdsaP256Sha256, params);
-        Ok(Self(Arc::new(certificate.map_err(failed)?)))
+        let certificate = params.self_signed(&key).map_err(failed)?;
+        Ok(Self(Arc::new(Inner {
+            certificate: certificate.der().to_vec(),
+            key: key.serialize_der(),
+            expires: EXPIRY,
+        })))
     }
 
     /// Reads the output of [`to_pem`](Self::to_pem).
@@ -32,26 +54,40 @@ impl Certificate {
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) for anything else.
     pub fn from_pem(pem: &str) -> Result<Self> {
-        let provider = default_provider().map_err(failed)?;
-        match RTCCertificate::from_pem(pem, provider.crypto()) {
-            Ok(certificate) => Ok(Self(Arc::new(certificate))),
-            Err(error) => {
-                let why = format!("the PEM text is no certificate with its key: {error}");
-                Err(Error::with_source(ErrorKind::ConfigInvalid, why, error))
-            }
+        let bad = |why: &dyn fmt::Display| {
+            let why = format!("the PEM text is no certificate with its key: {why}");
+            Error::new(ErrorKind::ConfigInvalid, why)
+        };
+        let parts = pem::parse_many(pem).map_err(|error| bad(&error))?;
+        let part = |label: &str| {
+            let part = parts.iter().find(|part| part.tag() == label);
+            part.map(pem::Pem::contents)
+                .ok_or_else(|| bad(&format_args!("it has no part {label}")))
+        };
+        let (certificate, key) = (part(CERTIFICATE)?, part(PRIVATE_KEY)?);
+        let pair = KeyPair::try_from(key).map_err(|error| bad(&error))?;
+        if !pair.is_compatible(&PKCS_ECDSA_P256_SHA256) {
+            return Err(bad(&"the key is not one of ECDSA on P-256"));
         }
+        let expires = part(EXPIRES)?.try_into().map(u64::from_le_bytes);
+        Ok(Self(Arc::new(Inner {
+            certificate: certificate.to_vec(),
+            key: key.to_vec(),
+            expires: expires.map_err(|_| bad(&"its time is not one of 8 bytes"))?,
+        })))
     }
 
     /// Returns the certificate and its private key as text, to be kept in a safe place.
     ///
     /// # Errors
     ///
-    /// [`Unsupported`](ErrorKind::Unsupported) when the key cannot be taken out.
+    /// None on this engine; a key that cannot be taken out would be [`Unsupported`](ErrorKind::Unsupported).
     pub fn to_pem(&self) -> Result<String> {
-        self.0.serialize_pem().map_err(|error| {
-            let why = format!("the certificate cannot be written: {error}");
-            Error::with_source(ErrorKind::Unsupported, why, error)
-        })
+        let part = |label: &str, bytes: &[u8]| pem::encode(&pem::Pem::new(label, bytes));
+        let expires = part(EXPIRES, &self.0.expires.to_le_bytes());
+        let key = part(PRIVATE_KEY, &self.0.key);
+        let certificate = part(CERTIFICATE, &self.0.certificate);
+        Ok(format!("{expires}\n{key}\n{certificate}"))
     }
 
     /// Returns the SHA-256 of the certificate, as in a session description: pairs of hexadecimal
@@ -61,16 +97,19 @@ impl Certificate {
     ///
     /// [`Io`](ErrorKind::Io) when it cannot be computed.
     pub fn fingerprint(&self) -> Result<String> {
-        let provider = default_provider().map_err(failed)?;
-        let prints = self.0.get_fingerprints(provider.crypto()).map_err(failed)?;
-        let print = prints.into_iter().next();
-        print
-            .map(|print| print.value)
-            .ok_or_else(|| Error::new(ErrorKind::Io, "the certificate has no fingerprint"))
+        let digest = digest(&SHA256, &self.0.certificate);
+        let pairs = digest.as_ref().iter().map(|byte| HEXUPPER.encode(&[*byte]));
+        Ok(pairs.collect::<Vec<_>>().join(":"))
     }
 
-    pub(crate) fn engine(&self) -> Result<RTCCertificate> {
-        Ok((*self.0).clone())
+    /// Returns the certificate in DER.
+    pub(crate) fn der(&self) -> &[u8] {
+        &self.0.certificate
+    }
+
+    /// Returns the private key in PKCS #8.
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.0.key
     }
 }
 

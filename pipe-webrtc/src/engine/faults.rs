@@ -73,6 +73,7 @@ impl Faults {
     }
 
     /// Returns whether datagrams are lost one by one.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn is_lossy(&self) -> bool {
         self.0.loss.load(Ordering::Relaxed) > 0
     }

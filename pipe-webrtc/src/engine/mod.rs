@@ -1,38 +1,36 @@
-//! The peer connection under a pipewerks connection: the only module that uses the `webrtc` crate.
+//! The peer connection under a pipewerks connection: a [`Peer`], its [`Channel`]s, and their events.
 //!
-//! Its interface is a [`Peer`], its [`Channel`]s, and their events. Another engine can replace it
-//! with the same interface.
+//! There are two of them behind this interface, and [`Engine`](crate::Engine) chooses: [`own`], and the
+//! crate `webrtc` in [`webrtc_crate`].
 
 mod certificate;
 mod channel;
-mod checks;
-mod crypto;
-mod early;
+mod channel_info;
+mod event;
+#[cfg(feature = "webrtc")]
 mod external;
 mod faults;
-mod gaps;
-mod message_size;
 mod options;
+mod own;
 mod peer;
-mod peer_event;
 mod refusals;
-mod resets;
-mod runtime;
-mod sctp_filter;
-mod socket;
 mod stats;
 mod task;
-mod tunnel;
-mod tunnels;
-mod turn_server;
-mod vitals;
+#[cfg(feature = "webrtc")]
+mod webrtc_crate;
+mod words;
 
 pub use certificate::Certificate;
-pub use channel::ChannelInfo;
-pub(crate) use channel::{Channel, ChannelEvent, ChannelOptions};
+pub(crate) use channel::Channel;
+pub use channel_info::ChannelInfo;
+pub(crate) use channel_info::ChannelOptions;
+pub(crate) use event::{Candidate, ChannelEvent, IceState, PeerEvent};
 pub use faults::Faults;
 pub(crate) use options::PeerOptions;
-pub(crate) use peer::Peer;
-pub(crate) use peer_event::{Candidate, IceState, PeerEvent};
-pub use stats::{CandidatePair, SctpStats};
-pub(crate) use vitals::Vitals;
+#[cfg(any(fuzzing, test))]
+pub use own::fuzzing;
+pub(crate) use own::{ServerAddr, SharedPort};
+pub(crate) use peer::{Peer, PeerEvents};
+pub use stats::{CandidatePair, SctpStats, UdpPortStats};
+#[cfg(feature = "webrtc")]
+pub(crate) use webrtc_crate::{Peer as CratePeer, Vitals};

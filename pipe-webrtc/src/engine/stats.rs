@@ -1,9 +1,5 @@
 use std::time::Duration;
 
-use rtc::statistics::report::RTCStatsReportEntry;
-use webrtc::peer_connection::PeerConnection;
-use webrtc::peer_connection::StatsSelector;
-
 /// The two ends of the path that a connection's packets take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -12,6 +8,18 @@ pub struct CandidatePair {
     pub local: String,
     /// The peer's candidate, as in an SDP.
     pub remote: String,
+}
+
+/// Statistics of the UDP port that connections share.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UdpPortStats {
+    /// Number of connections that use it now.
+    pub connections: usize,
+    /// Datagrams that were dropped because they were for no connection.
+    pub strangers: u64,
+    /// Datagrams that were dropped because their connection had too many others to read.
+    pub overflowed: u64,
 }
 
 /// Statistics of the transport under a connection. Values that the engine does not report are
@@ -33,45 +41,4 @@ pub struct SctpStats {
     pub receive_window: Option<u32>,
     /// The largest packet of SCTP, in bytes.
     pub mtu: Option<u32>,
-}
-
-impl CandidatePair {
-    /// Returns the path that the packets of a peer connection take.
-    pub(super) async fn of(peer: &dyn PeerConnection) -> Option<Self> {
-        let ice = peer.sctp().await?.transport().ice_transport();
-        let pair = ice.get_selected_candidate_pair().await.ok()??;
-        let text = |candidate: &rtc::peer_connection::transport::RTCIceCandidate| {
-            candidate.to_json().map(|json| json.candidate).ok()
-        };
-        Some(Self {
-            local: text(pair.local())?,
-            remote: text(pair.remote())?,
-        })
-    }
-}
-
-impl SctpStats {
-    /// Returns the statistics of a peer connection.
-    pub(super) async fn of(peer: &dyn PeerConnection) -> Self {
-        let report = peer
-            .get_stats(std::time::Instant::now(), StatsSelector::None)
-            .await;
-        let mut stats = Self::default();
-        for entry in report.iter() {
-            match entry {
-                RTCStatsReportEntry::Transport(transport) => {
-                    stats.bytes_sent = transport.bytes_sent;
-                    stats.bytes_received = transport.bytes_received;
-                }
-                RTCStatsReportEntry::IceCandidatePair(pair) if pair.nominated => {
-                    let seconds = pair.current_round_trip_time;
-                    stats.round_trip = Duration::try_from_secs_f64(seconds)
-                        .ok()
-                        .filter(|time| !time.is_zero());
-                }
-                _ => {}
-            }
-        }
-        stats
-    }
 }

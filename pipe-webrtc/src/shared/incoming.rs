@@ -4,11 +4,12 @@ use bytes::BytesMut;
 use pipe_core::Result;
 use pipe_core::backend::proto::codec::text::{MAX_LEN, StreamWord, decode_stream};
 use pipe_core::backend::proto::{Frame, Stream, StreamFrame, StreamHandle};
+use pipe_core::backend::{SessionConn, now};
 
-use super::{FLIGHT_PARTS, Shared, now, wake};
+use super::{Shared, wake};
 use crate::engine::{Channel, ChannelInfo};
 use crate::error::protocol;
-use crate::stream_core::StreamRef;
+use crate::stream_core::{StreamRef, StreamState};
 
 /// A plain channel that is full.
 struct Full<'a>(&'a Shared);
@@ -32,17 +33,17 @@ impl Shared {
     /// Adds a plain channel that the peer has opened. Returns whether there was room for it: the
     /// limit is not sent to the peer.
     pub(crate) fn raw_incoming(&self, channel: &Channel, info: ChannelInfo) -> Result<bool> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         if inner.session.is_ended() {
             return Ok(true);
         }
         if !inner.session.has_room() {
             return Ok(false);
         }
-        let id = inner.arrivals.take_number() << 1 | u64::from(self.offerer);
-        let stream = StreamRef::plain(Stream::remote(id), channel.clone(), info, None);
+        let id = inner.extra.arrivals.take_number() << 1 | u64::from(self.offerer);
+        let stream = StreamState::plain(Stream::remote(id), channel.clone(), info, None);
         inner.session.accept(&stream)?;
-        inner.current.insert(channel.key(), stream.clone());
+        inner.extra.current.insert(channel.key(), stream.clone());
         self.settle(inner);
         // A queue that is closed belongs to a connection that is ending.
         let _ = self.backlog.push(stream);
@@ -62,7 +63,7 @@ impl Shared {
     pub(crate) async fn until_room(&self, key: usize) {
         let mut full = None;
         while let Some(stream) = self.current(key) {
-            let room = stream.room.notified();
+            let room = stream.unlocked.room.notified();
             if self.status.reason().is_some() || !stream.lock().is_full(self.config.stream_window) {
                 return;
             }
@@ -72,6 +73,7 @@ impl Shared {
     }
 
     /// Waits until no plain channel is full. Returns whether one was.
+    #[cfg(feature = "webrtc")]
     pub(crate) async fn until_flowing(&self) -> bool {
         let mut was_full = false;
         loop {
@@ -85,13 +87,14 @@ impl Shared {
     }
 
     /// Counts messages of streams that were taken off their channels.
+    #[cfg(feature = "webrtc")]
     pub(crate) fn messages_taken(&self) -> u64 {
         self.messages_received()
     }
 
     /// Returns the stream that a channel carries, or has carried last.
     pub(crate) fn current(&self, key: usize) -> Option<StreamRef> {
-        self.inner.lock().current.get(&key).cloned()
+        self.state.lock().extra.current.get(&key).cloned()
     }
 
     /// Processes a text message on the channel of a stream.
@@ -130,7 +133,7 @@ impl Shared {
 
     /// Takes a frame of the peer.
     pub(crate) fn on_frame(&self, frame: Frame) -> Result<()> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         inner.session.handle_frame(frame, now())?;
         self.settle(inner);
         Ok(())
@@ -141,11 +144,11 @@ impl Shared {
         if ours {
             return Err(protocol("a stream on a channel that this side opened"));
         }
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         if inner.session.is_ended() {
             return Ok(());
         }
-        if let Some(old) = inner.current.get(&channel.key()).cloned() {
+        if let Some(old) = inner.extra.current.get(&channel.key()).cloned() {
             // A channel is used again when all of its last stream has arrived at both ends.
             if !old.with(|old| old.is_done()) {
                 return Err(protocol("a stream on a channel that carries one"));
@@ -156,15 +159,17 @@ impl Shared {
         }
         let proto = Stream::remote(id).with_credit_threshold(Some(self.credit_threshold));
         let window = self.config.stream_window;
-        let stream = StreamRef::new(proto, channel.clone(), window, self.unread.clone(), None);
+        let stream =
+            StreamState::on_channel(proto, channel.clone(), window, self.unread.clone(), None);
         inner.session.accept(&stream)?;
         let number = id >> 1;
         inner
+            .extra
             .arrivals
             .use_number(number, self.config.max_streams.into())?;
-        inner.current.insert(channel.key(), stream.clone());
-        inner.arrivals.hold(number, stream);
-        inner.arrivals.deliver(&self.backlog, false);
+        inner.extra.current.insert(channel.key(), stream.clone());
+        inner.extra.arrivals.hold(number, stream);
+        inner.extra.arrivals.deliver(&self.backlog, false);
         self.settle(inner);
         Ok(())
     }
@@ -172,12 +177,16 @@ impl Shared {
     /// Returns whether streams of the peer wait for those that were opened before them. The
     /// channels have no common order.
     pub(crate) fn holds_streams(&self) -> bool {
-        self.inner.lock().arrivals.holds_streams()
+        self.state.lock().extra.arrivals.holds_streams()
     }
 
     /// Passes on the streams that wait for others for too long.
     pub(crate) fn release_streams(&self) {
-        self.inner.lock().arrivals.deliver(&self.backlog, true);
+        self.state
+            .lock()
+            .extra
+            .arrivals
+            .deliver(&self.backlog, true);
     }
 
     /// Bytes have come on the channel of a stream.
@@ -197,7 +206,7 @@ impl Shared {
     pub(crate) fn note_arrived(&self, count: usize) {
         let count = count as u64;
         let arrived = self.arrived.fetch_add(count, Ordering::Relaxed) + count;
-        if arrived >= u64::from(self.hello.flight / FLIGHT_PARTS) && !self.wire.is_raw() {
+        if arrived >= self.got_threshold && !self.wire.is_raw() {
             self.arrived.fetch_sub(arrived, Ordering::Relaxed);
             self.outbox.push_got(arrived);
         }
@@ -208,16 +217,16 @@ impl Shared {
     pub(crate) fn on_closed(&self, channel: &Channel) {
         let key = channel.key();
         let stream = {
-            let mut inner = self.inner.lock();
-            let free = inner.free.len();
-            inner.free.retain(|free| free.key() != key);
-            let stream = inner.current.remove(&key);
-            if inner.free.len() < free
+            let mut inner = self.state.lock();
+            let free = inner.extra.free.len();
+            inner.extra.free.retain(|free| free.key() != key);
+            let stream = inner.extra.current.remove(&key);
+            if inner.extra.free.len() < free
                 || stream
                     .as_ref()
                     .is_some_and(|s| inner.session.is_local(s.id))
             {
-                inner.channels = inner.channels.saturating_sub(1);
+                inner.extra.channels = inner.extra.channels.saturating_sub(1);
             }
             stream
         };
@@ -235,7 +244,7 @@ impl Shared {
             } else {
                 let freed = state.proto.on_carrier_lost().freed;
                 state.trim();
-                (freed, [state.reader.take(), state.writer.take()])
+                (freed, state.take_wakers(true, true))
             }
         };
         self.peer_windows().give_back(freed.into());

@@ -1,5 +1,4 @@
 mod arrivals;
-mod deferred;
 mod ending;
 mod incoming;
 mod open;
@@ -7,32 +6,28 @@ mod opening;
 mod pings;
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Waker;
-use std::time::Instant;
 
 use bytes::BytesMut;
-use parking_lot::{Mutex, MutexGuard};
 use pipe_core::backend::proto::codec::text::ControlLine;
 use pipe_core::backend::proto::{
-    Carrier, DrainMode, Event, Frame, Hello, Session, SessionConfig, Stream,
+    Carrier, DrainMode, Frame, Hello, PingBytes, Session, SessionConfig,
 };
-use pipe_core::backend::{
-    Backlog, ConnStatus, PeerWindows, PingWaiter, Pings, StreamSlots, open_error,
-};
-use pipe_core::{Addr, Config, ConnStats, PeerIdentity, Result};
+use pipe_core::backend::{Changes, PeerWindows, SessionConn, SessionCore, State, now};
+use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result};
 use tokio::sync::{Notify, mpsc};
 
 use crate::command::Command;
-use crate::engine::{Channel, Peer};
+use crate::engine::{Channel, ChannelInfo, Peer};
 use crate::error::protocol;
 use crate::events::{ConnEvent, EventLog};
 use crate::outbox::Outbox;
-use crate::stream_core::{StreamRef, Unread};
+use crate::stream_core::{StreamRef, StreamState, Unread};
 use crate::wire::{MAX_MESSAGE, Wire};
 use arrivals::Arrivals;
-use deferred::Deferred;
 use open::Open;
 
 /// Part of SCTP's receive buffer that bytes in flight may use: the rest is for the overhead of
@@ -42,14 +37,20 @@ const FLIGHT_SHARE: (u32, u32) = (3, 4);
 /// Minimum limit of bytes in flight: room for one message beside the unconfirmed ones.
 const MIN_FLIGHT: u32 = 96 * 1024;
 
-/// Fraction of the flight limit after which arrived bytes are acknowledged to the peer.
+/// Maximum number of bytes that this side has in flight, whatever the peer allows, beside what its windows may grow by.
+const BASE_FLIGHT: usize = 6 * 1024 * 1024;
+
+/// Maximum number of bytes that windows that grow add to the flight.
+const MAX_FLIGHT_GROWTH: u64 = 16 * 1024 * 1024;
+
+/// Fraction of the flight limit, without that growth, after which arrived bytes are acknowledged to the peer.
 const FLIGHT_PARTS: u32 = 8;
 
 /// A connection: the state that its handles, its streams and its tasks share.
 ///
 /// Locks are taken in the order `inner`, stream, outbox. None is held while a task is woken.
 pub(crate) struct Shared {
-    pub(crate) config: Config,
+    core: SessionCore<StreamState, Channels>,
     pub(crate) wire: Wire,
     /// Whether this side made the offer.
     pub(crate) offerer: bool,
@@ -58,25 +59,22 @@ pub(crate) struct Shared {
     pub(crate) identity: OnceLock<PeerIdentity>,
     pub(crate) peer: OnceLock<Arc<Peer>>,
     pub(crate) commands: OnceLock<mpsc::Sender<Command>>,
-    pub(crate) status: ConnStatus,
     pub(crate) events: Arc<EventLog>,
-    pub(crate) backlog: Backlog<StreamRef>,
-    pub(crate) slots: StreamSlots,
-    /// Notified when the last stream is over, and of every step of a drain.
-    pub(crate) idle: Notify,
     pub(crate) outbox: Outbox,
-    inner: Mutex<Inner>,
     peer_hello: OnceLock<Hello>,
     peer_windows: OnceLock<PeerWindows>,
     /// Number of bytes read from which credit is returned to the peer.
     credit_threshold: u32,
     hello: Hello,
+    /// Number of arrived bytes from which they are acknowledged to the peer.
+    got_threshold: u64,
+    /// Receive buffer of SCTP before windows grow, in bytes.
+    receive_buffer: u32,
     /// Label of this side's channels, by which it recognises them.
     label: String,
     max_message: AtomicUsize,
     largest_message: AtomicUsize,
     pub(crate) unread: Unread,
-    pings: Pings,
     /// Number of arrived bytes that were not acknowledged to the peer.
     arrived: AtomicU64,
     /// Number of full plain channels, and a notification when there is none.
@@ -86,8 +84,9 @@ pub(crate) struct Shared {
     messages_received: AtomicU64,
 }
 
-struct Inner {
-    session: Session<StreamRef, PingWaiter>,
+/// The channels of the streams, and what waits for them.
+#[derive(Default)]
+pub(crate) struct Channels {
     /// The newest stream of each channel, by the channel's key.
     current: HashMap<usize, StreamRef>,
     /// Channels of this side that carry no stream; bounded by the streams that were open at once.
@@ -120,7 +119,7 @@ impl Shared {
             flight = flight.min(half.max(MIN_FLIGHT));
         }
         let hello = Hello {
-            flight,
+            flight: flight.saturating_add(flight_growth(&config, wire)),
             ..Hello::from(&config)
         };
         let carrier = Carrier {
@@ -142,13 +141,18 @@ impl Shared {
                 Unread::new(&config)
             },
             hello,
+            got_threshold: (flight / FLIGHT_PARTS).into(),
+            receive_buffer,
             credit_threshold: if ample {
                 (config.stream_window / 4).max(1)
             } else {
                 1
             },
-            slots: StreamSlots::new(config.max_streams),
-            config,
+            core: SessionCore::new(
+                config,
+                Session::new(carrier, session_config, now()),
+                Channels::default(),
+            ),
             wire,
             offerer,
             local_addr,
@@ -158,25 +162,11 @@ impl Shared {
             commands: OnceLock::new(),
             max_message: AtomicUsize::new(MAX_MESSAGE),
             largest_message: AtomicUsize::new(MAX_MESSAGE),
-            status: ConnStatus::new(),
             events: Arc::default(),
-            backlog: Backlog::new(),
-            idle: Notify::new(),
             outbox: Outbox::new(),
-            inner: Mutex::new(Inner {
-                session: Session::new(carrier, session_config, now()),
-                current: HashMap::new(),
-                free: Vec::new(),
-                opens: VecDeque::new(),
-                opening: 0,
-                channels: 0,
-                next_number: 0,
-                arrivals: Arrivals::default(),
-            }),
             label: format!("{:016x}", random_number()),
             peer_hello: OnceLock::new(),
             peer_windows: OnceLock::new(),
-            pings: Pings::new(),
             arrived: AtomicU64::new(0),
             full: AtomicUsize::new(0),
             flows: Notify::new(),
@@ -206,7 +196,13 @@ impl Shared {
             self.on_frame(Frame::Hello(*hello))?;
         }
         self.slots.shrink(hello.max_streams);
-        self.outbox.limit_flight(hello.flight);
+        // What a side may let the other have in flight, it may have as well.
+        let ours = BASE_FLIGHT + flight_growth(&self.config, self.wire) as usize;
+        let most = self
+            .peer
+            .get()
+            .map_or(ours, |peer| peer.most_in_flight().min(ours));
+        self.outbox.limit_flight(hello.flight, most);
         Ok(true)
     }
 
@@ -224,12 +220,6 @@ impl Shared {
 
     pub(crate) fn label(&self) -> &str {
         &self.label
-    }
-
-    /// Returns `Ok` if this side may open streams.
-    pub(crate) fn check_open(&self) -> Result<()> {
-        let check = self.inner.lock().session.check_open();
-        check.map_err(|error| open_error(error, self.status.error()))
     }
 
     /// Returns the largest message to send, in bytes.
@@ -254,7 +244,7 @@ impl Shared {
         if let Some(commands) = self.commands.get()
             && let Err(error) = commands.try_send(command)
         {
-            tracing::debug!(%error, "the negotiation takes no command");
+            tracing::debug!(%error, "a command is dropped: the negotiation has ended, or its queue is full");
         }
     }
 
@@ -280,30 +270,43 @@ impl Shared {
     pub(crate) fn say(&self, frame: &Frame) {
         self.outbox.push_text(ControlLine(frame).to_string());
     }
+}
 
-    /// Notes that the application has taken a stream of the peer.
-    pub(crate) fn on_accepted(&self, stream: &StreamRef) {
-        let mut inner = self.inner.lock();
-        inner.session.on_accepted(stream);
-        self.settle(inner);
+impl SessionConn for Shared {
+    type Stream = StreamState;
+    type Extra = Channels;
+    type Dropped = Open;
+
+    async fn open(shared: &Arc<Self>) -> Result<StreamRef> {
+        shared.open_channel(ChannelInfo::new("", "", true)).await
     }
 
-    /// Changes a stream for the application, and does what follows. Returns the result of the change.
-    pub(crate) fn change<R>(&self, stream: &StreamRef, act: impl FnOnce(&mut Stream) -> R) -> R {
-        let mut state = stream.lock();
-        let done = act(&mut state.proto);
-        state.trim();
-        let needs_session = state.needs_session();
-        drop(state);
-        if needs_session {
-            self.update(stream);
-        }
-        done
+    fn local_addr(&self) -> Addr {
+        self.local_addr.clone()
+    }
+
+    fn remote_addr(&self) -> Addr {
+        self.remote_addr.clone()
+    }
+
+    fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.identity.get().cloned()
+    }
+
+    /// The driver waits for the end, and the outbox wakes the sender.
+    fn wake_driver(&self) {}
+
+    fn give_room(&self, bytes: u64) {
+        self.peer_windows().give_back(bytes);
+    }
+
+    fn on_wake(&self, _: &mut State<Self>, stream: &StreamRef, _: &mut Changes<Self>) {
+        stream.unlocked.room.notify_waiters();
     }
 
     /// Looks at a stream after a change: whether the application is done with it, whether there is
     /// something to send, and whether it can be forgotten.
-    pub(crate) fn update(&self, stream: &StreamRef) {
+    fn update(&self, stream: &StreamRef) {
         let mut state = stream.lock();
         let needs_turn = state.needs_turn();
         state.waits |= needs_turn;
@@ -313,30 +316,45 @@ impl Shared {
             self.outbox.push_stream(stream.clone());
         }
         if needs_session {
-            let mut inner = self.inner.lock();
+            let mut inner = self.state.lock();
+            self.tune_window(&mut inner, stream);
             inner.session.update(stream);
             self.settle(inner);
         }
     }
 
-    /// Resets a stream of this side that the application does not get.
-    fn abandon(&self, stream: &StreamRef) {
-        self.change(stream, |stream| stream.reset(0));
-        self.change(stream, |stream| stream.stop(0));
-    }
-
-    /// Acts on the events and frames of the session, and unlocks it.
-    fn settle(&self, inner: MutexGuard<'_, Inner>) {
-        self.settle_with(inner, Deferred::default());
-    }
-
-    /// Settles as [`settle`](Self::settle) does, with actions that are deferred already.
-    fn settle_with(&self, mut inner: MutexGuard<'_, Inner>, mut deferred: Deferred) {
-        self.match_opens(&mut inner, &mut deferred);
-        while let Some(event) = inner.session.poll_event() {
-            self.on_event(&mut inner, event, &mut deferred);
+    fn on_window_growth(&self, bytes: u64) {
+        self.unread.set_growth(bytes);
+        // So that what is in flight has room in it where something was lost.
+        let (part, of) = FLIGHT_SHARE;
+        let grown = bytes.min(MAX_FLIGHT_GROWTH) as u32 / part * of;
+        if let Some(peer) = self.peer.get() {
+            peer.raise_receive_buffer(self.receive_buffer.saturating_add(grown));
         }
-        // While the lock is held, so that streams are announced in their order.
+    }
+
+    fn on_retired(&self, inner: &mut State<Self>, stream: &StreamRef, _: &mut Changes<Self>) {
+        let channel = &stream.unlocked.channel;
+        let current = inner.extra.current.get(&channel.key());
+        if current.is_some_and(|s| s.is(stream)) && inner.session.is_local(stream.id) {
+            // The last message of its stream has come, so the channel is as good as new.
+            inner.extra.current.remove(&channel.key());
+            if !self.wire.is_raw() {
+                inner.extra.free.push(channel.clone());
+            }
+        }
+    }
+
+    fn on_drain(&self, inner: &mut State<Self>, changes: &mut Changes<Self>) {
+        changes
+            .dropped
+            .extend(std::mem::take(&mut inner.extra.opens));
+    }
+
+    /// Puts the frames, and the streams with frames, into the outbox: while the lock is held, so that streams are
+    /// announced in their order.
+    fn send_frames(&self, inner: &mut State<Self>, changes: &mut Changes<Self>) -> bool {
+        self.match_opens(inner, changes);
         while let Some(stream) = inner.session.poll_stream() {
             let waits = std::mem::replace(&mut stream.lock().waits, true);
             if !waits {
@@ -347,96 +365,65 @@ impl Shared {
             match frame {
                 // The driver says it when the peer can hear it.
                 Frame::Hello(_) => {}
-                Frame::Ping(bytes) => self.outbox.push_ping(BytesMut::from(&bytes[..])),
+                Frame::Ping(bytes) => self.send_plain_ping(&bytes),
                 frame => self.say(&frame),
             }
         }
-        drop(inner);
-        self.run(deferred);
+        false
     }
 
-    fn on_event(
-        &self,
-        inner: &mut Inner,
-        event: Event<StreamRef, PingWaiter>,
-        deferred: &mut Deferred,
-    ) {
-        match event {
-            Event::Wake {
-                stream,
-                reader,
-                writer,
-            } => {
-                let mut state = stream.lock();
-                if reader {
-                    deferred.wakers.extend(state.reader.take());
-                    stream.room.notify_waiters();
-                }
-                if writer {
-                    deferred.wakers.extend(state.writer.take());
-                }
-            }
-            Event::Room(bytes) => deferred.room += bytes,
-            Event::SlotFreed(stream) => deferred.slots.extend(stream.lock().slot.take()),
-            Event::Retired(stream) => {
-                let key = stream.channel.key();
-                let is_current = inner.current.get(&key).is_some_and(|s| s.is(&stream));
-                if is_current && inner.session.is_local(stream.id) {
-                    // The last message of its stream has come, so the channel is as good as new.
-                    inner.current.remove(&key);
-                    if !self.wire.is_raw() {
-                        inner.free.push(stream.channel.clone());
-                    }
-                    self.match_opens(inner, deferred);
-                }
-            }
-            Event::Idle => deferred.is_idle = true,
-            Event::Pong { waiter, round_trip } => deferred.pongs.push((waiter, round_trip)),
-            Event::PingsEnded(waiters) => deferred.lost_pings = waiters,
-            Event::Draining => {
-                deferred.is_draining = true;
-                deferred.given_up.extend(std::mem::take(&mut inner.opens));
-            }
-            // The driver has the clock, and counts what has arrived.
-            _ => {}
+    fn check_pings(&self) -> Result<()> {
+        if self.has_pings() {
+            return Ok(());
         }
+        let why = "this connection has no channel for pings";
+        Err(Error::new(ErrorKind::Unsupported, why))
     }
 
-    fn run(&self, deferred: Deferred) {
-        self.peer_windows().give_back(deferred.room);
-        if deferred.is_draining {
-            self.slots.close();
-        }
-        for (waiter, round_trip) in deferred.pongs {
-            waiter.answer(round_trip);
-        }
-        drop((deferred.lost_pings, deferred.given_up, deferred.slots));
-        for (done, stream) in deferred.opened {
-            // The open may have been given up meanwhile.
-            if let Err(stream) = done.send(stream) {
-                self.abandon(&stream);
-            }
-        }
-        deferred.wakers.into_iter().for_each(Waker::wake);
-        if deferred.is_idle {
-            self.idle.notify_waiters();
-        }
+    fn send_plain_ping(&self, bytes: &PingBytes) {
+        self.outbox.push_ping(BytesMut::from(&bytes[..]));
     }
 
-    pub(crate) fn stats(&self) -> ConnStats {
-        self.inner.lock().session.totals().into()
+    /// The driver sends the close, behind the bytes of the streams.
+    fn end_session(&self, inner: &mut State<Self>, _: &CloseReason) {
+        inner.session.fail();
     }
+
+    fn on_session_end(&self, inner: &mut State<Self>, changes: &mut Changes<Self>) {
+        self.on_drain(inner, changes);
+    }
+
+    fn on_end(&self) {
+        self.flows.notify_waiters();
+        self.tell(ConnEvent::State(self.status.state()));
+    }
+
+    /// The driver goes on after the drain, and sends the close.
+    async fn until_left(&self) {}
+}
+
+impl Deref for Shared {
+    type Target = SessionCore<StreamState, Channels>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.core
+    }
+}
+
+/// Returns by how many bytes windows that grow raise the limit of bytes in flight. A plain channel has no window of its
+/// own.
+fn flight_growth(config: &Config, wire: Wire) -> u32 {
+    if wire.is_raw() {
+        return 0;
+    }
+    // The lesser fits.
+    config.effective_window_growth().min(MAX_FLIGHT_GROWTH) as u32
 }
 
 pub(crate) fn wake(waker: Option<Waker>) {
     if let Some(waker) = waker {
         waker.wake();
     }
-}
-
-/// Returns the time as a session takes it.
-fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
 }
 
 /// Returns a random number, or 0 if the system has no random bytes: the label only has to differ

@@ -1,12 +1,12 @@
-use pipe_core::backend::StreamSlot;
-use pipe_core::backend::proto::Stream;
+use pipe_core::Result;
+use pipe_core::backend::proto::{OpenError, Stream};
+use pipe_core::backend::{Changes, SessionConn, State, StreamSlot, now, open_error};
 use tokio::sync::oneshot;
 
-use super::deferred::Deferred;
+use super::Shared;
 use super::open::Open;
-use super::{Inner, Shared, now};
 use crate::engine::{Channel, ChannelInfo};
-use crate::stream_core::StreamRef;
+use crate::stream_core::{StreamRef, StreamState};
 
 /// An open that is under way. If it is given up, its stream is reset.
 pub(crate) struct Opening<'a> {
@@ -32,8 +32,21 @@ impl Drop for Opening<'_> {
 }
 
 impl Shared {
+    /// Opens a stream on a channel of these parameters, once the peer's limit allows it.
+    pub(crate) async fn open_channel(&self, info: ChannelInfo) -> Result<StreamRef> {
+        self.check_open()?;
+        let slot = self.slots.acquire().await;
+        self.check_open()?;
+        let over = || open_error(OpenError::Ended, None);
+        let slot = slot.ok_or_else(over)?;
+        match self.start_open(slot, info).opened().await {
+            Some(stream) => Ok(stream),
+            None => Err(self.check_open().err().unwrap_or_else(over)),
+        }
+    }
+
     /// Opens a stream on a free channel, or requests a channel.
-    pub(crate) fn open(&self, slot: StreamSlot, info: ChannelInfo) -> Opening<'_> {
+    fn start_open(&self, slot: StreamSlot, info: ChannelInfo) -> Opening<'_> {
         let (done, opened) = oneshot::channel();
         self.enqueue(Open { slot, info, done });
         Opening {
@@ -43,24 +56,28 @@ impl Shared {
     }
 
     fn enqueue(&self, open: Open) {
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         if inner.session.check_open().is_err() {
             // Its caller notices.
             drop(inner);
             return drop(open);
         }
-        inner.opens.push_back(open);
+        inner.extra.opens.push_back(open);
         if self.wire.is_raw() {
             return self.outbox.want_channel();
         }
-        if inner.free.is_empty() && inner.opening < inner.opens.len() {
+        if inner.extra.free.is_empty() && inner.extra.opening < inner.extra.opens.len() {
             // The number doubles each time: an application that opens that many at once will do so
             // again.
             let most = self.config.max_streams.min(self.peer_max_streams()) as usize;
-            let more = inner.channels.max(1).min(most - inner.channels.min(most));
+            let more = inner
+                .extra
+                .channels
+                .max(1)
+                .min(most - inner.extra.channels.min(most));
             for _ in 0..more.max(1) {
-                inner.opening += 1;
-                inner.channels += 1;
+                inner.extra.opening += 1;
+                inner.extra.channels += 1;
                 self.outbox.want_channel();
             }
         }
@@ -69,53 +86,59 @@ impl Shared {
 
     /// Notes that a channel of this side was opened and can carry a stream.
     pub(crate) fn channel_opened(&self, channel: Channel) {
-        let mut inner = self.inner.lock();
-        inner.opening -= 1;
-        inner.free.push(channel);
+        let mut inner = self.state.lock();
+        inner.extra.opening -= 1;
+        inner.extra.free.push(channel);
         self.settle(inner);
     }
 
     /// Assigns free channels to waiting opens, in their order.
-    pub(super) fn match_opens(&self, inner: &mut Inner, deferred: &mut Deferred) {
+    pub(super) fn match_opens(&self, inner: &mut State<Self>, changes: &mut Changes<Self>) {
         loop {
             // An open that was given up in the queue takes no channel.
-            while inner.opens.front().is_some_and(|o| o.done.is_closed()) {
-                deferred.given_up.extend(inner.opens.pop_front());
+            while inner
+                .extra
+                .opens
+                .front()
+                .is_some_and(|o| o.done.is_closed())
+            {
+                changes.dropped.extend(inner.extra.opens.pop_front());
             }
-            if inner.opens.is_empty() || inner.session.is_ended() {
+            if inner.extra.opens.is_empty() || inner.session.is_ended() {
                 return;
             }
-            let Some(channel) = inner.free.pop() else {
+            let Some(channel) = inner.extra.free.pop() else {
                 return;
             };
-            let Some(Open { slot, done, .. }) = inner.opens.pop_front() else {
+            let Some(Open { slot, done, .. }) = inner.extra.opens.pop_front() else {
                 return;
             };
             let proto = Stream::local(self.next_id(inner), true)
                 .with_credit_threshold(Some(self.credit_threshold));
             let (key, window) = (channel.key(), self.config.stream_window);
-            let stream = StreamRef::new(proto, channel, window, self.unread.clone(), Some(slot));
+            let stream =
+                StreamState::on_channel(proto, channel, window, self.unread.clone(), Some(slot));
             self.register(inner, key, &stream);
-            deferred.opened.push((done, stream));
+            changes.opened.push((done, stream));
         }
     }
 
-    fn next_id(&self, inner: &mut Inner) -> u64 {
-        let number = inner.next_number;
-        inner.next_number += 1;
+    fn next_id(&self, inner: &mut State<Self>) -> u64 {
+        let number = inner.extra.next_number;
+        inner.extra.next_number += 1;
         number << 1 | u64::from(!self.offerer)
     }
 
-    fn register(&self, inner: &mut Inner, key: usize, stream: &StreamRef) {
+    fn register(&self, inner: &mut State<Self>, key: usize, stream: &StreamRef) {
         inner.session.open(stream, now());
-        inner.current.insert(key, stream.clone());
+        inner.extra.current.insert(key, stream.clone());
     }
 
     /// Returns the next open that a plain channel is to be opened for.
     pub(crate) fn next_raw_open(&self) -> Option<Open> {
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         loop {
-            let open = inner.opens.pop_front()?;
+            let open = inner.extra.opens.pop_front()?;
             if !open.done.is_closed() {
                 return Some(open);
             }
@@ -125,17 +148,17 @@ impl Shared {
     /// Notes that a plain channel of this side was opened.
     pub(crate) fn raw_opened(&self, open: Open, channel: Channel) {
         let Open { slot, info, done } = open;
-        let mut inner = self.inner.lock();
+        let mut inner = self.state.lock();
         if inner.session.is_ended() {
             return;
         }
         let proto = Stream::local(self.next_id(&mut inner), false);
         let key = channel.key();
-        let stream = StreamRef::plain(proto, channel, info, Some(slot));
+        let stream = StreamState::plain(proto, channel, info, Some(slot));
         self.register(&mut inner, key, &stream);
-        let mut deferred = Deferred::default();
-        deferred.opened.push((done, stream));
-        self.settle_with(inner, deferred);
+        let mut changes = Changes::<Self>::default();
+        changes.opened.push((done, stream));
+        self.settle_with(inner, changes);
     }
 }
 
@@ -162,7 +185,7 @@ mod tests {
             tokio::try_join!(transport.offer_over(here), transport.answer_over(there)).unwrap();
         let shared = here.shared();
         let slot = shared.slots.acquire().await.unwrap();
-        let opening = shared.open(slot, ChannelInfo::new("", "", true));
+        let opening = shared.start_open(slot, ChannelInfo::new("", "", true));
         let seen = async {
             let mut stream = there.accept_stream().await.unwrap();
             drop(opening);

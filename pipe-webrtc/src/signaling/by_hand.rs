@@ -79,10 +79,7 @@ impl ConnTask {
     pub(crate) async fn join(mut self) -> Result<WebRtcConn> {
         match (&mut self.0).await {
             Ok(made) => made,
-            Err(_) => Err(Error::new(
-                ErrorKind::Failed,
-                "the negotiation was given up",
-            )),
+            Err(_) => Err(Error::new(ErrorKind::Failed, "the negotiation was aborted")),
         }
     }
 }

@@ -182,7 +182,7 @@ impl Refusal {
             "refused" => ErrorKind::Refused,
             _ => ErrorKind::Handshake,
         };
-        let why = format!("the peer gave the negotiation up: {}", self.reason);
+        let why = format!("the peer aborted the negotiation: {}", self.reason);
         Error::new(kind, why)
     }
 }

@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Signaling for StreamSig
 fn lost(error: io::Error) -> Error {
     let error = Error::from(error);
     let (kind, what) = match error.kind() {
-        ErrorKind::Reset => (ErrorKind::Refused, "was given up by the peer"),
+        ErrorKind::Reset => (ErrorKind::Refused, "was aborted by the peer"),
         kind => (kind, "was lost"),
     };
     Error::with_source(kind, format!("the signalling {what}: {error}"), error)

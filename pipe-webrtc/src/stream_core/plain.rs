@@ -1,10 +1,9 @@
 //! Streams that are plain data channels.
 
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::BytesMut;
 use pipe_core::backend::proto::{RecvHalf, SendHalf, StreamFrame};
-use pipe_core::backend::{recv_error, send_error};
 use pipe_core::{Error, ErrorKind, Result};
 
 use super::state::StreamState;
@@ -76,12 +75,7 @@ impl StreamState {
         cx: &mut Context<'_>,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<Option<(BytesMut, bool)>>> {
-        if let Err(error) = self.proto.recv().check_read() {
-            if let Some(error) = recv_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            return self.pend_read(cx);
-        }
+        ready!(self.poll_readable(cx, conn))?;
         if let Some((bytes, text)) = self.queue.pop_front() {
             self.queued -= bytes.len();
             self.proto.read(bytes.len());
@@ -100,12 +94,7 @@ impl StreamState {
         message: &mut Option<(BytesMut, bool)>,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<()>> {
-        if let Err(error) = self.proto.send().check_write() {
-            if let Some(error) = send_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            return self.pend_write(cx);
-        }
+        ready!(self.poll_writable(cx, conn))?;
         let Some(raw) = &mut self.raw else {
             let why = "messages are of plain data channels only: see Wire::Raw";
             return Poll::Ready(Err(Error::new(ErrorKind::Unsupported, why)));
@@ -114,7 +103,7 @@ impl StreamState {
             return self.pend_write(cx);
         }
         if let Some((bytes, text)) = message.take() {
-            self.proto.wrote(bytes.len(), 0);
+            self.base.proto.wrote(bytes.len(), 0);
             raw.push(bytes, text);
         }
         Poll::Ready(Ok(()))

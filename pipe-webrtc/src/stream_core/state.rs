@@ -1,15 +1,11 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::ops::{Deref, DerefMut};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use parking_lot::{Mutex, MutexGuard};
-use pipe_core::backend::proto::{RecvHalf, SendHalf, Stream, StreamFrame, StreamHandle};
-use pipe_core::backend::{
-    PeerWindows, StreamSlot, WindowTicket, first_bytes, recv_error, send_error,
-};
+use pipe_core::backend::proto::{RecvHalf, SendHalf, Stream, StreamFrame};
+use pipe_core::backend::{PeerWindows, StreamBase, StreamSlot, first_bytes};
 use pipe_core::{Error, Result};
 use tokio::io::ReadBuf;
 use tokio::sync::Notify;
@@ -24,24 +20,20 @@ use crate::engine::{Channel, ChannelInfo};
 const SMALL: usize = 4 * 1024;
 
 /// Refers to a stream of a connection.
-#[derive(Clone)]
-pub(crate) struct StreamRef(Arc<StreamInner>);
+pub(crate) type StreamRef = pipe_core::backend::StreamRef<StreamState>;
 
-/// A stream and its channel for the time being.
-pub(crate) struct StreamInner {
-    pub(crate) id: u64,
+/// The channel of a stream for the time being.
+pub(crate) struct Carried {
     pub(crate) channel: Channel,
-    state: Mutex<StreamState>,
     /// Notified when a plain channel that was full has been read.
     pub(crate) room: Notify,
 }
 
+/// A stream: its state in the session, and the bytes on their way.
 pub(crate) struct StreamState {
-    pub(crate) proto: Stream,
+    pub(super) base: StreamBase,
     /// Bytes that wait to be sent.
     buffer: BytesMut,
-    /// The stream's place in the queue for the peer's connection window.
-    ticket: WindowTicket,
     /// Bytes that have come and were not read, and whether they were a message of text.
     pub(super) queue: VecDeque<(BytesMut, bool)>,
     pub(super) queued: usize,
@@ -53,72 +45,31 @@ pub(crate) struct StreamState {
     pub(super) raw: Option<Box<Raw>>,
     /// Whether it is in the queue of streams with output.
     pub(crate) waits: bool,
-    pub(crate) reader: Option<Waker>,
-    pub(crate) writer: Option<Waker>,
-    /// Held as long as a stream that this side opened counts against the peer's limit.
-    pub(crate) slot: Option<StreamSlot>,
 }
 
-impl StreamRef {
-    /// Creates a stream whose peer may send as many bytes as `window` says.
-    pub(crate) fn new(
-        proto: Stream,
-        channel: Channel,
-        window: u32,
-        unread: Unread,
-        slot: Option<StreamSlot>,
-    ) -> Self {
-        let state = StreamState::new(proto, window, unread, slot);
-        Self::from_state(state, channel)
+impl pipe_core::backend::StreamState for StreamState {
+    type Unlocked = Carried;
+
+    fn on_change(&mut self) {
+        self.trim();
     }
 
-    /// Creates a stream that is a plain data channel, opened with these parameters.
-    pub(crate) fn plain(
-        proto: Stream,
-        channel: Channel,
-        info: ChannelInfo,
-        slot: Option<StreamSlot>,
-    ) -> Self {
-        let proto = proto.into_plain().with_carrier();
-        let mut state = StreamState::new(proto, 0, Unread::default(), slot);
-        state.raw = Some(Box::new(Raw::new(info)));
-        Self::from_state(state, channel)
-    }
-
-    fn from_state(state: StreamState, channel: Channel) -> Self {
-        Self(Arc::new(StreamInner {
-            id: state.proto.id(),
-            channel,
-            state: Mutex::new(state),
-            room: Notify::new(),
-        }))
-    }
-
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    fn needs_update(&self) -> bool {
+        self.proto.needs_session() || self.needs_turn()
     }
 }
 
-impl Deref for StreamRef {
-    type Target = StreamInner;
+impl Deref for StreamState {
+    type Target = StreamBase;
 
-    fn deref(&self) -> &StreamInner {
-        &self.0
+    fn deref(&self) -> &StreamBase {
+        &self.base
     }
 }
 
-impl StreamHandle for StreamRef {
-    fn with<R>(&self, act: impl FnOnce(&mut Stream) -> R) -> R {
-        let mut state = self.lock();
-        let done = act(&mut state.proto);
-        state.trim();
-        done
-    }
-}
-
-impl StreamInner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamState> {
-        self.state.lock()
+impl DerefMut for StreamState {
+    fn deref_mut(&mut self) -> &mut StreamBase {
+        &mut self.base
     }
 }
 
@@ -129,6 +80,7 @@ impl Drop for StreamState {
 }
 
 impl StreamState {
+    /// Creates a stream whose peer may send as many bytes as `window` says.
     pub(super) fn new(
         proto: Stream,
         window: u32,
@@ -136,19 +88,44 @@ impl StreamState {
         slot: Option<StreamSlot>,
     ) -> Self {
         Self {
-            proto,
+            base: StreamBase::new(proto, slot),
             buffer: BytesMut::new(),
-            ticket: WindowTicket::default(),
             queue: VecDeque::new(),
             queued: 0,
             unread,
             granted: window,
             raw: None,
             waits: false,
-            reader: None,
-            writer: None,
-            slot,
         }
+    }
+
+    /// Creates a stream on a channel, whose peer may send as many bytes as `window` says.
+    pub(crate) fn on_channel(
+        proto: Stream,
+        channel: Channel,
+        window: u32,
+        unread: Unread,
+        slot: Option<StreamSlot>,
+    ) -> StreamRef {
+        Self::new(proto, window, unread, slot).carried_by(channel)
+    }
+
+    /// Creates a stream that is a plain data channel, opened with these parameters.
+    pub(crate) fn plain(
+        proto: Stream,
+        channel: Channel,
+        info: ChannelInfo,
+        slot: Option<StreamSlot>,
+    ) -> StreamRef {
+        let proto = proto.into_plain().with_carrier();
+        let mut state = Self::new(proto, 0, Unread::default(), slot);
+        state.raw = Some(Box::new(Raw::new(info)));
+        state.carried_by(channel)
+    }
+
+    fn carried_by(self, channel: Channel) -> StreamRef {
+        let room = Notify::new();
+        StreamRef::new(self, Carried { channel, room })
     }
 
     /// Drops the bytes that neither the peer nor the application gets any more. After the end of the connection,
@@ -177,12 +154,7 @@ impl StreamState {
         buf: &mut ReadBuf<'_>,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<()>> {
-        if let Err(error) = self.proto.recv().check_read() {
-            if let Some(error) = recv_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            return self.pend_read(cx);
-        }
+        ready!(self.poll_readable(cx, conn))?;
         let before = buf.remaining();
         while buf.remaining() > 0 {
             let Some((first, _)) = self.queue.front_mut() else {
@@ -213,12 +185,7 @@ impl StreamState {
         max: usize,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<Option<BytesMut>>> {
-        if let Err(error) = self.proto.recv().check_read() {
-            if let Some(error) = recv_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            return self.pend_read(cx);
-        }
+        ready!(self.poll_readable(cx, conn))?;
         while let Some((first, _)) = self.queue.front_mut() {
             let count = first.len().min(max);
             let chunk = first.split_to(count);
@@ -238,16 +205,6 @@ impl StreamState {
         self.pend_read(cx)
     }
 
-    pub(super) fn pend_read<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        self.reader = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
-    pub(crate) fn pend_write<T>(&mut self, cx: &mut Context<'_>) -> Poll<T> {
-        self.writer = Some(cx.waker().clone());
-        Poll::Pending
-    }
-
     /// Writes for the application, within the peer's windows.
     pub(crate) fn poll_write(
         &mut self,
@@ -256,12 +213,7 @@ impl StreamState {
         windows: &PeerWindows,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<usize>> {
-        if let Err(error) = self.proto.send().check_write() {
-            if let Some(error) = send_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            return self.pend_write(cx);
-        }
+        ready!(self.poll_writable(cx, conn))?;
         let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if total == 0 {
             return Poll::Ready(Ok(0));
@@ -274,16 +226,16 @@ impl StreamState {
             return Poll::Ready(Ok(count));
         }
         let want = total.min(SEND_BUFFER - self.buffer.len());
-        let used = self.proto.unacknowledged();
-        let room = match want {
-            0 => 0,
-            want => windows.take(used, want, &mut self.ticket, cx),
+        let StreamBase { proto, ticket, .. } = &mut self.base;
+        let (room, counted) = match want {
+            0 => (0, 0),
+            want => windows.take(proto, want, ticket, cx),
         };
         if room == 0 {
             return self.pend_write(cx);
         }
         first_bytes(bufs, room).for_each(|piece| self.buffer.extend_from_slice(piece));
-        self.proto.wrote(room, room as u32);
+        self.proto.wrote(room, counted);
         Poll::Ready(Ok(room))
     }
 
@@ -314,11 +266,6 @@ impl StreamState {
         Ok(self.reader.take())
     }
 
-    /// Returns whether a change of the stream concerns more than itself.
-    pub(crate) fn needs_session(&self) -> bool {
-        self.proto.needs_session() || self.needs_turn()
-    }
-
     /// Returns whether the stream has to be put into the queue of those with output, besides for its frames.
     pub(crate) fn needs_turn(&self) -> bool {
         let has_output = match &self.raw {
@@ -336,9 +283,9 @@ impl StreamState {
     /// may be on their way.
     pub(crate) fn next_output(&mut self, most: usize, flight: usize) -> Option<Output> {
         if let Some(raw) = &mut self.raw {
-            return raw.next_output(&self.proto);
+            return raw.next_output(&self.base.proto);
         }
-        if let Some((frame, freed)) = self.proto.poll_frame(!self.buffer.is_empty()) {
+        if let Some((frame, freed)) = self.base.proto.poll_frame(!self.buffer.is_empty()) {
             if let StreamFrame::Credit(bytes) = frame {
                 self.granted = self.granted.saturating_add(bytes);
             }

@@ -17,6 +17,8 @@ pub(crate) struct Unread(Option<Arc<Count>>);
 struct Count {
     bytes: AtomicU64,
     limit: u64,
+    /// By how many bytes windows have grown.
+    growth: AtomicU64,
 }
 
 impl Unread {
@@ -28,6 +30,7 @@ impl Unread {
         Self(Some(Arc::new(Count {
             bytes: AtomicU64::new(0),
             limit: config.connection_window.saturating_mul(2),
+            growth: AtomicU64::new(0),
         })))
     }
 
@@ -35,13 +38,21 @@ impl Unread {
     pub(super) fn add(&self, bytes: usize) -> Result<()> {
         let Some(count) = &self.0 else { return Ok(()) };
         let unread = count.bytes.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
-        if unread > count.limit {
+        let growth = count.growth.load(Ordering::Relaxed);
+        if unread > count.limit.saturating_add(growth) {
             return Err(flow_control(format_args!(
                 "{unread} unread bytes of all streams, where {} are granted",
-                count.limit / 2
+                (count.limit / 2).saturating_add(growth)
             )));
         }
         Ok(())
+    }
+
+    /// Allows what windows have grown by, in bytes.
+    pub(crate) fn set_growth(&self, bytes: u64) {
+        if let Some(count) = &self.0 {
+            count.growth.store(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Takes bytes that were read, or will not be, out of the count.

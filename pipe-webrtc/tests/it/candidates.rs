@@ -372,3 +372,41 @@ async fn two_sides_with_as_many_addresses_as_are_used_connect() {
     opened.write_all(b"x").await.expect("a write");
     assert_eq!(soon("a byte", accepted.read_u8()).await.unwrap(), b'x');
 }
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_of_multicast_dns_replace_addresses_and_are_found() {
+    // Neither side sends an address, so that each has to find that of the other.
+    let hidden = || {
+        let transport = transport().with_settings(common::loopback().with_mdns(true));
+        transport.expect("settings")
+    };
+    let (offerer, answerer) = (hidden(), hidden());
+    let (here, there) = MemorySignaling::pair();
+    let sent = [(); 2].map(|()| Sent::default());
+    let here = Changed::new(here, sent[0].watch());
+    let there = Changed::new(there, sent[1].watch());
+    let both = async { tokio::join!(offerer.offer_over(here), answerer.answer_over(there)) };
+    let (here, there) = soon("an outcome", both).await;
+    let (here, there) = (here.expect("a connection"), there.expect("a connection"));
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    opened.write_u8(7).await.unwrap();
+    assert_eq!(soon("a byte", accepted.read_u8()).await.unwrap(), 7);
+    for sent in sent {
+        sent.to_end().await;
+        let signals = sent.0.borrow();
+        let texts: Vec<_> = signals
+            .iter()
+            .filter_map(|signal| match signal {
+                Signal::Candidate(candidate) => Some(candidate.candidate.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert!(!texts.is_empty());
+        for text in texts {
+            let addr = text.split(' ').nth(4).expect("an address");
+            assert!(addr.ends_with(".local"), "{text}");
+            assert!(!text.contains("127.0.0.1"), "{text}");
+        }
+    }
+}

@@ -1,13 +1,16 @@
 //! What the tests of this crate share.
 
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pipe_core::{Config, Conn, Result};
 use pipe_inproc::{InprocTransport, Namespace};
 use pipe_webrtc::signaling::{Signal, Signaling};
-use pipe_webrtc::{MemorySignaling, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport};
+use pipe_webrtc::{
+    Engine, MemorySignaling, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport,
+};
 use tokio::time::timeout;
 
 /// Far above what is usual, for a machine that is busy.
@@ -18,6 +21,13 @@ pub(crate) fn transport() -> WebRtcTransport<InprocTransport> {
     WebRtcTransport::new(InprocTransport::new().with_namespace(Namespace::new()))
         .with_settings(loopback())
         .expect("settings that are valid")
+}
+
+/// One on the crate `webrtc`, by whose peer connection a test can do what a connection does not.
+pub(crate) fn crate_transport() -> WebRtcTransport<InprocTransport> {
+    let settings = loopback().with_engine(Engine::WebRtcCrate);
+    let transport = transport().with_settings(settings);
+    transport.expect("settings that are valid")
 }
 
 pub(crate) fn loopback() -> WebRtcSettings {
@@ -34,8 +44,16 @@ pub(crate) async fn soon<F: Future>(what: &str, future: F) -> F::Output {
 
 /// The two ends of a connection: the offerer's and the answerer's.
 pub(crate) async fn pair(transport: &WebRtcTransport<InprocTransport>) -> (WebRtcConn, WebRtcConn) {
+    pair_of(transport, transport).await
+}
+
+/// The same, of two transports.
+pub(crate) async fn pair_of(
+    offerer: &WebRtcTransport<InprocTransport>,
+    answerer: &WebRtcTransport<InprocTransport>,
+) -> (WebRtcConn, WebRtcConn) {
     let (here, there) = MemorySignaling::pair();
-    let both = async { tokio::join!(transport.offer_over(here), transport.answer_over(there)) };
+    let both = async { tokio::join!(offerer.offer_over(here), answerer.answer_over(there)) };
     let (here, there) = soon("a connection", both).await;
     (
         here.expect("the offerer's end"),
@@ -105,5 +123,23 @@ where
                 None => return Ok(None),
             }
         }
+    }
+}
+
+/// Notes the address in a candidate, and has it name this port.
+pub(crate) fn through(
+    port: u16,
+    addr: Arc<OnceLock<SocketAddr>>,
+) -> impl FnMut(Signal) -> Vec<Signal> + Send + 'static {
+    move |mut signal| {
+        if let Signal::Candidate(candidate) = &mut signal {
+            let mut words: Vec<_> = candidate.candidate.split(' ').map(String::from).collect();
+            let ip = words[4].parse().expect("an address");
+            let own = SocketAddr::new(ip, words[5].parse().expect("a port"));
+            let _ = addr.set(own);
+            words[5] = port.to_string();
+            candidate.candidate = words.join(" ");
+        }
+        vec![signal]
     }
 }

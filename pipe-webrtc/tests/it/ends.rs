@@ -9,7 +9,7 @@ use pipe_webrtc::signaling::Signal;
 use pipe_webrtc::{MemorySignaling, Message, WebRtcConn, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::common::{Changed, pair, soon, stream, times, transport};
+use crate::common::{Changed, crate_transport, pair, pair_of, soon, stream, times, transport};
 
 /// Has the offer say that its side takes messages of so many bytes.
 fn announcing(size: &'static str) -> impl FnMut(Signal) -> Vec<Signal> + Send + 'static {
@@ -40,11 +40,18 @@ async fn plain_pair(config: Config) -> (WebRtcConn, WebRtcConn) {
     pair(&transport).await
 }
 
+/// The same, where the first end is one of the crate `webrtc`.
+async fn crate_pair() -> (WebRtcConn, WebRtcConn) {
+    let wire = Wire::Raw { ping: true };
+    let [offerer, answerer] = [crate_transport(), transport()].map(|end| end.with_wire(wire));
+    pair_of(&offerer, &answerer).await
+}
+
 /// The engine tells of a close before the messages that came with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_before_a_close_arrive_or_the_read_is_an_error() {
     const COUNT: usize = 40;
-    let (here, there) = plain_pair(Config::default()).await;
+    let (here, there) = crate_pair().await;
     let engine = here.inner().expect("an engine").clone();
     let mut errors = 0;
     // All at once, since an id that was just freed is not to be used again.
@@ -92,7 +99,7 @@ async fn messages_before_a_close_arrive_or_the_read_is_an_error() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn plain_channels_that_the_end_of_the_transport_cuts_have_no_clean_end() {
     for _ in 0..10 {
-        let (here, there) = plain_pair(Config::default()).await;
+        let (here, there) = crate_pair().await;
         let engine = here.inner().expect("an engine").clone();
         let channel = engine.create_data_channel("burst", None).await.unwrap();
         let mut stream = soon("a stream", there.accept_stream()).await.unwrap();

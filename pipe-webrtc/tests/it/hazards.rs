@@ -6,7 +6,7 @@ use pipe_core::{Conn, ConnState, Error, ErrorKind, SendStream, Stream};
 use pipe_webrtc::{Faults, WebRtcConn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::common::{loopback, pair, random, soon, stream, times, transport};
+use crate::common::{crate_transport, loopback, pair, random, soon, stream, times, transport};
 
 /// Moves bytes over a stream of its own and tells how long that took.
 async fn transfer(from: &WebRtcConn, to: &WebRtcConn, data: &[u8], chunk: usize) -> Duration {
@@ -30,16 +30,26 @@ async fn transfer(from: &WebRtcConn, to: &WebRtcConn, data: &[u8], chunk: usize)
 
 /// A channel whose id was freed by a close and is used again at once never opens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn streams_in_a_row_share_a_channel() {
-    let transport = transport();
-    let (here, there) = pair(&transport).await;
+async fn streams_in_a_row_go_through() {
+    let (here, there) = pair(&transport()).await;
+    streams_in_a_row(&here, &there).await;
+}
+
+async fn streams_in_a_row(here: &WebRtcConn, there: &WebRtcConn) {
     for i in 0..2000 {
-        let (mut opened, mut accepted) = stream(&here, &there).await;
+        let (mut opened, mut accepted) = stream(here, there).await;
         opened.write_u8(i as u8).await.unwrap();
         opened.shutdown().await.unwrap();
         drop(opened);
         assert_eq!(accepted.read_u8().await.unwrap(), i as u8);
     }
+}
+
+/// The same on the crate, which gives the lowest free id.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_in_a_row_share_a_channel_of_the_crate() {
+    let (here, there) = pair(&crate_transport()).await;
+    streams_in_a_row(&here, &there).await;
     let engine = here.inner().expect("an engine");
     let report = engine
         .get_stats(Instant::now(), webrtc::peer_connection::StatsSelector::None)
@@ -329,4 +339,34 @@ fn settings_are_checked() {
     assert!(network.contains("10.255.0.1".parse().unwrap()));
     assert!(!network.contains("11.0.0.1".parse().unwrap()));
     assert!(!network.contains("::1".parse().unwrap()));
+}
+
+/// What was lost in a cut comes soon after its end, and nothing is lost or comes twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_heals_within_a_second_of_its_end() {
+    let faults = Faults::new();
+    let transport = transport().with_faults(faults.clone());
+    let (here, there) = pair(&transport).await;
+    let (mut opened, mut accepted) = stream(&here, &there).await;
+    opened.write_all(b"before").await.unwrap();
+    let mut text = [0; 6];
+    soon("the bytes", accepted.read_exact(&mut text))
+        .await
+        .unwrap();
+    for length in [1, 5] {
+        faults.cut();
+        opened.write_all(b"during").await.unwrap();
+        tokio::time::sleep(Duration::from_secs(length)).await;
+        faults.heal();
+        let start = Instant::now();
+        soon("the bytes", accepted.read_exact(&mut text))
+            .await
+            .unwrap();
+        let time = start.elapsed();
+        println!("after a cut of {length} s: {time:?}");
+        assert_eq!(&text, b"during");
+        // The machine may be busy with something else.
+        assert!(time < Duration::from_secs(3), "{time:?}");
+    }
+    assert_ne!(*here.state().borrow(), ConnState::Failed);
 }

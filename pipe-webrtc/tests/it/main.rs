@@ -1,5 +1,6 @@
 //! The tests of this crate over its public items, beside the conformance suite.
 
+mod alerts;
 mod altered;
 mod candidates;
 mod common;
@@ -12,3 +13,6 @@ mod foreign;
 mod hazards;
 mod hostile;
 mod negotiation;
+mod port;
+mod port_attacks;
+mod windows;
