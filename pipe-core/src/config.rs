@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use pipe_proto::GrowthBudget;
+
 use crate::{Error, ErrorKind, Result};
 
 /// The settings that every transport honours.
@@ -22,9 +24,26 @@ pub struct Config {
     /// Maximum number of streams opened by one side that are alive at once. Further opens wait. 256
     /// by default; from 1 to 65,536.
     pub max_streams: u32,
-    /// Maximum number of bytes in flight or unread in one direction of a stream. A writer waits
-    /// when they are used up. 256 KiB by default; from 1 byte to 1 GiB.
+    /// Number of bytes that may be in flight or unread in one direction of a stream from its start,
+    /// and at any time. A writer waits when they are used up. 256 KiB by default; from 1 byte to
+    /// 1 GiB.
     pub stream_window: u32,
+    /// Maximum number of bytes that this window grows to, where a stream needs more for its path: while the application
+    /// reads all that comes, it has twice what is used in a round trip, and more while the sender speeds up. A stream
+    /// that is not read keeps [`stream_window`](Self::stream_window).
+    ///
+    /// 32 MiB by default, which is 1 Gbit/s over a round trip of 250 ms; up to 1 GiB. Windows do not grow if it is
+    /// `stream_window` or less.
+    pub max_stream_window: u32,
+    /// Maximum number of bytes that all windows of one direction of a connection grow by together. While it is
+    /// used up, the streams that need it share it.
+    ///
+    /// 32 MiB by default; 0 keeps all windows as they are. It comes on top of
+    /// [`connection_window`](Self::connection_window), and counts for no more than that.
+    pub window_growth: u64,
+    /// Budget that the windows of all connections with it grow out of together, beside
+    /// [`window_growth`](Self::window_growth) of each: that of the process by default, 256 MiB.
+    pub growth_budget: GrowthBudget,
     /// Maximum number of bytes in flight or unread in one direction of all streams together.
     ///
     /// 128 MiB by default, which is every stream's window at once, so that streams left unread never
@@ -69,6 +88,9 @@ impl Default for Config {
         Self {
             max_streams: 256,
             stream_window: 256 * 1024,
+            max_stream_window: 32 * 1024 * 1024,
+            window_growth: 32 * 1024 * 1024,
+            growth_budget: GrowthBudget::of_process(),
             connection_window: 128 * 1024 * 1024,
             accept_backlog: 128,
             max_handshakes: 64,
@@ -98,6 +120,9 @@ impl Config {
     setters! {
         with_max_streams, max_streams: u32;
         with_stream_window, stream_window: u32;
+        with_max_stream_window, max_stream_window: u32;
+        with_window_growth, window_growth: u64;
+        with_growth_budget, growth_budget: GrowthBudget;
         with_connection_window, connection_window: u64;
         with_accept_backlog, accept_backlog: u32;
         with_max_handshakes, max_handshakes: u32;
@@ -115,6 +140,15 @@ impl Config {
         self.connection_window >= 2 * u64::from(self.max_streams) * u64::from(self.stream_window)
     }
 
+    /// Returns the number of bytes that all windows of one direction of a connection may grow by together:
+    /// [`window_growth`](Self::window_growth), as far as the other settings leave a use for it.
+    pub fn effective_window_growth(&self) -> u64 {
+        if self.max_stream_window <= self.stream_window {
+            return 0;
+        }
+        self.window_growth.min(self.connection_window)
+    }
+
     /// Checks every setting against its range. Transports call it before they use a configuration.
     ///
     /// # Errors
@@ -123,6 +157,7 @@ impl Config {
     pub fn validate(&self) -> Result<()> {
         in_range("max_streams", self.max_streams, 1, 65_536)?;
         in_range("stream_window", self.stream_window, 1, 1 << 30)?;
+        in_range("max_stream_window", self.max_stream_window, 0, 1 << 30)?;
         in_range(
             "connection_window",
             self.connection_window,
@@ -198,6 +233,17 @@ mod tests {
     }
 
     #[test]
+    fn windows_grow_only_where_the_settings_leave_a_use_for_it() {
+        let growth = |config: Config| config.effective_window_growth();
+        let ok = Config::default;
+        assert_eq!(growth(ok()), 32 << 20);
+        assert_eq!(growth(ok().with_window_growth(0)), 0);
+        assert_eq!(growth(ok().with_max_stream_window(256 * 1024)), 0);
+        assert_eq!(growth(ok().with_stream_window(64 << 20)), 0);
+        assert_eq!(growth(ok().with_connection_window(1 << 20)), 1 << 20);
+    }
+
+    #[test]
     fn each_setting_out_of_range_is_named_with_its_limit() {
         let ms = Duration::from_millis;
         let ok = Config::default;
@@ -209,6 +255,10 @@ mod tests {
             (
                 ok().with_stream_window(0),
                 "stream_window is 0, but has to be from 1 to 1073741824",
+            ),
+            (
+                ok().with_max_stream_window(u32::MAX),
+                "max_stream_window is 4294967295, but has to be from 0 to 1073741824",
             ),
             (
                 ok().with_connection_window(1),

@@ -44,7 +44,7 @@ pub trait Conn: Clone + Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// A stream is never lost: what a dropped call would have returned, the next one returns.
+    /// A stream is never lost: the next call returns the one that a dropped call would have returned.
     fn accept_stream(&self) -> impl Future<Output = Result<Self::Stream>> + Send;
 
     /// Pings the peer and returns the round-trip time. Always above zero.

@@ -53,6 +53,8 @@ pub use conn::Conn;
 pub use erased::{BoxConn, BoxListener, BoxRecvStream, BoxSendStream, BoxStream, BoxTransport};
 pub use error::{CloseReason, Error, ErrorKind, MAX_REASON_LEN, Result};
 pub use identity::{PeerIdentity, UnixCredentials};
+#[doc(inline)]
+pub use pipe_proto::GrowthBudget;
 pub use registry::Registry;
 pub use state::{ConnState, ConnStats};
 pub use stream::{RecvStream, SendStream, Stream};

@@ -132,11 +132,9 @@ pub trait RecvStream: AsyncRead + Unpin + Send + 'static {
     ///
     /// Those of a read.
     fn poll_read_chunk(&mut self, cx: &mut Context<'_>, max: usize) -> Poll<Result<Option<Bytes>>> {
-        let mut bytes = [MaybeUninit::uninit(); COPY];
-        let mut buf = ReadBuf::uninit(&mut bytes[..max.min(COPY)]);
-        ready!(Pin::new(self).poll_read(cx, &mut buf))?;
-        let is_end = buf.filled().is_empty() && max > 0;
-        Poll::Ready(Ok((!is_end).then(|| Bytes::copy_from_slice(buf.filled()))))
+        copied_chunk(max, |buf| {
+            Pin::new(self).poll_read(cx, buf).map_err(Into::into)
+        })
     }
 
     /// Waits for the next bytes of the stream, from 1 to `max` of them, without a copy where the transport can;
@@ -152,4 +150,16 @@ pub trait RecvStream: AsyncRead + Unpin + Send + 'static {
     fn read_chunk(&mut self, max: usize) -> impl Future<Output = Result<Option<Bytes>>> + Send {
         poll_fn(move |cx| self.poll_read_chunk(cx, max))
     }
+}
+
+/// Reads a chunk of up to `max` bytes by a copy; ready with `None` at the end.
+pub(crate) fn copied_chunk(
+    max: usize,
+    read: impl FnOnce(&mut ReadBuf<'_>) -> Poll<Result<()>>,
+) -> Poll<Result<Option<Bytes>>> {
+    let mut bytes = [MaybeUninit::uninit(); COPY];
+    let mut buf = ReadBuf::uninit(&mut bytes[..max.min(COPY)]);
+    ready!(read(&mut buf))?;
+    let is_end = buf.filled().is_empty() && max > 0;
+    Poll::Ready(Ok((!is_end).then(|| Bytes::copy_from_slice(buf.filled()))))
 }

@@ -77,7 +77,7 @@ pub trait Listener: Send + Sync + 'static {
     ///
     /// # Cancel safety
     ///
-    /// A connection is never lost: what a dropped call would have returned, the next one returns.
+    /// A connection is never lost: the next call returns the one that a dropped call would have returned.
     fn accept(&self) -> impl Future<Output = Result<Self::Conn>> + Send;
 
     /// Returns the address of this listener, complete: it can be dialed as it is.

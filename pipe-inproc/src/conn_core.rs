@@ -4,13 +4,16 @@ use std::task::Waker;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
-use pipe_core::backend::proto::{OpenError, RecvHalf, SendHalf};
-use pipe_core::backend::{Backlog, ConnStatus, ConnWindow, StreamSlot, StreamSlots, open_error};
+use pipe_core::backend::proto::{OpenError, RecvHalf, SendHalf, Windows};
+use pipe_core::backend::{
+    Backlog, ConnStatus, ConnWindow, StreamSlot, StreamSlots, now, open_error,
+};
 use pipe_core::{Addr, CloseReason, Config, ConnStats, Error, ErrorKind, OnDisconnect, Result};
 use slab::Slab;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::credit::Credit;
 use crate::event::Event;
 use crate::pings::Pings;
 use crate::pipe::Pipe;
@@ -30,6 +33,8 @@ pub(crate) struct ConnCore {
     pub(crate) stream_windows: PerSide<u32>,
     /// Window of all streams together, by the writer's side; absent where it cannot run short.
     pub(crate) conn_windows: PerSide<Option<ConnWindow>>,
+    /// Growth of the windows of streams, by the writer's side.
+    windows: PerSide<Mutex<Windows>>,
     pub(crate) wire: Wire,
     streams: Mutex<Streams>,
     /// Notified when the last stream is over, and of every step of a drain.
@@ -107,6 +112,7 @@ impl ConnCore {
         Arc::new(Self {
             stream_windows: PerSide::new(|writer| configs[writer.other()].stream_window),
             conn_windows: PerSide::new(|writer| conn_window(writer).map(ConnWindow::new)),
+            windows: PerSide::new(|writer| Mutex::new(windows_of(&configs[writer.other()]))),
             sides: PerSide::new(|side| SideCore {
                 addr: addrs[side].clone(),
                 config: configs[side].clone(),
@@ -196,7 +202,7 @@ impl ConnCore {
             Event::Stop(stream, code) => {
                 self.cut_send(at, &stream, |send| send.on_stop(code));
             }
-            Event::Credit(stream, count) => self.credit(at, stream.pipes[at].lock(), count),
+            Event::Credit(stream, credit) => self.credit(at, stream.pipes[at].lock(), credit),
             Event::Ping(token) => self.send(at, Event::Pong(token)),
             Event::Pong(token) => side.pings.answer(token),
             Event::Drain => {
@@ -212,7 +218,7 @@ impl ConnCore {
                 self.end(at, CloseReason::Remote { code, reason });
             }
             Event::Gone => {
-                let error = "the peer has given the connection up";
+                let error = "the peer aborted the connection";
                 self.end(
                     at,
                     CloseReason::Failed(Error::new(ErrorKind::Failed, error)),
@@ -234,10 +240,11 @@ impl ConnCore {
         } else {
             0
         };
+        let credit = self.returned(writer, &mut pipe, credit);
         let over = pipe.is_over();
         let reader = pipe.reader.take();
         drop(pipe);
-        if credit > 0 {
+        if credit.read > 0 {
             self.send(at, Event::Credit(stream.clone(), credit));
         }
         if over {
@@ -259,6 +266,7 @@ impl ConnCore {
         if !cut(&mut pipe.recv) {
             return false;
         }
+        self.release_growth(writer, &mut pipe);
         let (over, freed) = settle(&mut pipe);
         let reader = pipe.reader.take();
         drop(pipe);
@@ -298,13 +306,54 @@ impl ConnCore {
 
     /// Notes that the reader of `writer`'s direction has made room.
     #[inline]
-    pub(crate) fn credit(&self, writer: Side, mut pipe: MutexGuard<'_, Pipe>, count: u32) {
-        let (freed, waker) = pipe.credit(count, self.stream_windows[writer]);
+    pub(crate) fn credit(&self, writer: Side, mut pipe: MutexGuard<'_, Pipe>, credit: Credit) {
+        let (freed, waker) = pipe.credit(credit, self.stream_windows[writer]);
         drop(pipe);
         if let Some(window) = &self.conn_windows[writer] {
+            window.set_growth(credit.all_growth);
             window.give(freed.into());
         }
         wake(waker);
+    }
+
+    /// Returns what the writer of a direction learns when it is given `read` bytes back. The window of the stream grows
+    /// over a link that takes time, if it has to.
+    pub(crate) fn returned(&self, writer: Side, pipe: &mut Pipe, read: u32) -> Credit {
+        if pipe.recv != RecvHalf::Open {
+            self.release_growth(writer, pipe);
+        }
+        if read == 0 {
+            return Credit::default();
+        }
+        let mut windows = self.windows[writer].lock();
+        if pipe.recv == RecvHalf::Open && windows.may_grow() {
+            windows.set_round_trip(self.wire.round_trip());
+            let total = pipe.received;
+            windows.tune(pipe.growth.get_or_insert_default(), total, read, now());
+        }
+        Credit {
+            read,
+            growth: pipe.window_growth(),
+            all_growth: windows.growth(),
+        }
+    }
+
+    /// Returns the same over a link that takes no time, where nothing grows.
+    #[inline]
+    pub(crate) fn returned_at_once(&self, writer: Side, pipe: &Pipe, read: u32) -> Credit {
+        let shared = self.conn_windows[writer].as_ref();
+        Credit {
+            read,
+            growth: pipe.window_growth(),
+            all_growth: shared.map_or(0, |_| self.windows[writer].lock().growth()),
+        }
+    }
+
+    /// Takes the growth of a direction back that brings no more bytes.
+    fn release_growth(&self, writer: Side, pipe: &mut Pipe) {
+        if let Some(mut growth) = pipe.growth.take() {
+            self.windows[writer].lock().release(&mut growth);
+        }
     }
 
     /// Opens a stream in a slot that was taken for it.
@@ -505,6 +554,15 @@ impl ConnCore {
         self.send(at, Event::Ping(ping.token));
         ping.finish().await.ok_or_else(ended)
     }
+}
+
+fn windows_of(config: &Config) -> Windows {
+    Windows::new(
+        config.stream_window,
+        config.max_stream_window,
+        config.effective_window_growth(),
+    )
+    .with_shared(config.growth_budget.clone())
 }
 
 fn lost_ping() -> Error {

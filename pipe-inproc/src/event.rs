@@ -1,5 +1,6 @@
 use std::sync::Arc;
 
+use crate::credit::Credit;
 use crate::stream_core::StreamCore;
 
 /// A message of one side to the other.
@@ -17,8 +18,8 @@ pub(crate) enum Event {
     Reset(Arc<StreamCore>, u32),
     /// The sender gives the receiver's direction up.
     Stop(Arc<StreamCore>, u32),
-    /// The sender has read so many bytes of the receiver's direction.
-    Credit(Arc<StreamCore>, u32),
+    /// The sender has read bytes of the receiver's direction.
+    Credit(Arc<StreamCore>, Credit),
     /// Requests the answer to a ping; the token comes back.
     Ping(u64),
     Pong(u64),

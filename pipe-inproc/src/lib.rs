@@ -11,6 +11,7 @@
 
 mod conn;
 mod conn_core;
+mod credit;
 mod desk;
 mod event;
 mod handle;

@@ -1,9 +1,10 @@
 use std::task::Waker;
 
 use pipe_core::backend::WindowTicket;
-use pipe_core::backend::proto::{RecvHalf, SendHalf};
+use pipe_core::backend::proto::{Growth, RecvHalf, SendHalf};
 use tokio::io::ReadBuf;
 
+use crate::credit::Credit;
 use crate::ring::Ring;
 
 /// One direction of a stream: the bytes, the window, and the state of each end.
@@ -19,6 +20,10 @@ pub(crate) struct Pipe {
     used: u32,
     /// Part of `used` that was read and not yet returned to the writer as credit.
     unreturned: u32,
+    /// By how many bytes the writer may exceed the window that every stream has.
+    granted: u32,
+    /// What the reader has had the window grow by, if it ever had it tuned.
+    pub(crate) growth: Option<Box<Growth>>,
     pub(crate) send: SendHalf,
     pub(crate) recv: RecvHalf,
     /// Bytes accepted from the writer, ever.
@@ -35,7 +40,9 @@ impl Pipe {
     /// Returns the number of bytes that the writer may write now.
     #[inline]
     pub(crate) fn room(&self, window: u32) -> usize {
-        window.saturating_sub(self.used) as usize
+        window
+            .saturating_add(self.granted)
+            .saturating_sub(self.used) as usize
     }
 
     /// Counts bytes that the writer sends off.
@@ -63,6 +70,12 @@ impl Pipe {
         count
     }
 
+    /// Returns by how many bytes the reader has had the window grow.
+    #[inline]
+    pub(crate) fn window_growth(&self) -> u32 {
+        self.growth.as_ref().map_or(0, |growth| growth.bytes())
+    }
+
     /// Takes the credit that is worth telling the writer of: all of it once it is `worth` so many
     /// bytes, or the whole content was read.
     #[inline]
@@ -83,9 +96,11 @@ impl Pipe {
     /// Gives room back to the writer. Returns how much was still counted, and the writer's waker once
     /// half the window is free, so that it writes in large pieces, or all is delivered.
     #[inline]
-    pub(crate) fn credit(&mut self, count: u32, window: u32) -> (u32, Option<Waker>) {
-        let count = count.min(self.used);
+    pub(crate) fn credit(&mut self, credit: Credit, window: u32) -> (u32, Option<Waker>) {
+        let count = credit.read.min(self.used);
         self.used -= count;
+        self.granted = credit.growth;
+        let window = window.saturating_add(self.granted);
         (
             count,
             if self.used <= window / 2 {

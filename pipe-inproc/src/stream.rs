@@ -310,7 +310,8 @@ impl InprocRecvStream {
         let (conn, writer) = (&handle.conn, handle.side.other());
         let over = pipe.is_consumed();
         if conn.wire.is_direct() {
-            let credit = pipe.all_credit();
+            let read = pipe.all_credit();
+            let credit = conn.returned_at_once(writer, &pipe, read);
             conn.credit(writer, pipe, credit);
         } else {
             // With a small connection window, return credit at once: credit held by one stream
@@ -320,9 +321,15 @@ impl InprocRecvStream {
             } else {
                 window / 4
             };
-            let credit = pipe.due_credit(worth);
+            if !pipe.has_data()
+                && let Some(growth) = &mut pipe.growth
+            {
+                growth.on_drained();
+            }
+            let read = pipe.due_credit(worth);
+            let credit = conn.returned(writer, &mut pipe, read);
             drop(pipe);
-            if credit > 0 {
+            if read > 0 {
                 self.0.tell(|stream| Event::Credit(stream, credit));
             }
         }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::event::Event;
@@ -75,6 +77,11 @@ impl Wire {
             self.changed.notify_one();
         }
         None
+    }
+
+    /// Returns the round trip of the link, without the time that events wait for others.
+    pub(crate) fn round_trip(&self) -> Duration {
+        self.state.lock().profile.round_trip()
     }
 
     /// Returns the next event that has arrived, and where.

@@ -60,7 +60,7 @@ pub enum StreamFrame {
     Reset(u32),
     /// The sender reads no more of the receiver's direction, with the application's code.
     Stop(u32),
-    /// The sender's application read so many more bytes.
+    /// So many more bytes may come: the sender's application read as many, or its window changed.
     Credit(u32),
     /// The sender's application read the receiver's direction to its end.
     Taken,
@@ -79,6 +79,8 @@ pub struct Hello {
     pub connection_window: u64,
     /// How many bytes may be in flight; 0 for any number. Text only.
     pub flight: u32,
+    /// Whether the sender makes use of credit beyond what it has sent, so that the receiver may grow a stream's window.
+    pub takes_growth: bool,
 }
 
 impl Hello {
@@ -88,6 +90,7 @@ impl Hello {
         stream_window: u32::MAX,
         connection_window: 0,
         flight: 0,
+        takes_growth: false,
     };
 }
 

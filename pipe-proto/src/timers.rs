@@ -1,17 +1,15 @@
 use std::time::Instant;
 
-/// What a session waits for.
+/// The deadlines that a session can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     /// The peer's silence becomes too long.
     Liveness,
     /// Streams that were opened have to become visible to the peer.
     Announce,
-    /// The peer has to confirm the close.
-    Close,
 }
 
-const COUNT: usize = 3;
+const COUNT: usize = 2;
 
 /// The deadlines of a session.
 #[derive(Clone, Copy, Debug, Default)]
@@ -57,12 +55,12 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut timers = TimerTable::default();
         assert_eq!(timers.next(), None);
-        timers.set(Timer::Close, at(3));
+        timers.set(Timer::Announce, at(3));
         timers.set(Timer::Liveness, at(5));
         assert_eq!(timers.next(), Some(at(3)));
-        assert!(!timers.take_expired(Timer::Close, at(2)));
-        assert!(timers.take_expired(Timer::Close, at(3)));
-        assert!(!timers.take_expired(Timer::Close, at(4)));
+        assert!(!timers.take_expired(Timer::Announce, at(2)));
+        assert!(timers.take_expired(Timer::Announce, at(3)));
+        assert!(!timers.take_expired(Timer::Announce, at(4)));
         assert_eq!(timers.next(), Some(at(5)));
         timers.set(Timer::Announce, at(1));
         timers.stop(Timer::Announce);

@@ -67,6 +67,11 @@ pub fn protocol(what: impl fmt::Display) -> Error {
     Error::new(ErrorKind::Protocol, why)
 }
 
+/// Returns the time as a session takes it. It stands still where tokio's does.
+pub fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
 /// Makes the bytes of a new ping.
 ///
 /// # Errors

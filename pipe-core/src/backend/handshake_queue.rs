@@ -1,8 +1,8 @@
 use std::fmt;
-use std::future::Future;
-use std::io;
+use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -10,70 +10,16 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet, consume_budget};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::accept_queue::{AcceptQueue, Places};
+use super::accept::{Accept, MAX_SILENT};
+use super::accept_queue::AcceptQueue;
 use super::handshakes::{Displaced, Handshakes};
-use super::incoming::{Admission, Incoming, Source};
-use super::turns::{Attention, STEP, Turns};
+use super::incoming::Admission;
+use super::progress::{Progress, Running, Stage, Tables, UnderWay};
+use super::turns::{Attention, Turns};
 use crate::{Addr, Config, Conn, Error, ErrorKind, Listener, Result};
-
-/// Time limit for the first byte of a handshake, where that is less than
-/// [`Config::handshake_timeout`].
-pub const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Maximum number of raw connections whose peers have sent nothing. They cost a socket and little
-/// more, and do not count as handshakes, so that an honest peer among them need not wait.
-pub const MAX_SILENT: usize = 512;
 
 /// Pause after a failed accept, as when the process is short of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Accepts raw connections and upgrades them, for a [`HandshakeQueue`].
-pub trait Accept: Send + Sync + 'static {
-    /// A connection before its handshake. A drop closes it.
-    type Raw: Send + 'static;
-    /// Connection after the upgrade.
-    type Conn: Send + 'static;
-
-    /// Minimum time that a raw connection is kept until its handshake [begins](Progress::begin):
-    /// long enough to look at the bytes that came with it. With [`MAX_SILENT`] of them, a newcomer
-    /// waits for it.
-    const FIRST_LOOK: Duration = Duration::from_millis(1);
-    /// Minimum time that a handshake is kept after its peer sent a message: enough for a peer that
-    /// makes progress to send the next one.
-    const GRACE: Duration = Duration::from_millis(50);
-
-    /// Waits for the next raw connection.
-    ///
-    /// # Errors
-    ///
-    /// [`Closed`](ErrorKind::Closed) or [`Failed`](ErrorKind::Failed) when none will come any more, which
-    /// ends the listener. After any other error, as of too many open files, it is called again a little
-    /// later.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future may lose no raw connection but by closing it.
-    fn accept(&self) -> impl Future<Output = Result<Self::Raw>> + Send;
-
-    /// Returns the data known about the peer of a raw connection.
-    fn incoming(&self, raw: &Self::Raw) -> Incoming;
-
-    /// Makes a connection of a raw one. It is given up after [`Config::handshake_timeout`], and where a
-    /// newcomer needs its place: the future is dropped then.
-    fn handshake(
-        self: Arc<Self>,
-        raw: Self::Raw,
-        progress: Progress,
-    ) -> impl Future<Output = Result<Self::Conn>> + Send;
-
-    /// Refuses a raw connection that is not admitted. A drop by default.
-    fn refuse(&self, raw: Self::Raw) {
-        drop(raw);
-    }
-
-    /// Stops to listen, at once. [`accept`](Self::accept) is not called any more.
-    fn close(&self);
-}
 
 /// Accepts connections, with their handshakes side by side.
 ///
@@ -87,7 +33,7 @@ pub trait Accept: Send + Sync + 'static {
 ///   fewest under way, the newest and the oldest by turns; where no newcomer waits, only a handshake that has
 ///   not got on for a second makes room.
 /// - A handshake begins with the first byte of its peer. Up to [`MAX_SILENT`] raw connections wait for that,
-///   each for [`FIRST_BYTE_TIMEOUT`]; beyond, the oldest of the source that has the most goes. So silent peers
+///   each for [`FIRST_BYTE_TIMEOUT`](super::FIRST_BYTE_TIMEOUT); beyond, the oldest of the source that has the most goes. So silent peers
 ///   neither keep others out nor hold them up.
 /// - Up to [`Config::accept_backlog`] connections wait to be accepted. While that many wait, no raw
 ///   connection is taken in, so that peers wait in their dial. Handshakes that are under way then still
@@ -104,254 +50,6 @@ pub struct HandshakeQueue<C> {
     waiting: Arc<AcceptQueue<C>>,
     close: Box<dyn Fn() + Send + Sync>,
     worker: AbortHandle,
-}
-
-/// Reports the progress of a handshake to the queue.
-#[derive(Clone)]
-pub struct Progress {
-    under_way: Arc<UnderWay>,
-    id: u64,
-    source: Source,
-    limit: Duration,
-    stage: Arc<Mutex<Stage>>,
-}
-
-/// The progress of a raw connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    /// Its handshake has not begun.
-    Waiting,
-    /// Has a place among the handshakes.
-    Placed,
-    /// Its handshake has begun.
-    Begun,
-}
-
-/// The handshakes in progress.
-struct UnderWay {
-    tables: Mutex<Tables>,
-    /// Maximum number of handshakes in progress.
-    places: usize,
-    /// Minimum time that a handshake is kept.
-    grace: Duration,
-    /// Notified when a raw connection has ended or begun, or has been inspected.
-    changed: Notify,
-    /// Queue of finished connections.
-    backlog: Arc<Places>,
-}
-
-struct Tables {
-    /// Raw connections whose handshakes have not begun.
-    silent: Handshakes<AbortHandle>,
-    /// Handshakes.
-    begun: Handshakes<AbortHandle>,
-    next_id: u64,
-    /// Number of further handshakes that may begin.
-    free: usize,
-    /// Number of handshakes that were displaced and have not ended.
-    ending: usize,
-    turns: Turns,
-    clock: Attention,
-}
-
-/// A turn among those that wait for a place. A drop leaves it to the next one.
-struct Turn<'a> {
-    under_way: &'a UnderWay,
-    number: u64,
-    told: Arc<Notify>,
-}
-
-impl Progress {
-    /// Notes that the peer has got the handshake on, after it has [begun](Self::begin).
-    pub fn heard(&self) {
-        let mut tables = self.under_way.tables.lock();
-        let now = tables.now();
-        tables.begun.heard(self.id, now);
-    }
-
-    /// Returns whether the peer may be sent the message that completes the connection at its side
-    /// before the handshake is over here. If so, the handshake is kept for a second at least.
-    /// Returns false where more than half of the places are taken: a connection that is complete at
-    /// the peer should not be displaced.
-    pub fn promise(&self) -> bool {
-        let mut tables = self.under_way.tables.lock();
-        let half_free = tables.free >= self.under_way.places / 2;
-        if half_free {
-            let now = tables.now();
-            tables.begun.promised(self.id, now);
-        }
-        half_free
-    }
-
-    /// Notes that the peer may take the connection as made from now on, as it was sent the message that completes
-    /// the connection at its side. The handshake is kept for a second at least. Where that message costs the peer
-    /// little, [`promise`](Self::promise) is asked first.
-    pub fn promised(&self) {
-        let mut tables = self.under_way.tables.lock();
-        let now = tables.now();
-        tables.begun.promised(self.id, now);
-    }
-
-    /// Begins the handshake: waits for a place among those under way, and takes that of another one which
-    /// has not got on for long, if need be.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future takes no place.
-    pub async fn begin(&self) {
-        if *self.stage.lock() != Stage::Waiting {
-            return;
-        }
-        let turn = Turn::new(&self.under_way, self.source);
-        loop {
-            let waits = match self.under_way.try_begin(turn.number) {
-                Ok(()) => break,
-                Err(waits) => waits,
-            };
-            let told = turn.told.notified();
-            match waits {
-                None => told.await,
-                Some(waits) => drop(timeout(waits, told).await),
-            }
-        }
-        // From here on, the end of the handshake gives the place back.
-        *self.stage.lock() = Stage::Placed;
-        drop(turn);
-        // A connection that begins now can be accepted; those in progress may be more, by their
-        // number.
-        self.under_way.backlog.has_room().await;
-        *self.stage.lock() = Stage::Begun;
-        self.under_way.tables.lock().begin(self.id);
-        self.under_way.changed.notify_one();
-    }
-
-    /// Waits for the first byte of the peer with `first`, and [begins](Self::begin) the handshake.
-    /// `first` has to read or peek: a socket that a runtime calls readable need not be.
-    ///
-    /// # Errors
-    ///
-    /// That of `first`; [`TimedOut`](ErrorKind::TimedOut) after [`FIRST_BYTE_TIMEOUT`].
-    pub async fn first_byte(&self, first: impl Future<Output = io::Result<()>>) -> Result<()> {
-        let limit = self.limit.min(FIRST_BYTE_TIMEOUT);
-        let Ok(first) = timeout(limit, first).await else {
-            let why = format!("the peer sent nothing within {limit:?}");
-            return Err(Error::new(ErrorKind::TimedOut, why));
-        };
-        first?;
-        self.begin().await;
-        Ok(())
-    }
-}
-
-impl UnderWay {
-    /// Takes a free place, or ends the handshake that is displaced. Returns the time to wait
-    /// otherwise, unless it is notified before.
-    fn try_begin(&self, turn: u64) -> Result<(), Option<Duration>> {
-        let mut guard = self.tables.lock();
-        let tables = &mut *guard;
-        let now = tables.now();
-        if !tables
-            .turns
-            .is_next(turn, |source| tables.begun.count(source))
-        {
-            return Err(None);
-        }
-        if tables.free > 0 {
-            tables.free -= 1;
-            tables.turns.taken();
-            return Ok(());
-        }
-        if tables.ending > 0 {
-            return Err(None);
-        }
-        let grace = tables.turns.grace(now, self.grace);
-        match tables.begun.displace(now, grace) {
-            Displaced::One(handle) => {
-                tracing::debug!("a handshake makes room");
-                tables.ending += 1;
-                drop(guard);
-                handle.abort();
-                Err(None)
-            }
-            Displaced::Wait(until) => Err(until.map(|until| (until - now).min(STEP))),
-        }
-    }
-}
-
-impl<'a> Turn<'a> {
-    fn new(under_way: &'a UnderWay, source: Source) -> Self {
-        let mut tables = under_way.tables.lock();
-        let now = tables.now();
-        let (number, told) = tables.turns.add(source, now);
-        Self {
-            under_way,
-            number,
-            told,
-        }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let mut tables = self.under_way.tables.lock();
-        // Connections inspected up to here count as such.
-        tables.now();
-        tables.turns.remove(self.number);
-        tables.tell_next();
-    }
-}
-
-impl Tables {
-    /// The time, for how long peers have kept this side waiting.
-    fn now(&mut self) -> Instant {
-        let watched = !self.turns.is_empty();
-        self.clock.now(watched)
-    }
-
-    /// Wakes the next in line, so that it looks for a place.
-    fn tell_next(&self) {
-        self.turns.tell_next(|source| self.begun.count(source));
-    }
-
-    /// Moves a raw connection whose handshake begins, unless it has gone.
-    fn begin(&mut self, id: u64) {
-        let Some((source, handle)) = self.silent.remove(id) else {
-            // It was displaced among the silent ones, and is about to end.
-            self.ending += 1;
-            return;
-        };
-        let now = self.now();
-        self.begun.insert(id, source);
-        if let Some(handle) = handle {
-            self.begun.set_handle(id, handle);
-        }
-        self.begun.heard(id, now);
-        // Its place can be had after a while.
-        self.tell_next();
-    }
-
-    /// Notes that a raw connection has gone, or its handshake is over.
-    fn end(&mut self, id: u64, stage: Stage) {
-        self.now();
-        self.silent.remove(id);
-        let displaced = self.begun.remove(id).is_none();
-        if stage == Stage::Begun && displaced {
-            self.ending -= 1;
-        }
-        if stage != Stage::Waiting {
-            self.free += 1;
-            self.tell_next();
-        }
-    }
-
-    fn set_handle(&mut self, id: u64, handle: AbortHandle) {
-        // It has one place only; where it has begun at once, that is the second.
-        if self.silent.has(id) {
-            self.silent.set_handle(id, handle);
-        } else {
-            self.begun.set_handle(id, handle);
-        }
-    }
 }
 
 impl<C: Send + 'static> HandshakeQueue<C> {
@@ -466,10 +164,9 @@ impl<A: Accept> Worker<A> {
         // Handshakes that are under way end with the task.
         let mut running = JoinSet::new();
         while self.waiting.has_room().await {
-            while running.try_join_next().is_some() {}
             // Where many come, others have their turns as well.
             consume_budget().await;
-            match self.source.accept().await {
+            match self.next(&mut running).await {
                 Ok(raw) if self.admission.admits(&self.source.incoming(&raw)) => {
                     self.make_room().await;
                     self.start(raw, &mut running);
@@ -482,13 +179,25 @@ impl<A: Accept> Worker<A> {
                     return;
                 }
                 Err(error) => {
-                    tracing::warn!(addr = %self.waiting.addr(), %error, "could not accept");
+                    tracing::warn!(addr = %self.waiting.addr(), %error, "accepting a connection failed");
                     // Silent peers may hold the descriptors that are missing.
                     self.displace_silent();
                     sleep(PAUSE).await;
                 }
             }
         }
+    }
+
+    /// Waits for the next raw connection. What is left of tasks that have ended goes meanwhile: it is as large as a
+    /// handshake at its largest.
+    async fn next(&self, running: &mut JoinSet<()>) -> Result<A::Raw> {
+        let mut accepting = pin!(self.source.accept());
+        poll_fn(|cx| {
+            let accepted = accepting.as_mut().poll(cx);
+            while let Poll::Ready(Some(_)) = running.poll_join_next(cx) {}
+            accepted
+        })
+        .await
     }
 
     /// Lets a silent raw connection go where there are too many for another one.
@@ -514,7 +223,7 @@ impl<A: Accept> Worker<A> {
             .displace(now, Duration::ZERO);
         match displaced {
             Displaced::One(handle) => {
-                tracing::debug!(addr = %self.waiting.addr(), "a silent connection makes room");
+                tracing::debug!(addr = %self.waiting.addr(), "a silent connection is dropped for a newer one");
                 handle.abort();
                 Displaced::One(())
             }
@@ -580,41 +289,5 @@ impl<A: Accept> Drop for Worker<A> {
         let addr = self.waiting.addr();
         let why = format!("the task of the listener on {addr} has stopped");
         self.waiting.fail(Error::new(ErrorKind::Failed, why));
-    }
-}
-
-/// Counts a handshake until it is over.
-struct Running {
-    progress: Progress,
-    first_look: Duration,
-}
-
-impl Running {
-    fn looked(&self) {
-        let Progress { under_way, id, .. } = &self.progress;
-        under_way.tables.lock().silent.looked(*id);
-        under_way.changed.notify_one();
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let Progress {
-            under_way,
-            id,
-            stage,
-            ..
-        } = &self.progress;
-        let stage = *stage.lock();
-        under_way.tables.lock().end(*id, stage);
-        under_way.changed.notify_one();
-    }
-}
-
-impl fmt::Debug for Progress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Progress")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
     }
 }

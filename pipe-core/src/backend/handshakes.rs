@@ -172,6 +172,26 @@ impl<T> Handshakes<T> {
         Some((entry.source, entry.handle))
     }
 
+    /// Returns the source of one.
+    pub(super) fn source(&self, id: u64) -> Option<Source> {
+        self.entries.get(&id).map(|entry| entry.source)
+    }
+
+    /// Counts one among those of another source, unless it is over.
+    pub(super) fn set_source(&mut self, id: u64, source: Source) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        let before = std::mem::replace(&mut entry.source, source);
+        let (age, stage) = (entry.age, entry.stage);
+        self.change(before, |ages| {
+            ages.of(stage).remove(&age);
+        });
+        self.change(source, |ages| {
+            ages.of(stage).insert(age, id);
+        });
+    }
+
     /// Returns the number of handshakes of a source.
     pub(super) fn count(&self, source: Source) -> usize {
         self.sources.get(&source).map_or(0, Ages::count)
@@ -252,6 +272,28 @@ mod tests {
             Displaced::Wait(None) => None,
             Displaced::Wait(Some(_)) => panic!("it waits"),
         }
+    }
+
+    #[test]
+    fn one_whose_source_is_learned_counts_among_those_of_that_source() {
+        let mut handshakes = Handshakes::new();
+        let now = Instant::now();
+        let first = begin(&mut handshakes, 9, "first");
+        let second = begin(&mut handshakes, 9, "second");
+        let third = begin(&mut handshakes, 9, "third");
+        handshakes.set_source(first, Source::V4(1));
+        handshakes.set_source(second, Source::V4(2));
+        handshakes.set_source(third, Source::V4(2));
+        let counts = [1, 2, 9].map(|source| handshakes.count(Source::V4(source)));
+        assert_eq!(counts, [1, 2, 0]);
+        assert_eq!(handshakes.source(third), Some(Source::V4(2)));
+        assert_eq!(displace(&mut handshakes, now), Some("second"));
+        // One that is over is none of any source.
+        handshakes.set_source(second, Source::V4(3));
+        assert_eq!(handshakes.count(Source::V4(3)), 0);
+        assert_eq!(displace(&mut handshakes, now), Some("first"));
+        assert_eq!(displace(&mut handshakes, now), Some("third"));
+        assert_eq!(handshakes.len(), 0);
     }
 
     #[test]

@@ -56,7 +56,12 @@ impl Pings {
         status.check()?;
         let ended = || {
             let error = status.error();
-            error.unwrap_or_else(|| Error::new(ErrorKind::Failed, "no answer came"))
+            error.unwrap_or_else(|| {
+                Error::new(
+                    ErrorKind::Failed,
+                    "the connection ended before the answer to a ping",
+                )
+            })
         };
         let permit = self.permits.clone().acquire_owned().await;
         let permit = permit.map_err(|_| ended())?;

@@ -20,6 +20,7 @@ impl From<&Config> for Hello {
             stream_window: config.stream_window,
             connection_window: if ample { 0 } else { config.connection_window },
             flight: 0,
+            takes_growth: true,
         }
     }
 }
@@ -28,6 +29,9 @@ impl From<&Config> for SessionConfig {
     fn from(config: &Config) -> Self {
         Self {
             hello: config.into(),
+            max_stream_window: config.max_stream_window,
+            window_growth: config.effective_window_growth(),
+            growth_budget: Some(config.growth_budget.clone()),
             keep_alive: config.keep_alive,
             disconnected_after: config.disconnected_after,
             failed_after: config.failed_after,
@@ -71,7 +75,7 @@ pub fn liveness(config: &Config, now: Instant) -> Liveness {
 /// Returns the error of a connection whose peer was silent for [`failed_after`](Config::failed_after).
 pub fn lost(config: &Config) -> Error {
     let silence = config.failed_after;
-    let why = format!("nothing heard of the peer for {silence:?}");
+    let why = format!("nothing heard from the peer for {silence:?}");
     Error::new(ErrorKind::Failed, why)
 }
 
@@ -150,7 +154,9 @@ mod tests {
         let error = Error::from(Violation::new("a second hello"));
         assert_eq!(error.kind(), ErrorKind::Protocol);
         assert!(error.to_string().contains("a second hello"), "{error}");
-        let error = Error::from(Violation::handshake("the peer did not say hello"));
+        let error = Error::from(Violation::handshake(
+            "the peer's first message is not its hello",
+        ));
         assert_eq!(error.kind(), ErrorKind::Handshake);
     }
 }

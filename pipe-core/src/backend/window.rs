@@ -18,6 +18,10 @@ pub struct ConnWindow {
 #[derive(Debug)]
 struct State {
     free: u64,
+    /// By how many bytes the window has grown.
+    growth: u64,
+    /// What is to be kept from the room that comes back, since the window has shrunk.
+    withheld: u64,
     /// Streams that wait, by their tickets: the longest wait comes first.
     waiting: BTreeMap<u64, Waker>,
     next_ticket: u64,
@@ -38,6 +42,8 @@ impl ConnWindow {
     pub fn new(size: u64) -> Self {
         let state = State {
             free: size,
+            growth: 0,
+            withheld: 0,
             waiting: BTreeMap::new(),
             next_ticket: 1,
         };
@@ -73,8 +79,13 @@ impl ConnWindow {
             return;
         }
         let mut state = self.state.lock();
-        state.free = state.free.saturating_add(count).min(self.size);
-        let most = if state.waiting.len() <= FEW || state.free >= self.size / 2 {
+        let size = self.size.saturating_add(state.growth);
+        let withheld = count.min(state.withheld);
+        state.withheld -= withheld;
+        state.free = state.free.saturating_add(count - withheld).min(size);
+        let most = if state.free == 0 {
+            0
+        } else if state.waiting.len() <= FEW || state.free >= size / 2 {
             state.waiting.len()
         } else {
             1 + (count / SHARE) as usize
@@ -82,6 +93,22 @@ impl ConnWindow {
         let woken: Vec<Waker> = std::iter::from_fn(|| state.pop()).take(most).collect();
         drop(state);
         woken.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has the window be larger by `growth` bytes than it began. What it grows by is there at once; what it shrinks by
+    /// is kept from the room that comes back, where it is in use.
+    pub fn set_growth(&self, growth: u64) {
+        let mut state = self.state.lock();
+        let before = std::mem::replace(&mut state.growth, growth);
+        if growth <= before {
+            let less = before - growth;
+            let taken = less.min(state.free);
+            state.free -= taken;
+            state.withheld += less - taken;
+            return;
+        }
+        drop(state);
+        self.give(growth - before);
     }
 
     /// Wakes one more stream if there is room and some wait. A stream that was woken may have lost
@@ -172,6 +199,32 @@ mod tests {
         let window = ConnWindow::new(10);
         window.give(u64::MAX);
         assert_eq!(window.take(100, &mut WindowTicket::default(), &cx), 10);
+    }
+
+    #[test]
+    fn a_window_grows_at_once_and_shrinks_as_room_comes_back() {
+        let cx = Context::from_waker(noop_waker_ref());
+        let window = ConnWindow::new(100);
+        let take = || window.take(usize::MAX, &mut WindowTicket::default(), &cx);
+        assert_eq!(take(), 100);
+        window.set_growth(50);
+        assert_eq!(take(), 50);
+        window.give(10);
+        window.set_growth(0);
+        // 10 were free, and 40 are missing.
+        assert_eq!(take(), 0);
+        window.give(30);
+        assert_eq!(take(), 0);
+        window.set_growth(5);
+        assert_eq!(take(), 0);
+        window.give(30);
+        assert_eq!(take(), 25);
+        window.give(u64::MAX);
+        assert_eq!(take(), 105);
+
+        let (window, waiting) = full_window(3);
+        window.set_growth(1);
+        assert_eq!(woken(&waiting), 3);
     }
 
     #[test]

@@ -238,7 +238,7 @@ async fn a_side_that_gave_up_tells_the_other_when_the_link_is_back() {
     let CloseReason::Failed(error) = b.closed().await else {
         panic!("not failed")
     };
-    assert_eq!(error.to_string(), "the peer has given the connection up");
+    assert_eq!(error.to_string(), "the peer aborted the connection");
 }
 
 #[tokio::test(start_paused = true)]

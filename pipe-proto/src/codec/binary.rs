@@ -13,6 +13,9 @@ pub const MAX_PAYLOAD: usize = 4096;
 /// What the payload of a hello starts with.
 const MAGIC: &[u8; 6] = b"pipe/1";
 
+/// The bit of the flags of a hello that says that the sender takes growth of windows.
+const TAKES_GROWTH: u8 = 1;
+
 /// Type and length.
 const HEADER_LEN: usize = 3;
 
@@ -43,6 +46,9 @@ pub fn encode(frame: &Frame, out: &mut BytesMut) {
             out.put_u32(hello.max_streams);
             out.put_u32(hello.stream_window);
             out.put_u64(hello.connection_window);
+            if hello.takes_growth {
+                out.put_u8(TAKES_GROWTH);
+            }
             HELLO
         }
         Frame::Ping(bytes) => {
@@ -132,6 +138,9 @@ fn decode_payload(kind: u8, mut payload: &[u8]) -> Result<Option<Frame>, Violati
                 stream_window: payload.try_get_u32().map_err(short)?,
                 connection_window: payload.try_get_u64().map_err(short)?,
                 flight: 0,
+                takes_growth: payload
+                    .first()
+                    .is_some_and(|flags| flags & TAKES_GROWTH != 0),
             })
         }
         PING | PONG => {
@@ -193,15 +202,18 @@ mod tests {
         Frame::Stream { id, frame }
     }
 
-    /// The bytes that `pipe/1` has always had, and the frames that they are read as.
+    /// The bytes of `pipe/1`, and the frames that they are read as. A hello had no flags at first.
     #[test]
     fn frames_have_their_bytes_on_the_wire() {
-        let hello = Frame::Hello(Hello {
-            max_streams: 256,
-            stream_window: 1 << 18,
-            connection_window: 3,
-            flight: 9,
-        });
+        let hello = |takes_growth| {
+            Frame::Hello(Hello {
+                max_streams: 256,
+                stream_window: 1 << 18,
+                connection_window: 3,
+                flight: 9,
+                takes_growth,
+            })
+        };
         let close = Frame::Close {
             code: 7,
             messages: 5,
@@ -211,9 +223,13 @@ mod tests {
         for (i, byte) in nonce.iter_mut().enumerate() {
             *byte = b'0' + i as u8;
         }
-        let traces: [(Frame, &[u8]); 15] = [
+        let traces: [(Frame, &[u8]); 16] = [
             (
-                hello,
+                hello(true),
+                b"\x01\x00\x17pipe/1\x00\x00\x01\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03\x01",
+            ),
+            (
+                hello(false),
                 b"\x01\x00\x16pipe/1\x00\x00\x01\x00\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x03",
             ),
             (

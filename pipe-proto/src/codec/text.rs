@@ -40,11 +40,14 @@ impl fmt::Display for StreamLine {
 impl fmt::Display for ControlLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            Frame::Hello(hello) => write!(
-                f,
-                "hello {PROTOCOL} max_streams={} stream_window={} connection_window={} flight={}",
-                hello.max_streams, hello.stream_window, hello.connection_window, hello.flight
-            ),
+            Frame::Hello(hello) => {
+                write!(
+                    f,
+                    "hello {PROTOCOL} max_streams={} stream_window={} connection_window={} flight={}",
+                    hello.max_streams, hello.stream_window, hello.connection_window, hello.flight
+                )?;
+                f.write_str(if hello.takes_growth { " growth=1" } else { "" })
+            }
             Frame::Received(bytes) => write!(f, "got {bytes}"),
             Frame::Drain => f.write_str("drain"),
             Frame::Drained { streams } => write!(f, "drained {streams}"),
@@ -136,6 +139,7 @@ fn decode_hello(text: &str) -> Result<Hello, Violation> {
             "stream_window" => hello.stream_window = number(value)?,
             "connection_window" => hello.connection_window = number(value)?,
             "flight" => hello.flight = number(value)?,
+            "growth" => hello.takes_growth = number::<u8>(value)? != 0,
             // A later version.
             _ => {}
         }
@@ -226,6 +230,7 @@ mod tests {
             stream_window: 262_144,
             connection_window: 1 << 40,
             flight: 786_432,
+            takes_growth: false,
         });
         let close = |code, messages, reason: &str| Frame::Close {
             code,
@@ -248,6 +253,21 @@ mod tests {
             assert_eq!(decode_control(line.as_bytes()), Ok(Some(frame)));
         }
         assert_eq!(ControlLine(&Frame::Ping([0; 64])).to_string(), "");
+    }
+
+    #[test]
+    fn a_hello_says_that_credit_may_grow_windows() {
+        let hello = Hello {
+            takes_growth: true,
+            ..Hello::UNLIMITED
+        };
+        let line = ControlLine(&Frame::Hello(hello)).to_string();
+        assert!(line.ends_with(" flight=0 growth=1"), "{line}");
+        assert_eq!(
+            decode_control(line.as_bytes()),
+            Ok(Some(Frame::Hello(hello)))
+        );
+        assert!(decode_control(b"hello pipe/1 growth=256").is_err());
     }
 
     #[test]

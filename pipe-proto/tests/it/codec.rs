@@ -21,14 +21,17 @@ fn stream_frame() -> impl Strategy<Value = StreamFrame> {
 
 fn binary_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        any::<(u32, u32, u64)>().prop_map(|(max_streams, stream_window, connection_window)| {
-            Frame::Hello(Hello {
-                max_streams,
-                stream_window,
-                connection_window,
-                flight: 0,
-            })
-        }),
+        any::<(u32, u32, u64, bool)>().prop_map(
+            |(max_streams, stream_window, connection_window, takes_growth)| {
+                Frame::Hello(Hello {
+                    max_streams,
+                    stream_window,
+                    connection_window,
+                    flight: 0,
+                    takes_growth,
+                })
+            }
+        ),
         any::<[u8; PING_LEN]>().prop_map(Frame::Ping),
         any::<[u8; PING_LEN]>().prop_map(Frame::Pong),
         (any::<u64>(), stream_frame()).prop_map(|(id, frame)| Frame::Stream { id, frame }),
@@ -44,16 +47,24 @@ fn binary_frame() -> impl Strategy<Value = Frame> {
 
 fn control_frame() -> impl Strategy<Value = Frame> {
     prop_oneof![
-        (1..=u32::MAX, 1..=u32::MAX, any::<u64>(), any::<u32>()).prop_map(
-            |(max_streams, stream_window, connection_window, flight)| {
-                Frame::Hello(Hello {
-                    max_streams,
-                    stream_window,
-                    connection_window,
-                    flight,
-                })
-            }
-        ),
+        (
+            1..=u32::MAX,
+            1..=u32::MAX,
+            any::<u64>(),
+            any::<u32>(),
+            any::<bool>()
+        )
+            .prop_map(
+                |(max_streams, stream_window, connection_window, flight, takes_growth)| {
+                    Frame::Hello(Hello {
+                        max_streams,
+                        stream_window,
+                        connection_window,
+                        flight,
+                        takes_growth,
+                    })
+                }
+            ),
         any::<u32>().prop_map(|bytes| Frame::Received(bytes.into())),
         Just(Frame::Drain),
         any::<u64>().prop_map(|streams| Frame::Drained { streams }),
@@ -155,7 +166,7 @@ proptest! {
 
     #[test]
     fn fields_of_later_versions_are_skipped(
-        frame in binary_frame(),
+        mut frame in binary_frame(),
         more in vec(any::<u8>(), 0..50),
     ) {
         // The reason of a close runs to the end of its payload.
@@ -164,6 +175,10 @@ proptest! {
         let length = (bytes.len() - 3 + more.len()) as u16;
         bytes[1..3].copy_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&more);
+        if let (Frame::Hello(hello), Some(flags)) = (&mut frame, more.first()) {
+            // The flags may be left out; bits of later versions mean nothing.
+            hello.takes_growth |= flags & 1 == 1;
+        }
         prop_assert_eq!(binary::decode(&mut bytes), Ok(Some(frame)));
         prop_assert!(bytes.is_empty());
     }

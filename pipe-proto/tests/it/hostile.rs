@@ -29,6 +29,7 @@ const HELLO: Hello = Hello {
     stream_window: 1000,
     connection_window: 0,
     flight: 0,
+    takes_growth: false,
 };
 
 const YAMUX: Carrier = Carrier {
@@ -167,6 +168,9 @@ impl Side {
         let now = Instant::now();
         let config = SessionConfig {
             hello: HELLO,
+            max_stream_window: 4000,
+            window_growth: 10_000,
+            growth_budget: None,
             keep_alive: Duration::from_secs(1),
             disconnected_after: Duration::from_secs(3),
             failed_after: Duration::from_secs(20),
@@ -281,7 +285,7 @@ impl Side {
                 self.pings += usize::from(self.session.ping(bytes, 0, self.now).is_ok());
             }
             Op::Drain => drop(self.session.drain()),
-            Op::Close => self.session.close(7, 0, "enough", self.now),
+            Op::Close => self.session.close(7, 0, "enough"),
             Op::Wait(millis) => {
                 self.now += Duration::from_millis(millis);
                 self.session.handle_timeout(self.now);
@@ -356,7 +360,7 @@ proptest! {
             });
             side.session.update(&stream);
         }
-        side.session.close(0, 0, "", side.now);
+        side.session.close(0, 0, "");
         let frames = side.take_frames();
         let close = frames.iter().position(|frame| matches!(frame, Frame::Close { .. }));
         prop_assert!(close.is_none_or(|at| at + 1 == frames.len()), "a frame behind the close");

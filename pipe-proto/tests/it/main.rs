@@ -4,3 +4,4 @@ mod codec;
 mod hostile;
 mod native;
 mod simulation;
+mod windows;

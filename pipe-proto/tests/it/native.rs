@@ -14,8 +14,9 @@ const MAX_STREAMS: u32 = 2;
 const HELLO: Hello = Hello {
     max_streams: MAX_STREAMS,
     stream_window: 1000,
-    connection_window: 0,
+    connection_window: 9000,
     flight: 0,
+    takes_growth: false,
 };
 
 #[derive(Clone, Debug)]
@@ -43,6 +44,9 @@ fn session(now: Instant) -> Session<Handle, ()> {
     };
     let config = SessionConfig {
         hello: HELLO,
+        max_stream_window: 4000,
+        window_growth: 10_000,
+        growth_budget: None,
         keep_alive: Duration::from_secs(1),
         disconnected_after: Duration::from_secs(3),
         failed_after: Duration::from_secs(20),

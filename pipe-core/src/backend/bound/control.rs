@@ -7,9 +7,9 @@ use pipe_proto::codec::binary;
 use pipe_proto::{Frame, Stream, StreamFrame};
 use tokio::time::Instant;
 
-use super::conn_core::{Binding, ConnCore, now};
+use super::conn_core::{Binding, ConnCore};
 use crate::Result;
-use crate::backend::protocol;
+use crate::backend::{SessionConn, now, protocol};
 
 /// Frames are taken from the session while fewer bytes wait to be sent. Those that stay there are merged.
 const MAX_OUTPUT: usize = 4 * 1024;
@@ -23,7 +23,7 @@ impl<B: Binding> ConnCore<B> {
     /// to [end](Self::end) with.
     pub fn on_input(self: &Arc<Self>, input: &mut BytesMut) -> Result<()> {
         let mut opened = Vec::new();
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.session.on_heard(now());
         // Nothing counts behind a close.
         while !state.session.is_ended() {
@@ -57,7 +57,7 @@ impl<B: Binding> ConnCore<B> {
     ///
     /// [`Protocol`](crate::ErrorKind::Protocol) where the peer reads too little of it.
     pub fn poll_output(&self, output: &mut BytesMut) -> Result<Instant> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         if state.session.is_flooded() {
             return Err(protocol("it does not read its control channel"));
         }
@@ -67,7 +67,7 @@ impl<B: Binding> ConnCore<B> {
             binary::encode(&frame, output);
         }
         let deadline = state.session.poll_timeout();
-        self.settle(state);
+        self.settle_events(state);
         // After the end there is none.
         let later = || Instant::now() + self.config.failed_after;
         Ok(deadline.map_or_else(later, Instant::from_std))
@@ -84,13 +84,13 @@ impl<B: Binding> ConnCore<B> {
 
     /// Acts on the deadlines that have passed.
     pub fn on_timeout(&self) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.session.handle_timeout(now());
         self.settle(state);
     }
 
     /// Returns whether the peer has said hello.
     pub fn is_greeted(&self) -> bool {
-        self.lock().session.peer().is_some()
+        self.state.lock().session.peer().is_some()
     }
 }

@@ -1,15 +1,14 @@
-//! Connections and streams over a session, for any carrier of their bytes.
+//! Connections for streams that exist already: a socket, a channel for each stream.
 
 mod conn;
 mod conn_core;
 mod control;
-mod events;
 mod stream;
-mod stream_core;
 mod stream_io;
+#[cfg(test)]
+mod tests;
 
 pub use conn::BoundConn;
-pub use conn_core::{Binding, ConnCore, DriverGuard};
+pub use conn_core::{Binding, ConnCore, DriverGuard, NextId};
 pub use stream::{BoundRecvStream, BoundSendStream, BoundStream};
-pub use stream_core::StreamCore;
-pub use stream_io::StreamIo;
+pub use stream_io::{IoState, StreamCore, StreamIo};
