@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,7 +12,7 @@ use crate::host_port::{HostPort, dialable};
 
 /// Finds the addresses of a host, in the order in which a dial tries them: those of the two families by turns,
 /// beginning with the one that the resolver put first (RFC 8305, section 4). An unspecified address stands
-/// for the loopback address of its family.
+/// for the loopback address of its family. `of` is what has the name, for errors: the address being dialed.
 ///
 /// # Errors
 ///
@@ -20,9 +21,9 @@ use crate::host_port::{HostPort, dialable};
 /// # Cancel safety
 ///
 /// Dropping the future leaves nothing behind.
-pub async fn resolve(addr: &Addr, at: &HostPort) -> Result<Vec<SocketAddr>> {
+pub async fn resolve(of: impl fmt::Display, at: &HostPort) -> Result<Vec<SocketAddr>> {
     let found = lookup(at).await.map_err(|unknown| {
-        let why = format!("the name {:?} of {addr} {}", at.host, unknown.why());
+        let why = format!("the name {:?} of {of} {}", at.host, unknown.why());
         unknown.error(why)
     })?;
     Ok(by_turns(found.into_iter().map(dialable).collect()))

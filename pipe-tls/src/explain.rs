@@ -69,7 +69,7 @@ fn reason(error: &TlsError) -> (ErrorKind, String) {
     match error {
         TlsError::InvalidCertificate(error) => (ErrorKind::Unauthenticated, refusal(error)),
         TlsError::NoCertificatesPresented => {
-            let reason = "the peer shows no certificate, and this side wants one";
+            let reason = "the peer shows no certificate, and this side requires one";
             (ErrorKind::Unauthenticated, reason.into())
         }
         TlsError::AlertReceived(alert) => alert_reason(*alert),
@@ -124,7 +124,7 @@ fn alert_reason(alert: Alert) -> (ErrorKind, String) {
     };
     match alert {
         Alert::CertificateRequired | Alert::NoCertificate => {
-            let reason = "the peer wants a certificate of this side, and there is none";
+            let reason = "the peer requires a certificate of this side, and there is none";
             (ErrorKind::Unauthenticated, reason.into())
         }
         Alert::CertificateExpired => refused("it has expired or is not valid yet"),

@@ -1,21 +1,27 @@
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use pipe_core::{Error, ErrorKind, Result};
-use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
-use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::ResolvesServerCert;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{CertSha256, pem, provider};
+use crate::renewed::Renewed;
+use crate::self_signed::self_sign;
+use crate::{CertPins, CertSha256, pem, provider};
 
 /// The identity of one side: a certificate, those that lead to its root, and the private key.
 ///
 /// Cheap to clone. Its `Debug` shows the hash of the certificate and nothing of the key.
 #[derive(Clone)]
-pub struct Identity {
-    key: Arc<CertifiedKey>,
-    sha256: CertSha256,
+pub struct Identity(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Fixed(Arc<CertifiedKey>, CertSha256),
+    Renewed(Arc<Renewed>),
 }
 
 impl Identity {
@@ -67,32 +73,66 @@ impl Identity {
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a name cannot be one.
     pub fn self_signed<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Result<Self> {
         let names: Vec<String> = names.into_iter().map(Into::into).collect();
-        let (certificate, key) = sign(names.clone()).map_err(|error| {
-            let why = format!("no certificate can be made for {names:?}: {error}");
-            Error::with_source(ErrorKind::ConfigInvalid, why, error)
-        })?;
+        let (certificate, key) = self_sign(&names, None)?;
         Self::from_der(vec![certificate], key)
+    }
+
+    /// Generates keys (ECDSA on P-256) with self-signed certificates for these names and IP addresses that browsers take by their
+    /// [hash](Self::pins) over WebTransport: each is valid for 14 days, and after 12 days of use the next one takes its place,
+    /// by itself. The hashes of both are known from the start: one that was given out is good for 12 to 24 days.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a name cannot be one.
+    pub fn short_lived<N: Into<String>>(names: impl IntoIterator<Item = N>) -> Result<Self> {
+        let names = names.into_iter().map(Into::into).collect();
+        let renewed = Renewed::new(names, SystemTime::now())?;
+        Ok(Self(Kind::Renewed(Arc::new(renewed))))
     }
 
     /// Returns the hash of the certificate, which names it in an address.
     pub fn sha256(&self) -> CertSha256 {
-        self.sha256
+        match &self.0 {
+            Kind::Fixed(_, sha256) => *sha256,
+            Kind::Renewed(renewed) => renewed.at(SystemTime::now()).1,
+        }
     }
 
-    /// Returns the certificates in DER, one's own first.
-    pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        &self.key.cert
+    /// Returns the hashes for an address: that of the certificate, and of the one that will take its place.
+    pub fn pins(&self) -> CertPins {
+        match &self.0 {
+            Kind::Fixed(_, sha256) => (*sha256).into(),
+            Kind::Renewed(renewed) => renewed.pins(SystemTime::now()),
+        }
+    }
+
+    /// Returns the certificates in DER, one's own first: see the feature `native`.
+    #[cfg(feature = "native")]
+    pub fn certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.key().cert.clone()
     }
 
     /// Combines this certificate with a key that is not its own.
     #[cfg(test)]
     pub(crate) fn with_key_of(&self, other: &Self) -> Arc<CertifiedKey> {
-        let certificates = self.certificates().to_vec();
-        Arc::new(CertifiedKey::new(certificates, other.key.key.clone()))
+        let certificates = self.key().cert.clone();
+        Arc::new(CertifiedKey::new(certificates, other.key().key.clone()))
     }
 
+    /// Returns the key and the certificates in use now.
     pub(crate) fn key(&self) -> Arc<CertifiedKey> {
-        self.key.clone()
+        match &self.0 {
+            Kind::Fixed(key, _) => key.clone(),
+            Kind::Renewed(renewed) => renewed.at(SystemTime::now()).0,
+        }
+    }
+
+    /// Returns what a listener shows its dialers.
+    pub(crate) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
+        match &self.0 {
+            Kind::Fixed(key, _) => Arc::new(SingleCertAndKey::from(key.clone())),
+            Kind::Renewed(renewed) => renewed.clone(),
+        }
     }
 
     fn read(certificates: &[u8], key: &[u8], in_cert: &str, in_key: &str) -> Result<Self> {
@@ -124,32 +164,14 @@ impl Identity {
             };
             Error::with_source(ErrorKind::ConfigInvalid, why, error)
         })?;
-        let key = Arc::new(key);
-        Ok(Self { key, sha256 })
+        Ok(Self(Kind::Fixed(Arc::new(key), sha256)))
     }
-}
-
-/// Creates a new key with a certificate for these names.
-fn sign(
-    names: Vec<String>,
-) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), rcgen::Error> {
-    let key = KeyPair::generate()?;
-    let mut params = CertificateParams::new(names)?;
-    // As an issuer it has a name of its own, so that one is not taken for another.
-    let hash = CertSha256::of(key.public_key_raw()).to_string();
-    params.distinguished_name = DistinguishedName::new();
-    params
-        .distinguished_name
-        .push(DnType::CommonName, format!("self-signed {}", &hash[..16]));
-    let certificate = params.self_signed(&key)?.der().clone();
-    let key = PrivatePkcs8KeyDer::from(key.serialized_der().to_vec());
-    Ok((certificate, key.into()))
 }
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Identity")
-            .field("sha256", &self.sha256)
+            .field("sha256", &self.sha256())
             .finish_non_exhaustive()
     }
 }
@@ -158,6 +180,8 @@ impl fmt::Debug for Identity {
 mod tests {
     use std::fs;
 
+    use rustls_pki_types::PrivatePkcs8KeyDer;
+
     use super::*;
     use crate::testing::pem_pair;
 
@@ -165,7 +189,7 @@ mod tests {
     fn pem_is_read_from_texts_and_files() {
         let (cert, key) = pem_pair(&["localhost"]);
         let identity = Identity::from_pem(cert.as_bytes(), key.as_bytes()).unwrap();
-        let der = &identity.certificates()[0];
+        let der = &identity.key().cert[0];
         assert_eq!(identity.sha256(), CertSha256::of(der));
 
         let dir = tempfile::tempdir().unwrap();

@@ -12,6 +12,7 @@
 //! certificate that has expired meanwhile is refused. The exception is early data over QUIC, where
 //! both ends enable it: see [`ClientSessions`].
 
+mod cert_pins;
 mod cert_sha256;
 mod explain;
 mod identity;
@@ -20,8 +21,10 @@ mod options;
 mod peer_params;
 mod pem;
 mod pinned;
+mod renewed;
 mod resumption;
 mod roots;
+mod self_signed;
 mod server_name;
 #[cfg(test)]
 mod testing;
@@ -35,6 +38,7 @@ use rustls::CipherSuite;
 use rustls::crypto::CryptoProvider;
 use rustls_pki_types::CertificateDer;
 
+pub use cert_pins::CertPins;
 pub use cert_sha256::CertSha256;
 pub use explain::{explain, explain_io, find};
 pub use identity::Identity;

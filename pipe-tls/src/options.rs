@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use crate::made::Made;
 use crate::pinned::Pinned;
 use crate::verdict::{Judge, Verdict};
-use crate::{CertSha256, Identity, Roots, provider};
+use crate::{CertPins, Identity, Roots, provider};
 
 /// The identity of this side, and the certificates that it trusts.
 ///
@@ -93,25 +93,46 @@ impl TlsOptions {
     /// name, and the dialer need not know the issuer; with the hash it can be dialed as it is, by
     /// any dialer with the certificate that the listener may require.
     ///
-    /// `pin` is the hash in the address to listen on, if there is one.
+    /// `pins` are the hashes in the address to listen on.
     ///
     /// # Errors
     ///
-    /// [`AddrInvalid`](ErrorKind::AddrInvalid) when `pin` is the hash of another certificate: every
+    /// [`AddrInvalid`](ErrorKind::AddrInvalid) when `pins` are the hashes of other certificates: every
     /// dial to that address would fail.
-    pub fn listener_identity(&self, host: &str, pin: Option<CertSha256>) -> Result<Identity> {
+    pub fn listener_identity(&self, host: &str, pins: impl Into<CertPins>) -> Result<Identity> {
+        self.identity_for(host, pins.into(), Made::get)
+    }
+
+    /// Returns the same for a listener that browsers dial by the hash of its certificate: one that is generated is
+    /// [short-lived](Identity::short_lived).
+    ///
+    /// # Errors
+    ///
+    /// As in [`listener_identity`](Self::listener_identity).
+    pub fn listener_identity_for_browsers(
+        &self,
+        host: &str,
+        pins: impl Into<CertPins>,
+    ) -> Result<Identity> {
+        self.identity_for(host, pins.into(), Made::get_short_lived)
+    }
+
+    fn identity_for(
+        &self,
+        host: &str,
+        pins: CertPins,
+        make: impl FnOnce(&Made, &str, CertPins) -> Result<Identity>,
+    ) -> Result<Identity> {
         let identity = match &self.identity {
             Some(identity) => identity.clone(),
-            None => self.made.get(host, pin)?,
+            None => make(&self.made, host, pins)?,
         };
-        match pin {
-            Some(pin) if pin != identity.sha256() => {
-                let own = identity.sha256();
-                let why = format!("it asks for the certificate {pin}, but the listener's is {own}");
-                Err(Error::new(ErrorKind::AddrInvalid, why))
-            }
-            _ => Ok(identity),
+        let own = identity.sha256();
+        if !pins.is_empty() && !pins.contains(own) {
+            let why = format!("it asks for the certificate {pins}, but the listener's is {own}");
+            return Err(Error::new(ErrorKind::AddrInvalid, why));
         }
+        Ok(identity)
     }
 
     /// Returns the configuration of a listener with `identity` and these protocols (ALPN, RFC 7301;
@@ -131,7 +152,7 @@ impl TlsOptions {
             .with_protocol_versions(VERSIONS)
             .map_err(unusable)?
             .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.key())));
+            .with_cert_resolver(identity.resolver());
         config.alpn_protocols = protocols(alpn);
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -139,7 +160,7 @@ impl TlsOptions {
     }
 
     /// Returns the configuration of a dialer with these protocols (ALPN, RFC 7301; none to leave
-    /// ALPN out). It trusts the certificate with the hash `pin`, if there is one in the address, or
+    /// ALPN out). It trusts the certificates with the hashes in the address, if there are any, or
     /// else the roots.
     ///
     /// A pinned certificate is trusted regardless of its names and dates: the hash identifies the
@@ -154,10 +175,10 @@ impl TlsOptions {
     /// needed.
     pub fn client_config(
         &self,
-        pin: Option<CertSha256>,
+        pins: impl Into<CertPins>,
         alpn: &[&[u8]],
     ) -> Result<Arc<ClientConfig>> {
-        let verifier = self.verifier(pin)?;
+        let verifier = self.verifier(pins.into())?;
         self.client_config_with(verifier, alpn)
     }
 
@@ -169,19 +190,21 @@ impl TlsOptions {
     /// As in [`client_config`](Self::client_config).
     pub fn client_config_with_verdict(
         &self,
-        pin: Option<CertSha256>,
+        pins: impl Into<CertPins>,
         alpn: &[&[u8]],
     ) -> Result<(Arc<ClientConfig>, Verdict)> {
-        let (judge, verdict) = Judge::new(self.verifier(pin)?);
+        let (judge, verdict) = Judge::new(self.verifier(pins.into())?);
         let config = self.client_config_with(Arc::new(judge), alpn)?;
         Ok((config, verdict))
     }
 
-    pub(crate) fn verifier(&self, pin: Option<CertSha256>) -> Result<Arc<dyn ServerCertVerifier>> {
-        let roots = match (pin, &self.roots) {
-            (Some(pin), _) => return Ok(Arc::new(Pinned::new(pin))),
-            (None, Some(roots)) => roots.clone(),
-            (None, None) => Roots::system()?,
+    pub(crate) fn verifier(&self, pins: CertPins) -> Result<Arc<dyn ServerCertVerifier>> {
+        if !pins.is_empty() {
+            return Ok(Arc::new(Pinned::new(pins)));
+        }
+        let roots = match &self.roots {
+            Some(roots) => roots.clone(),
+            None => Roots::system()?,
         };
         let verifier = WebPkiServerVerifier::builder_with_provider(roots.store(), provider());
         Ok(verifier.build().map_err(unusable)?)
@@ -225,8 +248,8 @@ mod tests {
     use pipe_core::PeerIdentity;
 
     use super::*;
-    use crate::peer_identity;
     use crate::testing::{Cert, Side, date, handshake};
+    use crate::{CertSha256, peer_identity};
 
     const ALPN: &[&[u8]] = &[b"pipe/1"];
 
@@ -388,8 +411,8 @@ mod tests {
         for (identity, here, there) in [
             (
                 None,
-                "the peer shows no certificate, and this side wants one",
-                "the peer wants a certificate of this side, and there is none",
+                "the peer shows no certificate, and this side requires one",
+                "the peer requires a certificate of this side, and there is none",
             ),
             (
                 Some(stranger),

@@ -1,7 +1,7 @@
 use pipe_core::{Addr, Error, ErrorKind, Result, Wire};
 use rustls_pki_types::ServerName;
 
-use crate::{CertSha256, Identity, TlsOptions, server_name};
+use crate::{CertPins, Identity, TlsOptions, server_name};
 
 /// The protocol (ALPN) of [`Wire::Pipe`].
 const PIPE: &str = "pipe/1";
@@ -14,8 +14,8 @@ pub struct PeerParams {
     pub wire: Wire,
     /// The protocol that both sides have to agree on, if any (RFC 7301).
     pub alpn: Option<String>,
-    /// The hash of the listener's certificate.
-    pub pin: Option<CertSha256>,
+    /// The hashes of the listener's certificate and of the next one, if the address has them.
+    pub pins: CertPins,
     /// The name that the listener's certificate has to be for, if it is not the host.
     server_name: Option<String>,
 }
@@ -42,14 +42,24 @@ impl PeerParams {
             }
             (alpn, Wire::Raw) => alpn,
         };
-        let pin = addr.param("cert-sha256").map(|text| {
-            let pin = text.parse::<CertSha256>();
-            pin.map_err(|error| addr.invalid(format!("cert-sha256: {error}")))
+        let params = Self::without_alpn(addr)?;
+        Ok(Self { alpn, ..params })
+    }
+
+    /// Reads the options of an address whose protocol (ALPN) its transport sets: all but `alpn`.
+    ///
+    /// # Errors
+    ///
+    /// As in [`of`](Self::of).
+    pub fn without_alpn(addr: &Addr) -> Result<Self> {
+        let pins = addr.param("cert-sha256").map(|text| {
+            let pins = text.parse::<CertPins>();
+            pins.map_err(|error| addr.invalid(format!("cert-sha256: {error}")))
         });
         Ok(Self {
-            wire,
-            alpn,
-            pin: pin.transpose()?,
+            wire: Wire::from_addr(addr)?,
+            alpn: None,
+            pins: pins.transpose()?.unwrap_or_default(),
             server_name: addr.param("server-name"),
         })
     }
@@ -57,13 +67,14 @@ impl PeerParams {
     /// Adds the options to the address of an end of a connection like this one: of a listener with the hash
     /// of its certificate, so that it can be dialed, and of a dialer without.
     #[must_use]
-    pub fn add_to(&self, addr: Addr, pin: Option<CertSha256>) -> Addr {
+    pub fn add_to(&self, addr: Addr, pins: impl Into<CertPins>) -> Addr {
         let mut addr = self.wire.add_to(addr);
         if let (Wire::Raw, Some(alpn)) = (self.wire, &self.alpn) {
             addr = addr.with_param("alpn", alpn);
         }
-        if let Some(pin) = pin {
-            addr = addr.with_param("cert-sha256", &pin.to_string());
+        let pins = pins.into();
+        if !pins.is_empty() {
+            addr = addr.with_param("cert-sha256", &pins.to_string());
         }
         addr
     }
@@ -92,7 +103,7 @@ impl PeerParams {
     pub fn check_protocol(&self, context: &str, agreed: Option<&[u8]>) -> Result<()> {
         match &self.alpn {
             Some(name) if agreed != Some(name.as_bytes()) => {
-                let why = format!("{context}: the peer does not say that it speaks {name} (ALPN)");
+                let why = format!("{context}: the peer did not negotiate {name} (ALPN)");
                 Err(Error::new(ErrorKind::Handshake, why))
             }
             _ => Ok(()),
@@ -110,17 +121,39 @@ impl PeerParams {
         host: &str,
         options: &TlsOptions,
     ) -> Result<Identity> {
-        let identity = options.listener_identity(host, self.pin);
-        identity.map_err(|error| match error.kind() {
-            ErrorKind::AddrInvalid => addr.invalid(error),
-            _ => error,
-        })
+        blamed(addr, options.listener_identity(host, self.pins))
     }
+
+    /// Returns the identity of a listener that browsers dial; see [`TlsOptions::listener_identity_for_browsers`].
+    ///
+    /// # Errors
+    ///
+    /// As in [`listener_identity`](Self::listener_identity).
+    pub fn listener_identity_for_browsers(
+        &self,
+        addr: &Addr,
+        host: &str,
+        options: &TlsOptions,
+    ) -> Result<Identity> {
+        blamed(
+            addr,
+            options.listener_identity_for_browsers(host, self.pins),
+        )
+    }
+}
+
+/// Quotes an address that asks for another certificate.
+fn blamed(addr: &Addr, identity: Result<Identity>) -> Result<Identity> {
+    identity.map_err(|error| match error.kind() {
+        ErrorKind::AddrInvalid => addr.invalid(error),
+        _ => error,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::CertSha256;
 
     fn read(text: &str) -> Result<PeerParams> {
         PeerParams::of(&Addr::parse(text)?)
@@ -130,7 +163,7 @@ mod tests {
     fn the_options_are_read() {
         let plain = read("tls://example.org:443").unwrap();
         assert_eq!(plain.protocols(), [b"pipe/1"]);
-        assert_eq!((plain.pin, plain.wire), (None, Wire::Pipe));
+        assert_eq!((plain.pins, plain.wire), (CertPins::default(), Wire::Pipe));
         let addr = Addr::parse("tls://[::1]:1?server-name=example.org").unwrap();
         let named = PeerParams::of(&addr).unwrap();
         let name = named.server_name(&addr, "::1").unwrap();
@@ -161,7 +194,7 @@ mod tests {
             let addr = read(text).unwrap().add_to(end(), Some(pin));
             assert_eq!(addr.as_str(), listener);
             let again = PeerParams::of(&addr).unwrap();
-            assert_eq!(again.pin, Some(pin));
+            assert_eq!(again.pins, pin.into());
             assert_eq!(again.add_to(end(), Some(pin)), addr);
         }
         assert_eq!(read("tls://a:1").unwrap().add_to(end(), None), end());
@@ -205,7 +238,7 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Handshake);
             assert_eq!(
                 error.to_string(),
-                "refused a: the peer does not say that it speaks pipe/1 (ALPN)"
+                "refused a: the peer did not negotiate pipe/1 (ALPN)"
             );
         }
         let none = read("tls://a:1?wire=raw").unwrap();

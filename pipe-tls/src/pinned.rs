@@ -6,30 +6,30 @@ use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_t
 use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::{CertSha256, provider};
+use crate::{CertPins, CertSha256, provider};
 
-/// Trusts exactly one certificate, identified by its hash.
+/// Trusts the certificates with these hashes, and no other one.
 ///
 /// The hash identifies the certificate, so no name and no date is checked: both are only the
 /// certificate's own claims. The peer proves by its signature in the handshake that it holds the
 /// certificate's key, and that is verified as usual.
 #[derive(Debug)]
 pub(crate) struct Pinned {
-    pin: CertSha256,
+    pins: CertPins,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
 /// The peer has another certificate than the pinned one.
 #[derive(Debug)]
 pub(crate) struct PinMismatch {
-    pub(crate) pinned: CertSha256,
+    pub(crate) pinned: CertPins,
     pub(crate) shown: CertSha256,
 }
 
 impl Pinned {
-    pub(crate) fn new(pin: CertSha256) -> Self {
+    pub(crate) fn new(pins: CertPins) -> Self {
         let algorithms = provider().signature_verification_algorithms;
-        Self { pin, algorithms }
+        Self { pins, algorithms }
     }
 }
 
@@ -43,10 +43,10 @@ impl ServerCertVerifier for Pinned {
         _: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
         let shown = CertSha256::of(end_entity);
-        if shown == self.pin {
+        if self.pins.contains(shown) {
             return Ok(ServerCertVerified::assertion());
         }
-        let pinned = self.pin;
+        let pinned = self.pins;
         let mismatch = OtherError(Arc::new(PinMismatch { pinned, shown }));
         Err(CertificateError::Other(mismatch).into())
     }

@@ -14,7 +14,7 @@ use rustls::{ClientConfig, NamedGroup, ServerConfig};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::verdict::Judge;
-use crate::{CertSha256, Identity, TlsOptions, Verdict};
+use crate::{CertPins, Identity, TlsOptions, Verdict};
 
 /// Maximum number of tickets of one listener that a dialer keeps. A listener gives two for each
 /// connection, and each is good for one.
@@ -50,10 +50,10 @@ impl TlsOptions {
     /// As in [`client_config`](Self::client_config).
     pub fn client_sessions(
         &self,
-        pin: Option<CertSha256>,
+        pins: impl Into<CertPins>,
         alpn: &[&[u8]],
     ) -> Result<ClientSessions> {
-        let (judge, verdict) = Judge::new(self.verifier(pin)?);
+        let (judge, verdict) = Judge::new(self.verifier(pins.into())?);
         let verifier: Arc<dyn ServerCertVerifier> = Arc::new(judge);
         let mut full = self.client_config_with(verifier.clone(), alpn)?;
         let tickets = Arc::new(Tickets::default());
@@ -222,6 +222,7 @@ mod tests {
     use rustls::{ClientConnection, HandshakeKind, ServerConnection};
 
     use super::*;
+    use crate::CertSha256;
     use crate::testing::{Cert, Side, date, handshake};
     use crate::{Roots, server_name};
 
@@ -346,9 +347,9 @@ mod tests {
         let options = TlsOptions::new().with_roots(root.roots());
         let sessions = options.client_sessions(None, ALPN).unwrap();
         let good = root.issue(&["localhost"]).identity();
-        sessions.judge(good.certificates(), &name).unwrap();
+        sessions.judge(&good.key().cert, &name).unwrap();
         let old = root.issue_with(&["localhost"], date(2001, 2, 3), date(2004, 5, 6));
-        let error = sessions.judge(old.identity().certificates(), &name);
+        let error = sessions.judge(&old.identity().key().cert, &name);
         let error = crate::explain("ctx", &error.unwrap_err());
         assert!(error.to_string().contains("expired on 2004"), "{error}");
         sessions.judge(&[], &name).unwrap_err();

@@ -82,7 +82,7 @@ impl Roots {
     ///
     /// As in [`from_pem`](Self::from_pem).
     pub fn of(identity: &Identity) -> Result<Self> {
-        let own = identity.certificates().iter().take(1).cloned();
+        let own = identity.key().cert.first().cloned().into_iter();
         Self::new(own, "the identity given")
     }
 
