@@ -2,6 +2,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
+use pipe_core::backend::SessionConn;
 use pipe_core::{Addr, CloseReason, Config, Error, ErrorKind, PeerIdentity, Result, Wire};
 use tokio::io::{AsyncRead, AsyncWrite, split};
 use tokio::sync::oneshot;
@@ -238,11 +239,11 @@ impl MuxBuilder {
         let greeted = match timeout(limit, hello).await {
             Ok(Ok(Ok(()))) => Ok(handle),
             Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(conn.error().unwrap_or_else(|| {
+            Ok(Err(_)) => Err(conn.status.error().unwrap_or_else(|| {
                 Error::new(ErrorKind::Failed, "the connection ended in its handshake")
             })),
             Err(_) => {
-                let why = format!("the peer did not say hello within {limit:?}");
+                let why = format!("the peer sent no hello within {limit:?}");
                 let error = Error::new(ErrorKind::TimedOut, why);
                 conn.end(&CloseReason::Failed(error.clone()));
                 Err(error)

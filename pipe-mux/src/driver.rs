@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Buf;
+use pipe_core::backend::{SessionConn, now};
 use pipe_core::{CloseReason, Error, ErrorKind, Result, Wire};
 use tokio::io::AsyncRead;
 use tokio::sync::oneshot;
@@ -38,7 +39,7 @@ pub(crate) struct Driver<R> {
     /// The numbers of the streams of a plain peer.
     pub(crate) late_numbers: LateNumbers,
     /// Streams of the peer that were not acknowledged yet.
-    pub(crate) unanswered: Vec<u32>,
+    pub(crate) unanswered: Vec<u64>,
     /// Notified of the peer's hello.
     ready: Option<oneshot::Sender<Result<()>>>,
     /// The peer has introduced itself. Until then there is the control channel alone.
@@ -52,6 +53,8 @@ pub(crate) struct Driver<R> {
     alarm: Pin<Box<Sleep>>,
     /// The byte stream takes nothing more; until when its end, and the peer's last frames, are waited for.
     unsent: Option<(Error, Pin<Box<Sleep>>)>,
+    /// The sending direction of the byte stream has ended.
+    is_shut: bool,
     /// The code of the GoAway that was sent.
     go_away_sent: Option<u32>,
     /// The peer has broken the rules.
@@ -104,6 +107,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             heard: 0,
             alarm: Box::pin(sleep_until(alarm)),
             unsent: None,
+            is_shut: false,
             go_away_sent: None,
             is_broken: false,
             late: 0,
@@ -263,7 +267,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             return Ok(());
         }
         Err(error.unwrap_or_else(|| {
-            let why = "the peer ended the connection without a word";
+            let why = "the peer ended the byte stream without closing the connection";
             Error::new(ErrorKind::Failed, why)
         }))
     }
@@ -272,12 +276,12 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         if self.input.arrived != self.heard {
             self.heard = self.input.arrived;
             let mut conn = self.conn.state.lock();
-            conn.session.on_heard(Instant::now().into_std());
+            conn.session.on_heard(now());
             self.conn.settle(conn);
         }
         while self.alarm.as_mut().poll(cx).is_ready() {
             let mut conn = self.conn.state.lock();
-            conn.session.handle_timeout(Instant::now().into_std());
+            conn.session.handle_timeout(now());
             let deadline = conn.session.poll_timeout();
             self.conn.settle(conn);
             let deadline = deadline.map_or_else(far_future, Instant::from_std);
@@ -312,8 +316,11 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             }
         }
         self.go_away(NORMAL);
-        if ready!(self.conn.output.poll_shutdown(cx)).is_err() {
-            return Poll::Ready(());
+        if !self.is_shut {
+            if ready!(self.conn.output.poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            self.is_shut = true;
         }
         while !self.input.is_ended {
             self.input.bytes.clear();
@@ -369,15 +376,10 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
 
 impl<R> Drop for Driver<R> {
     fn drop(&mut self) {
-        // Without its driver, a connection that has not ended would leave all that waits waiting: the runtime
-        // is gone, or the driver has panicked.
-        let why = "the task that drives the connection has stopped";
-        let stopped = Error::new(ErrorKind::Failed, why);
+        let stopped = self.conn.on_driver_gone();
         if let Some(ready) = self.ready.take() {
-            let _ = ready.send(Err(stopped.clone()));
+            let _ = ready.send(Err(stopped));
         }
-        self.conn.end(&CloseReason::Failed(stopped));
-        self.conn.left.close();
         // Streams may live on; the byte stream does not.
         self.conn.output.end();
     }

@@ -1,13 +1,13 @@
 //! Processing of the peer's frames, for the driver.
 
 use pipe_core::backend::proto::Stream;
+use pipe_core::backend::{SessionConn, now};
 use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::io::AsyncRead;
-use tokio::time::Instant;
 
 use crate::control::ControlStream;
 use crate::driver::{Body, Driver, Receiver};
-use crate::stream_inner::{StreamRef, wake};
+use crate::stream_inner::{StreamRef, StreamState, wake};
 use crate::yamux::frame::{
     ACK, DATA, FIN, INTERNAL_ERROR, NORMAL, PING, PROTOCOL_ERROR, RST, SYN, WINDOW_UPDATE,
 };
@@ -156,7 +156,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
     /// Returns the stream of a number, if it is not over.
     fn stream(&mut self, id: u32) -> Option<StreamRef> {
         if let Some(last) = &self.last
-            && last.id == id
+            && last.id == u64::from(id)
         {
             return Some(last.clone());
         }
@@ -186,7 +186,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             }
             proto = proto.into_plain();
         }
-        let stream = StreamRef::remote(proto, &conn.limits);
+        let stream = StreamState::new(proto, &conn.limits, None);
         locked.session.accept(&stream)?;
         conn.settle(locked);
         self.acknowledge(&stream);
@@ -207,7 +207,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             return;
         }
         for id in std::mem::take(&mut self.unanswered) {
-            let stream = conn.state.lock().session.stream(id.into()).cloned();
+            let stream = conn.state.lock().session.stream(id).cloned();
             if let Some(stream) = stream {
                 stream.lock().announce(&conn.limits, &conn.output);
             }
@@ -274,12 +274,12 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
                 if self.conn.status.reason().is_some() {
                     return Ok(());
                 }
-                let why = "the peer ended the control channel without a word";
+                let why = "the peer ended the control channel without closing the connection";
                 Err(Error::new(ErrorKind::Failed, why))
             }
             Receiver::Stream(stream) => {
                 let mut state = stream.lock();
-                let reader = state.on_fin(self.conn.wire)?;
+                let reader = state.on_fin()?;
                 drop(state);
                 self.conn.update(stream);
                 wake(reader);
@@ -295,7 +295,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
             return Ok(());
         };
         control.take_bytes(&mut self.input.bytes, count, &conn.limits, &conn.output);
-        let now = Instant::now().into_std();
+        let now = now();
         let mut locked = conn.state.lock();
         // Nothing counts behind a close.
         while !locked.session.is_ended() {
@@ -319,7 +319,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
     }
 }
 
-/// Returns the error of a peer that has given the connection up.
+/// Returns the error of a peer that has aborted the connection.
 fn given_up(code: u32) -> Error {
     let why = match code {
         PROTOCOL_ERROR => "it found the yamux protocol broken".to_owned(),
@@ -328,6 +328,6 @@ fn given_up(code: u32) -> Error {
     };
     Error::new(
         ErrorKind::Protocol,
-        format!("the peer gave the connection up: {why}"),
+        format!("the peer aborted the connection: {why}"),
     )
 }

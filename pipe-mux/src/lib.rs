@@ -25,9 +25,7 @@
 mod builder;
 mod conn;
 mod conn_inner;
-mod conn_ref;
 mod control;
-mod deferred;
 mod driver;
 mod incoming;
 mod listener;

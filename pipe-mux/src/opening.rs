@@ -1,13 +1,11 @@
-use pipe_core::backend::proto::Stream;
-use pipe_core::backend::{StreamSlot, open_error};
+use pipe_core::backend::proto::{OpenError, Stream};
+use pipe_core::backend::{Changes, SessionConn, State, StreamSlot, now, open_error};
 use pipe_core::{Error, ErrorKind, Result, Wire};
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 
-use crate::conn_inner::{ConnInner, ConnState};
-use crate::deferred::Deferred;
+use crate::conn_inner::ConnInner;
 use crate::opens::Open;
-use crate::stream_inner::StreamRef;
+use crate::stream_inner::{StreamRef, StreamState};
 
 /// Maximum number of streams of this side without the peer's acknowledgement. Implementations with
 /// an accept queue reset streams beyond its bound, which was 256 in the first one.
@@ -35,47 +33,42 @@ impl Drop for OpenWait<'_> {
     }
 }
 
-/// An open of a stream.
-pub(crate) enum Opening<'a> {
-    Done(StreamRef),
-    /// Too many streams wait for the peer's acknowledgement.
-    Waits(OpenWait<'a>),
-}
-
 impl ConnInner {
     /// Opens a stream: at once, unless too many wait for the peer's acknowledgement.
-    pub(crate) fn open(&self, slot: StreamSlot) -> Result<Opening<'_>> {
-        let mut conn = self.state.lock();
-        if let Err(error) = conn.session.check_open() {
-            return Err(open_error(error, self.error()));
-        }
-        if conn.opens.waiting.is_empty() && conn.opens.unanswered < MAX_UNANSWERED {
-            let stream = self.open_now(&mut conn, slot)?;
-            return Ok(Opening::Done(stream));
-        }
-        let (done, opened) = oneshot::channel();
-        conn.opens.waiting.push_back(Open { slot, done });
-        // The peer acknowledges nothing that it does not see.
-        conn.opens.show(None, &self.limits, &self.output);
-        let conn = self;
-        Ok(Opening::Waits(OpenWait { conn, opened }))
+    pub(crate) async fn open_with(&self, slot: StreamSlot) -> Result<StreamRef> {
+        let mut wait = {
+            let mut conn = self.state.lock();
+            if let Err(error) = conn.session.check_open() {
+                return Err(open_error(error, self.status.error()));
+            }
+            if conn.extra.waiting.is_empty() && conn.extra.unanswered < MAX_UNANSWERED {
+                return self.open_now(&mut conn, slot);
+            }
+            let (done, opened) = oneshot::channel();
+            conn.extra.waiting.push_back(Open { slot, done });
+            // The peer acknowledges nothing that it does not see.
+            conn.extra.show(None, &self.limits, &self.output);
+            OpenWait { conn: self, opened }
+        };
+        let over = || open_error(OpenError::Ended, self.status.error());
+        wait.stream().await.ok_or_else(over)
     }
 
-    fn open_now(&self, conn: &mut ConnState, slot: StreamSlot) -> Result<StreamRef> {
-        let Some(id) = conn.opens.next_id else {
+    fn open_now(&self, conn: &mut State<Self>, slot: StreamSlot) -> Result<StreamRef> {
+        let Some(id) = conn.extra.next_id else {
             let why = "the connection has used up the numbers of its streams";
             return Err(Error::new(ErrorKind::LimitReached, why));
         };
-        conn.opens.next_id = id.checked_add(2);
-        conn.opens.unanswered += 1;
+        conn.extra.next_id = id.checked_add(2);
+        conn.extra.unanswered += 1;
         let proto = Stream::local(id.into(), false).with_credit_threshold(self.credit_threshold);
         let proto = match self.wire {
             Wire::Pipe => proto,
             Wire::Raw => proto.into_plain(),
         };
-        let stream = StreamRef::local(proto, &self.limits, slot);
-        conn.opens.hidden.push_back(stream.clone());
-        if conn.session.open(&stream, Instant::now().into_std()) {
+        let stream = StreamState::new(proto, &self.limits, Some(slot));
+        conn.extra.hidden.push_back(stream.clone());
+        if conn.session.open(&stream, now()) {
             self.call_driver();
         }
         Ok(stream)
@@ -84,33 +77,33 @@ impl ConnInner {
     /// Notes that the peer has acknowledged a stream of this side.
     pub(crate) fn on_ack(&self, stream: &StreamRef) {
         let mut conn = self.state.lock();
-        let mut deferred = Deferred::default();
-        self.on_answered(&mut conn, stream, &mut deferred);
-        self.settle_with(conn, deferred);
+        let mut changes = Changes::<Self>::default();
+        self.on_answered(&mut conn, stream, &mut changes);
+        self.settle_with(conn, changes);
     }
 
     /// Notes that the peer has acknowledged a stream, or that it is over: another may be opened.
     pub(crate) fn on_answered(
         &self,
-        conn: &mut ConnState,
+        conn: &mut State<Self>,
         stream: &StreamRef,
-        deferred: &mut Deferred,
+        changes: &mut Changes<Self>,
     ) {
         if std::mem::replace(&mut stream.lock().is_answered, true) {
             return;
         }
-        conn.opens.unanswered = conn.opens.unanswered.saturating_sub(1);
-        while conn.opens.unanswered < MAX_UNANSWERED {
-            let Some(Open { slot, done }) = conn.opens.waiting.pop_front() else {
+        conn.extra.unanswered = conn.extra.unanswered.saturating_sub(1);
+        while conn.extra.unanswered < MAX_UNANSWERED {
+            let Some(Open { slot, done }) = conn.extra.waiting.pop_front() else {
                 return;
             };
             if done.is_closed() {
                 // Given up while it waited.
-                deferred.slots.push(slot);
+                changes.slots.push(slot);
                 continue;
             }
             match self.open_now(conn, slot) {
-                Ok(stream) => deferred.opened.push((done, stream)),
+                Ok(stream) => changes.opened.push((done, stream)),
                 Err(error) => tracing::debug!(%error, "no stream is opened"),
             }
         }

@@ -57,7 +57,7 @@ impl Opens {
 
     /// Shows hidden streams to the peer, up to the one of this number where it is given. Streams become visible in the
     /// order in which they were opened.
-    pub(crate) fn show(&mut self, last: Option<u32>, limits: &Limits, output: &Output) {
+    pub(crate) fn show(&mut self, last: Option<u64>, limits: &Limits, output: &Output) {
         while let Some(stream) = self.hidden.front() {
             if last.is_some_and(|last| stream.id > last) {
                 return;

@@ -1,29 +1,21 @@
 use std::io::IoSlice;
-use std::ops::Deref;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::ops::{Deref, DerefMut};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, BytesMut};
-use parking_lot::{Mutex, MutexGuard};
-use pipe_core::backend::proto::{RecvHalf, SendHalf, Stream, StreamHandle};
-use pipe_core::backend::{PeerWindows, StreamSlot, WindowTicket, recv_error, send_error};
-use pipe_core::{Error, Result, Wire};
+use pipe_core::backend::proto::{GrantedGrowth, RecvHalf, SendHalf, Stream};
+use pipe_core::backend::{PeerWindows, StreamBase, StreamSlot};
+use pipe_core::{Error, Result};
 
 use crate::yamux::frame::{ACK, DATA, FIN, RST, SYN, WINDOW_UPDATE};
-use crate::yamux::{Header, Limits, MAX_BODY, Output, Received, Unread, WINDOW, broken};
+use crate::yamux::{Header, Limits, Output, Received, Unread, WINDOW, broken};
 
 /// Refers to a stream of a connection.
-#[derive(Clone)]
-pub(crate) struct StreamRef(Arc<StreamInner>);
+pub(crate) type StreamRef = pipe_core::backend::StreamRef<StreamState>;
 
-/// A stream: one lock for everything that its halves and the driver share.
-pub(crate) struct StreamInner {
-    pub(crate) id: u32,
-    state: Mutex<StreamState>,
-}
-
+/// A stream: its state in the session, and that of the yamux stream.
 pub(crate) struct StreamState {
-    pub(crate) proto: Stream,
+    base: StreamBase,
     /// Flag of the next frame: SYN, ACK, or none.
     flag: u16,
     /// The peer has acknowledged a stream that this side opened.
@@ -33,6 +25,8 @@ pub(crate) struct StreamState {
     received: Received,
     /// Number of bytes that the peer may send further, as yamux counts them.
     window: u32,
+    /// What of that window's growth the peer knows.
+    granted: GrantedGrowth,
     /// Bytes of the current frame that have not come yet, for the application.
     announced: u32,
     /// Bytes that were read or discarded and that no window update has returned.
@@ -40,66 +34,47 @@ pub(crate) struct StreamState {
     fin_sent: bool,
     /// Either side has reset the stream, which ends both directions.
     is_reset: bool,
-    /// The stream's place in the queue for the peer's connection window.
-    ticket: WindowTicket,
-    pub(crate) reader: Option<Waker>,
-    pub(crate) writer: Option<Waker>,
-    /// Held as long as a stream that this side opened counts against the peer's limit.
-    pub(crate) slot: Option<StreamSlot>,
 }
 
-impl StreamRef {
-    /// Creates a stream that this side opens.
-    pub(crate) fn local(proto: Stream, limits: &Limits, slot: StreamSlot) -> Self {
-        Self::new(proto, limits, SYN, Some(slot))
-    }
-
-    /// Creates a stream that the peer opened.
-    pub(crate) fn remote(proto: Stream, limits: &Limits) -> Self {
-        Self::new(proto, limits, ACK, None)
-    }
-
-    fn new(proto: Stream, limits: &Limits, flag: u16, slot: Option<StreamSlot>) -> Self {
-        let state = StreamState {
-            proto: proto.with_carrier(),
-            flag,
+impl StreamState {
+    /// Creates a stream: one that this side opens has a slot.
+    pub(crate) fn new(proto: Stream, limits: &Limits, slot: Option<StreamSlot>) -> StreamRef {
+        let state = Self {
+            flag: if slot.is_some() { SYN } else { ACK },
             is_answered: slot.is_none(),
+            base: StreamBase::new(proto.with_carrier(), slot),
             credit: WINDOW,
             received: Received::default(),
             window: limits.window,
+            granted: GrantedGrowth::default(),
             announced: 0,
             unreturned: 0,
             fin_sent: false,
             is_reset: false,
-            ticket: WindowTicket::default(),
-            reader: None,
-            writer: None,
-            slot,
         };
-        Self(Arc::new(StreamInner {
-            id: state.id(),
-            state: Mutex::new(state),
-        }))
+        StreamRef::new(state, ())
     }
 }
 
-impl Deref for StreamRef {
-    type Target = StreamInner;
+impl pipe_core::backend::StreamState for StreamState {
+    type Unlocked = ();
 
-    fn deref(&self) -> &StreamInner {
-        &self.0
+    fn needs_update(&self) -> bool {
+        self.proto.needs_session() || self.needs_finish()
     }
 }
 
-impl StreamHandle for StreamRef {
-    fn with<R>(&self, act: impl FnOnce(&mut Stream) -> R) -> R {
-        act(&mut self.lock().proto)
+impl Deref for StreamState {
+    type Target = StreamBase;
+
+    fn deref(&self) -> &StreamBase {
+        &self.base
     }
 }
 
-impl StreamInner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamState> {
-        self.state.lock()
+impl DerefMut for StreamState {
+    fn deref_mut(&mut self) -> &mut StreamBase {
+        &mut self.base
     }
 }
 
@@ -112,27 +87,15 @@ impl StreamState {
         take: impl FnOnce(&mut Received) -> usize,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<usize>> {
-        match self.proto.recv().check_read() {
-            Ok(()) => {
-                let count = take(&mut self.received);
-                if count > 0 {
-                    self.proto.read(count);
-                    self.unreturned += count as u32;
-                    return Poll::Ready(Ok(count));
-                }
-                if self.proto.recv() == RecvHalf::Ended {
-                    return Poll::Ready(Ok(0));
-                }
-            }
-            Err(error) => {
-                if let Some(error) = recv_error(error, conn()) {
-                    return Poll::Ready(Err(error));
-                }
-                // The connection is about to name its error, and wakes the task then.
-            }
+        ready!(self.poll_readable(cx, conn))?;
+        let count = take(&mut self.received);
+        if count > 0 {
+            self.proto.read(count);
+            self.unreturned += count as u32;
+        } else if self.proto.recv() != RecvHalf::Ended {
+            return self.pend_read(cx);
         }
-        self.reader = Some(cx.waker().clone());
-        Poll::Pending
+        Poll::Ready(Ok(count))
     }
 
     /// Writes for the application, within the peer's windows.
@@ -145,27 +108,19 @@ impl StreamState {
         output: &Output,
         conn: impl FnOnce() -> Option<Error>,
     ) -> Poll<Result<usize>> {
-        if let Err(error) = self.proto.send().check_write() {
-            if let Some(error) = send_error(error, conn()) {
-                return Poll::Ready(Err(error));
-            }
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
+        ready!(self.poll_writable(cx, conn))?;
         let total = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let want = total.min(self.credit as usize).min(MAX_BODY);
+        let want = total.min(self.credit as usize).min(output.max_body());
         if want == 0 {
             if total == 0 {
                 return Poll::Ready(Ok(0));
             }
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+            return self.pend_write(cx);
         }
-        let used = self.proto.unacknowledged();
-        let count = windows.map_or(want, |w| w.take(used, want, &mut self.ticket, cx));
+        let StreamBase { proto, ticket, .. } = &mut self.base;
+        let (count, counted) = windows.map_or((want, 0), |w| w.take(proto, want, ticket, cx));
         if count == 0 {
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+            return self.pend_write(cx);
         }
         if self.flag != 0 && limits.window > WINDOW {
             self.announce(limits, output);
@@ -178,15 +133,13 @@ impl StreamState {
         };
         if !matches!(output.poll_data(header, bufs, cx), Poll::Ready(Ok(()))) {
             if let Some(windows) = windows {
-                windows.give_back(count as u64);
+                windows.give_back(counted.into());
             }
             // The driver reports the end of the connection.
-            self.writer = Some(cx.waker().clone());
-            return Poll::Pending;
+            return self.pend_write(cx);
         }
         self.flag = 0;
         self.credit -= count as u32;
-        let counted = if windows.is_some() { count as u32 } else { 0 };
         self.proto.wrote(count, counted);
         Poll::Ready(Ok(count))
     }
@@ -218,43 +171,48 @@ impl StreamState {
         }
     }
 
-    /// Returns the window to the peer that reads have freed, once that is worth a frame.
+    /// Returns how many bytes of the window reads have freed, once that is worth a frame.
+    pub(crate) fn due_window(&self, limits: &Limits) -> Option<u32> {
+        let window = limits.window.saturating_add(self.granted.bytes());
+        let is_due = self.unreturned >= self.proto.worth_returning(window);
+        (is_due && !self.proto.has_fin() && !self.is_reset).then_some(self.unreturned)
+    }
+
+    /// Returns the window to the peer that reads have freed, once that is worth a frame, as it has grown or shrunk
+    /// meanwhile.
     pub(crate) fn window_update(&mut self, limits: &Limits) -> Option<Header> {
-        if self.unreturned < limits.window / 2 || self.proto.has_fin() || self.is_reset {
-            return None;
-        }
-        let room = std::mem::take(&mut self.unreturned);
+        let read = self.due_window(limits)?;
+        self.unreturned = 0;
+        let room = self.granted.grant(self.proto.window_growth(), read);
         self.window += room;
-        Some(self.frame(WINDOW_UPDATE, 0, room))
+        (room > 0).then(|| self.frame(WINDOW_UPDATE, 0, room))
     }
 
     /// Returns whether a change has left work to [`finish`](Self::finish).
-    pub(crate) fn needs_finish(&self, wire: Wire) -> bool {
-        self.due_flag(wire).is_some()
+    pub(crate) fn needs_finish(&self) -> bool {
+        self.due_flag().is_some()
             || !self.proto.recv().takes_bytes() && self.received.len() + self.announced as usize > 0
             || self.proto.is_carried() && self.has_ended()
     }
 
     /// Returns the flag with which this side's direction, or the stream, has to end.
-    fn due_flag(&self, wire: Wire) -> Option<u16> {
+    fn due_flag(&self) -> Option<u16> {
         if self.fin_sent || self.is_reset {
             return None;
         }
         let proto = &self.proto;
-        match (wire, proto.send()) {
+        match (proto.is_plain(), proto.send()) {
             (_, SendHalf::Ready) => None,
             (_, SendHalf::Shut { .. }) => Some(FIN),
             // With the connection, a plain stream would seem to end.
-            (Wire::Pipe, SendHalf::ConnEnded) => None,
-            (Wire::Pipe, _) => Some(FIN),
+            (false, SendHalf::ConnEnded) => None,
+            (false, _) => Some(FIN),
             // The end of a plain direction would mean that all of its bytes have come.
-            (Wire::Raw, SendHalf::ConnEnded) => Some(RST),
-            (Wire::Raw, SendHalf::Reset { .. })
-                if matches!(proto.recv(), RecvHalf::Reset { .. }) =>
-            {
+            (true, SendHalf::ConnEnded) => Some(RST),
+            (true, SendHalf::Reset { .. }) if matches!(proto.recv(), RecvHalf::Reset { .. }) => {
                 Some(RST)
             }
-            (Wire::Raw, _) => proto.is_done().then_some(RST),
+            (true, _) => proto.is_done().then_some(RST),
         }
     }
 
@@ -264,8 +222,8 @@ impl StreamState {
 
     /// Ends this side's direction of the yamux stream where the state requires it, and drops unread
     /// bytes without a reader.
-    pub(crate) fn finish(&mut self, wire: Wire, limits: &Limits, output: &Output, unread: &Unread) {
-        match self.due_flag(wire) {
+    pub(crate) fn finish(&mut self, limits: &Limits, output: &Output, unread: &Unread) {
+        match self.due_flag() {
             Some(RST) => {
                 // A stream that the peer never saw needs no end.
                 if !self.is_hidden() {
@@ -336,6 +294,7 @@ impl StreamState {
         }
         let room = limits
             .stream_unread
+            .saturating_add(self.proto.window_growth())
             .saturating_sub(self.received.len() as u32);
         if length > room {
             return Err(too_much(room));
@@ -357,8 +316,9 @@ impl StreamState {
     }
 
     /// Notes that the peer's direction of the yamux stream has ended.
-    pub(crate) fn on_fin(&mut self, wire: Wire) -> Result<Option<Waker>> {
-        let reaction = self.proto.on_fin(wire == Wire::Raw)?;
+    pub(crate) fn on_fin(&mut self) -> Result<Option<Waker>> {
+        let is_clean = self.proto.is_plain();
+        let reaction = self.proto.on_fin(is_clean)?;
         if !reaction.wakes_reader {
             return Ok(None);
         }
@@ -370,7 +330,7 @@ impl StreamState {
         self.is_reset = true;
         // The wakers are taken whatever changed.
         let _ = self.proto.on_cut();
-        [self.reader.take(), self.writer.take()]
+        self.take_wakers(true, true)
     }
 }
 

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::sync::{AtomicBool, AtomicU8, AtomicWaker, Ordering};
+use crate::sync::{AtomicBool, AtomicU8, AtomicWaker, Ordering, wake_after_others};
 
 /// The driver waits: a wake-up goes to its task.
 const WAITING: u8 = 0;
@@ -96,14 +96,18 @@ impl Turns {
                 break;
             }
         }
-        cx.waker().wake_by_ref();
+        wake_after_others(cx);
         Poll::Pending
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::atomic::AtomicUsize;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -201,5 +205,43 @@ mod tests {
         assert_eq!((f.poll(|_, _| Poll::Pending), f.woken()), (1, 0));
         f.driver.notify();
         assert_eq!(f.woken(), 1);
+    }
+    /// tokio looks for events of sockets after 61 polls at the latest, so a driver that only went to the end of the
+    /// queue would have some thirty turns for each byte.
+    #[tokio::test]
+    async fn a_driver_that_always_rests_does_not_hold_up_sockets() {
+        const BYTES: usize = 20;
+
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (here, there) = tokio::join!(TcpStream::connect(addr), listener.accept());
+        let (mut here, (mut there, _)) = (here.unwrap(), there.unwrap());
+        let echo = tokio::spawn(async move {
+            let (mut from, mut to) = there.split();
+            let _ = tokio::io::copy(&mut from, &mut to).await;
+        });
+
+        let driver = DriverWaker::new();
+        let turns_taken = Arc::new(AtomicUsize::new(0));
+        let (waker, count) = (driver.clone(), turns_taken.clone());
+        let busy = tokio::spawn(async move {
+            let turns = Turns::new(waker.clone());
+            let turn = |_: &mut Context<'_>| {
+                count.fetch_add(1, Ordering::Relaxed);
+                waker.rest();
+                Poll::<()>::Pending
+            };
+            poll_fn(|cx| turns.poll(cx, turn)).await;
+        });
+        for byte in 0..BYTES as u8 {
+            here.write_u8(byte).await.unwrap();
+            assert_eq!(here.read_u8().await.unwrap(), byte);
+        }
+        let taken = turns_taken.load(Ordering::Relaxed);
+        assert!(taken > 0, "the driver ran beside");
+        assert!(taken < 10 * BYTES, "{taken} turns for {BYTES} bytes");
+        busy.abort();
+        drop(here);
+        echo.await.unwrap();
     }
 }

@@ -2,7 +2,6 @@
 
 mod door;
 mod setup;
-mod socket;
 mod tcp;
 mod tcp_addr;
 #[cfg(feature = "tls")]
@@ -13,7 +12,9 @@ mod tls_addr;
 mod tls_transport;
 
 pub use pipe_mux::{MuxConn, MuxListener, MuxStream, Wire};
-pub use socket::SocketOptions;
+#[cfg(unix)]
+pub use pipe_net::{GivenKind, GivenSocket, listen_fds};
+pub use pipe_net::{HostPort, NoProxy, Proxy, ProxyProtocol, SocketOptions, TcpDialer};
 pub use tcp::TcpTransport;
 #[cfg(feature = "tls")]
 pub use tls_transport::TlsTransport;

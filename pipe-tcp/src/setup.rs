@@ -1,35 +1,23 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use pipe_core::backend::{Admission, dial_within};
 use pipe_core::{Addr, Config, Result, Wire};
 use pipe_mux::{Mux, MuxBuilder, MuxListener};
-use pipe_net::{HostPort, SharedSocket, connect_error, race, resolve};
+use pipe_net::{HostPort, Reception, SharedSocket, SocketOptions, TcpDialer};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::door::{Door, Upgrade};
-use crate::socket::SocketOptions;
 
 /// The settings of connections that `tcp://` and `tls://` have in common.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Setup {
     pub(crate) config: Config,
     pub(crate) options: SocketOptions,
-    pub(crate) admission: Admission,
+    pub(crate) reception: Reception,
+    pub(crate) dialer: TcpDialer,
 }
 
 impl Setup {
-    /// Connects to the first of the host's addresses that answers.
-    pub(crate) async fn connect(&self, addr: &Addr, to: &HostPort) -> Result<TcpStream> {
-        let found = resolve(addr, to).await?;
-        let attempt = async |socket| {
-            let connected = TcpStream::connect(socket).await;
-            let context = format_args!("could not connect to {addr}");
-            connected.map_err(|error| connect_error(context, error))
-        };
-        race(&found, attempt).await
-    }
-
     /// Sets a socket up, for the multiplexer and for the application to look at.
     pub(crate) fn share(
         &self,
@@ -49,9 +37,11 @@ impl Setup {
     pub(crate) async fn in_time<T>(
         &self,
         addr: &Addr,
+        to: &HostPort,
         dial: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        dial_within(addr, self.config.handshake_timeout, dial).await
+        let limit = self.config.handshake_timeout;
+        self.dialer.within(limit, addr, to, dial).await
     }
 
     /// Accepts connections over a socket.
@@ -61,7 +51,7 @@ impl Setup {
         upgrade: U,
         local: Addr,
     ) -> MuxListener {
-        let admission = self.admission.clone();
+        let admission = self.reception.at_accept();
         MuxListener::new(Door::new(socket), upgrade, local, &self.config, admission)
     }
 }

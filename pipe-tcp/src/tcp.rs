@@ -3,12 +3,13 @@ use std::net::SocketAddr;
 use pipe_core::backend::{Admission, Progress};
 use pipe_core::{Addr, Admit, Config, Error, ErrorKind, Incoming, Result, Transport, Wire};
 use pipe_mux::{MuxConn, MuxListener};
-use pipe_net::{FirstByte, first_byte};
-use tokio::net::TcpStream;
+use pipe_net::{
+    Dialed, FirstByte, ProxyProtocol, SocketOptions, TcpDialer, first_byte, given_listener,
+};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::door::Upgrade;
 use crate::setup::{Setup, bind};
-use crate::socket::SocketOptions;
 use crate::tcp_addr::{SCHEME, TcpAddr};
 
 /// The transport of `tcp://host:port`: yamux over TCP, in the clear.
@@ -52,6 +53,13 @@ impl TcpTransport {
         self
     }
 
+    /// Connects dials by this dialer: through a proxy, from a local address, or by a function of the application.
+    #[must_use]
+    pub fn with_dialer(mut self, dialer: TcpDialer) -> Self {
+        self.setup.dialer = dialer;
+        self
+    }
+
     /// Sets a function that decides for each raw connection of the listeners, before the handshake,
     /// whether to accept it. It must not block.
     #[must_use]
@@ -59,8 +67,46 @@ impl TcpTransport {
         mut self,
         admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
     ) -> Self {
-        self.setup.admission = Admission::new(admit);
+        let admission = Admission::new(admit);
+        self.setup.reception = self.setup.reception.with_admission(admission);
         self
+    }
+
+    /// Requires every connection of the listeners to begin with a header of the PROXY protocol, which says where the client
+    /// of the proxy is.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, from: ProxyProtocol) -> Self {
+        self.setup.reception = self.setup.reception.with_proxy_protocol(from);
+        self
+    }
+
+    /// Listens on a socket that listens already, such as one of systemd's (`listen_fds`) or one that was bound with
+    /// options of its own. The address gives the options, and
+    /// [`local_addr`](pipe_core::Listener::local_addr) has the socket's own IP address and port. Closing the listener closes
+    /// the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrUnsupported`](ErrorKind::AddrUnsupported) and [`AddrInvalid`](ErrorKind::AddrInvalid) as of
+    /// [`listen`](Transport::listen); [`Io`](ErrorKind::Io) for a socket that does not listen, and for errors of the operating
+    /// system.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn listen_on(&self, socket: std::net::TcpListener, addr: &Addr) -> Result<MuxListener> {
+        let on = TcpAddr::of(addr)?;
+        self.listen_with(&on, given_listener(addr, socket)?)
+    }
+
+    fn listen_with(&self, on: &TcpAddr, socket: TcpListener) -> Result<MuxListener> {
+        let local = TcpAddr::end(socket.local_addr()?, on.wire)?;
+        let upgrade = TcpUpgrade {
+            setup: self.setup.clone(),
+            wire: on.wire,
+            local: local.clone(),
+        };
+        Ok(self.setup.listener(socket, upgrade, local))
     }
 }
 
@@ -75,28 +121,23 @@ impl Transport for TcpTransport {
     async fn dial(&self, addr: &Addr) -> Result<MuxConn> {
         let to = TcpAddr::of(addr)?;
         let connect = async {
-            let socket = self.setup.connect(addr, &to.at).await?;
+            let dialed = self.setup.dialer.connect(addr, &to.at).await?;
+            let Dialed { socket, remote, .. } = dialed;
             let local = TcpAddr::end(socket.local_addr()?, to.wire)?;
-            let remote = TcpAddr::end(socket.peer_addr()?, to.wire)?;
+            let remote = TcpAddr::end(remote, to.wire)?;
             let (io, mux) = self.setup.share(socket, to.wire)?;
             let first = io.first_byte();
             let (reader, writer) = io.into_split();
             let made = mux.addrs(local, remote).client_split(reader, writer).await;
             made.map_err(|error| blame_tls(error, &first, "the listener", addr))
         };
-        self.setup.in_time(addr, connect).await
+        self.setup.in_time(addr, &to.at, connect).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
         let on = TcpAddr::of(addr)?;
         let socket = bind(addr, &on.at).await?;
-        let local = TcpAddr::end(socket.local_addr()?, on.wire)?;
-        let upgrade = TcpUpgrade {
-            setup: self.setup.clone(),
-            wire: on.wire,
-            local: local.clone(),
-        };
-        Ok(self.setup.listener(socket, upgrade, local))
+        self.listen_with(&on, socket)
     }
 }
 
@@ -109,10 +150,12 @@ struct TcpUpgrade {
 impl Upgrade for TcpUpgrade {
     async fn upgrade(
         &self,
-        socket: TcpStream,
+        mut socket: TcpStream,
         peer: SocketAddr,
         progress: &Progress,
     ) -> Result<MuxConn> {
+        let reception = &self.setup.reception;
+        let peer = reception.peer(&mut socket, peer, progress).await?;
         if self.wire == Wire::Pipe {
             progress.first_byte(first_byte(&socket)).await?;
         }

@@ -1,5 +1,3 @@
-use std::net::SocketAddr;
-
 use pipe_core::{Addr, Result, Wire};
 use pipe_net::{HostPort, addr_of};
 
@@ -22,13 +20,15 @@ impl TcpAddr {
     }
 
     /// Returns the address of an end of a connection on this wire.
-    pub(crate) fn end(socket: SocketAddr, wire: Wire) -> Result<Addr> {
-        addr_of(SCHEME, socket).map(|addr| wire.add_to(addr))
+    pub(crate) fn end(at: impl Into<HostPort>, wire: Wire) -> Result<Addr> {
+        addr_of(SCHEME, at).map(|addr| wire.add_to(addr))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use pipe_core::ErrorKind;
 
     use super::*;
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn the_address_of_an_end_is_read_as_it_is_written() {
-        let socket = "0.0.0.0:7".parse().unwrap();
+        let socket: SocketAddr = "0.0.0.0:7".parse().unwrap();
         for (wire, text) in [
             (Wire::Pipe, "tcp://127.0.0.1:7"),
             (Wire::Raw, "tcp://127.0.0.1:7?wire=raw"),

@@ -4,4 +4,7 @@
 pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
 
 pub use crate::tls_transport::TlsTransport;
-pub use crate::{MuxConn, MuxListener, MuxStream, SocketOptions, Wire};
+pub use crate::{
+    HostPort, MuxConn, MuxListener, MuxStream, NoProxy, Proxy, ProxyProtocol, SocketOptions,
+    TcpDialer, Wire,
+};

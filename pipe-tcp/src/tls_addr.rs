@@ -1,5 +1,3 @@
-use std::net::SocketAddr;
-
 use pipe_core::{Addr, Result};
 use pipe_net::{HostPort, addr_of};
 use pipe_tls::{CertSha256, PeerParams};
@@ -24,13 +22,15 @@ impl TlsAddr {
 
     /// Returns the address of an end of a connection like this one: of a listener with the hash of its
     /// certificate, so that it can be dialed, and of a dialer without.
-    pub(crate) fn end(&self, socket: SocketAddr, pin: Option<CertSha256>) -> Result<Addr> {
-        addr_of(SCHEME, socket).map(|addr| self.params.add_to(addr, pin))
+    pub(crate) fn end(&self, at: impl Into<HostPort>, pin: Option<CertSha256>) -> Result<Addr> {
+        addr_of(SCHEME, at).map(|addr| self.params.add_to(addr, pin))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use pipe_core::ErrorKind;
 
     use super::*;
@@ -43,12 +43,13 @@ mod tests {
     fn the_address_of_a_listener_is_read_as_it_is_written() {
         let pin = CertSha256::of(b"a certificate");
         let listener = read("tls://localhost:0?wire=raw&alpn=a/b&server-name=c").unwrap();
-        let addr = listener.end("0.0.0.0:7".parse().unwrap(), Some(pin));
+        let socket: SocketAddr = "0.0.0.0:7".parse().unwrap();
+        let addr = listener.end(socket, Some(pin));
         let addr = addr.unwrap();
         let text = format!("tls://127.0.0.1:7?wire=raw&alpn=a%2Fb&cert-sha256={pin}");
         assert_eq!(addr.as_str(), text);
         let again = TlsAddr::of(&addr).unwrap();
-        assert_eq!(again.params.pin, Some(pin));
+        assert_eq!(again.params.pins, pin.into());
         assert_eq!(again.at.host, "127.0.0.1");
     }
 

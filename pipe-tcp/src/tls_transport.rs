@@ -1,25 +1,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pipe_core::backend::{Admission, Progress};
 use pipe_core::{Addr, Admit, Config, Incoming, Result, Transport};
 use pipe_mux::{MuxConn, MuxListener};
-use pipe_net::first_byte;
+use pipe_net::{
+    Dialed, ProxyProtocol, SocketOptions, TcpDialer, farewell, first_byte, given_listener, tls,
+};
 use pipe_tls::rustls::ServerConfig;
-use pipe_tls::{CertSha256, TlsOptions, explain, explain_io, find, peer_identity};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
-use tokio_rustls::{TlsAcceptor, TlsConnector};
+use pipe_tls::{CertSha256, Identity, TlsOptions, peer_identity};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::door::Upgrade;
 use crate::setup::{Setup, bind};
-use crate::socket::SocketOptions;
 use crate::tls_addr::{SCHEME, TlsAddr};
-
-/// Time limit for a refused client to read the reason.
-const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The transport of `tls://host:port`: yamux over TLS over TCP.
 ///
@@ -92,6 +86,13 @@ impl TlsTransport {
         self
     }
 
+    /// Connects dials by this dialer: through a proxy, from a local address, or by a function of the application.
+    #[must_use]
+    pub fn with_dialer(mut self, dialer: TcpDialer) -> Self {
+        self.setup.dialer = dialer;
+        self
+    }
+
     /// Sets a function that decides for each raw connection of the listeners, before the handshake,
     /// whether to accept it. It must not block.
     #[must_use]
@@ -99,8 +100,54 @@ impl TlsTransport {
         mut self,
         admit: impl Fn(&Incoming) -> Admit + Send + Sync + 'static,
     ) -> Self {
-        self.setup.admission = Admission::new(admit);
+        let admission = Admission::new(admit);
+        self.setup.reception = self.setup.reception.with_admission(admission);
         self
+    }
+
+    /// Requires every connection of the listeners to begin with a header of the PROXY protocol, which says where the client
+    /// of the proxy is. It comes before the handshake of TLS.
+    #[must_use]
+    pub fn with_proxy_protocol(mut self, from: ProxyProtocol) -> Self {
+        self.setup.reception = self.setup.reception.with_proxy_protocol(from);
+        self
+    }
+
+    /// Listens on a socket that listens already, such as one of systemd's (`listen_fds`) or one that was bound with
+    /// options of its own. The address gives the options and the names of a certificate that is made on the spot, and
+    /// [`local_addr`](pipe_core::Listener::local_addr) has the socket's own IP address and port. Closing the listener closes
+    /// the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrUnsupported`](pipe_core::ErrorKind::AddrUnsupported) and [`AddrInvalid`](pipe_core::ErrorKind::AddrInvalid) as of
+    /// [`listen`](Transport::listen); [`Io`](pipe_core::ErrorKind::Io) for a socket that does not listen, and for errors of the
+    /// operating system, and those of the certificate.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn listen_on(&self, socket: std::net::TcpListener, addr: &Addr) -> Result<MuxListener> {
+        let on = TlsAddr::of(addr)?;
+        let identity = on.params.listener_identity(addr, &on.at.host, &self.tls)?;
+        self.listen_with(on, &identity, given_listener(addr, socket)?)
+    }
+
+    fn listen_with(
+        &self,
+        on: TlsAddr,
+        identity: &Identity,
+        socket: TcpListener,
+    ) -> Result<MuxListener> {
+        let config = self.tls.server_config(identity, &on.params.protocols())?;
+        let local = on.end(socket.local_addr()?, Some(identity.sha256()))?;
+        let upgrade = TlsUpgrade {
+            setup: self.setup.clone(),
+            config,
+            on,
+            local: local.clone(),
+        };
+        Ok(self.setup.listener(socket, upgrade, local))
     }
 }
 
@@ -117,16 +164,14 @@ impl Transport for TlsTransport {
         let name = to.params.server_name(addr, &to.at.host)?;
         let context = format!("could not connect to {addr}");
         let connect = async {
-            let socket = self.setup.connect(addr, &to.at).await?;
-            let (local, remote) = (socket.local_addr()?, socket.peer_addr()?);
+            let dialed = self.setup.dialer.connect(addr, &to.at).await?;
+            let Dialed { socket, remote, .. } = dialed;
+            let local = socket.local_addr()?;
             let (io, mux) = self.setup.share(socket, to.params.wire)?;
             let config = self
                 .tls
-                .client_config(to.params.pin, &to.params.protocols())?;
-            let tls = TlsConnector::from(config)
-                .connect(name, io)
-                .await
-                .map_err(|error| explain_io(&context, error))?;
+                .client_config(to.params.pins, &to.params.protocols())?;
+            let tls = tls::connect(&context, config, name, io).await?;
             let session = tls.get_ref().1;
             to.params
                 .check_protocol(&context, session.alpn_protocol())?;
@@ -138,28 +183,16 @@ impl Transport for TlsTransport {
                 .identity(peer_identity(shown))
                 .client(tls)
                 .await
-                // In TLS 1.3 the listener judges this side's certificate after this side's handshake.
-                .map_err(|error| match find(&error) {
-                    Some(alert) => explain(&context, alert),
-                    None => error,
-                })
+                .map_err(|error| tls::blame_alert(&context, error))
         };
-        self.setup.in_time(addr, connect).await
+        self.setup.in_time(addr, &to.at, connect).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
         let on = TlsAddr::of(addr)?;
         let identity = on.params.listener_identity(addr, &on.at.host, &self.tls)?;
-        let config = self.tls.server_config(&identity, &on.params.protocols())?;
         let socket = bind(addr, &on.at).await?;
-        let local = on.end(socket.local_addr()?, Some(identity.sha256()))?;
-        let upgrade = TlsUpgrade {
-            setup: self.setup.clone(),
-            config,
-            on,
-            local: local.clone(),
-        };
-        Ok(self.setup.listener(socket, upgrade, local))
+        self.listen_with(on, &identity, socket)
     }
 }
 
@@ -173,22 +206,16 @@ struct TlsUpgrade {
 impl Upgrade for TlsUpgrade {
     async fn upgrade(
         &self,
-        socket: TcpStream,
+        mut socket: TcpStream,
         peer: SocketAddr,
         progress: &Progress,
     ) -> Result<MuxConn> {
+        let reception = &self.setup.reception;
+        let peer = reception.peer(&mut socket, peer, progress).await?;
         progress.first_byte(first_byte(&socket)).await?;
         let context = format!("refused {peer}");
         let (io, mux) = self.setup.share(socket, self.on.params.wire)?;
-        let accept = TlsAcceptor::from(self.config.clone()).accept(io);
-        let mut tls = match accept.into_fallible().await {
-            Ok(tls) => tls,
-            Err((error, io)) => {
-                let error = explain_io(&context, error);
-                farewell(io).await;
-                return Err(error);
-            }
-        };
+        let mut tls = tls::accept(&context, self.config.clone(), io).await?;
         let agreed = tls.get_ref().1.alpn_protocol();
         if let Err(error) = self.on.params.check_protocol(&context, agreed) {
             farewell(&mut tls).await;
@@ -201,17 +228,4 @@ impl Upgrade for TlsUpgrade {
             .server(tls)
             .await
     }
-}
-
-/// Ends a connection so that the last words reach the peer: a socket that is closed with unread data
-/// would take them back.
-async fn farewell(mut io: impl AsyncRead + AsyncWrite + Unpin) {
-    let listen = async {
-        let mut scratch = [0; 1024];
-        io.shutdown().await?;
-        while io.read(&mut scratch).await? > 0 {}
-        std::io::Result::Ok(())
-    };
-    // The client is refused, whether it has read the reason or not.
-    let _ = timeout(FAREWELL, listen).await;
 }

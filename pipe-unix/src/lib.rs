@@ -10,4 +10,5 @@ mod place;
 mod unix;
 
 pub use pipe_mux::{MuxConn, MuxListener, MuxStream, Wire};
+pub use pipe_net::{GivenKind, GivenSocket, listen_fds};
 pub use unix::UnixTransport;

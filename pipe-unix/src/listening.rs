@@ -1,11 +1,14 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net;
 use std::path::{Path, PathBuf};
 
 use pipe_core::{Addr, Error, ErrorKind, Result};
 use pipe_net::listen_error;
 use rustix::io::Errno;
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use socket2::SockRef;
 use socket2::{SockAddr, Socket};
 use tokio::net::UnixListener;
 
@@ -51,6 +54,32 @@ pub(crate) fn listen(addr: &Addr, on: &Place, mode: Option<u32>) -> Result<Liste
     Ok(Listening {
         _file: file,
         socket: UnixListener::from_std(socket.into())?,
+    })
+}
+
+/// Takes over a socket that listens. Its file is another's.
+pub(crate) fn take_over(addr: &Addr, socket: net::UnixListener) -> Result<Listening> {
+    let taken = || {
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if !SockRef::from(&socket).is_listener()? {
+            let why = "it does not listen";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+        }
+        socket.set_nonblocking(true)?;
+        UnixListener::from_std(socket)
+    };
+    let socket = taken();
+    let failed = |error| {
+        failure(
+            addr,
+            "the given socket cannot be used",
+            "it is in use",
+            error,
+        )
+    };
+    Ok(Listening {
+        _file: None,
+        socket: socket.map_err(failed)?,
     })
 }
 

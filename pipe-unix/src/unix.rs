@@ -12,7 +12,7 @@ use pipe_net::{SharedSocket, first_byte};
 use tokio::net::UnixStream;
 
 use crate::connect::connect;
-use crate::listening::{Listening, listen};
+use crate::listening::{Listening, listen, take_over};
 use crate::place::{Place, SCHEME};
 
 /// The transport of `unix:///path`: yamux over the stream sockets of this machine.
@@ -116,6 +116,44 @@ impl UnixTransport {
         self.admission = Admission::new(admit);
         self
     }
+
+    /// Listens on a socket that listens already, such as one of systemd's (`listen_fds`). The address gives the options, and
+    /// [`local_addr`](pipe_core::Listener::local_addr) has the socket's own path or name. Closing the listener closes the
+    /// socket. Its file stays, and its permissions are as they are: both belong to what has made it.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrUnsupported`](ErrorKind::AddrUnsupported) and [`AddrInvalid`](ErrorKind::AddrInvalid) as of
+    /// [`listen`](Transport::listen); [`Io`](ErrorKind::Io) for a socket that does not listen, and for errors of the operating
+    /// system.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn listen_on(
+        &self,
+        socket: std::os::unix::net::UnixListener,
+        addr: &Addr,
+    ) -> Result<MuxListener> {
+        let on = Place::of(addr)?;
+        self.listen_with(&on, take_over(addr, socket)?)
+    }
+
+    fn listen_with(&self, on: &Place, listening: Listening) -> Result<MuxListener> {
+        let local = Place::addr_of(&listening.socket.local_addr()?, on.wire)?;
+        let upgrade = UnixUpgrade {
+            config: self.config.clone(),
+            wire: on.wire,
+            local: local.clone(),
+        };
+        Ok(MuxListener::new(
+            UnixDoor(listening),
+            upgrade,
+            local,
+            &self.config,
+            self.admission.clone(),
+        ))
+    }
 }
 
 impl Transport for UnixTransport {
@@ -142,20 +180,7 @@ impl Transport for UnixTransport {
 
     async fn listen(&self, addr: &Addr) -> Result<MuxListener> {
         let on = Place::of(addr)?;
-        let listening = listen(addr, &on, self.mode)?;
-        let local = Place::addr_of(&listening.socket.local_addr()?, on.wire)?;
-        let upgrade = UnixUpgrade {
-            config: self.config.clone(),
-            wire: on.wire,
-            local: local.clone(),
-        };
-        Ok(MuxListener::new(
-            UnixDoor(listening),
-            upgrade,
-            local,
-            &self.config,
-            self.admission.clone(),
-        ))
+        self.listen_with(&on, listen(addr, &on, self.mode)?)
     }
 }
 
@@ -220,7 +245,7 @@ fn set_up(
 
 fn credentials(socket: &UnixStream) -> Result<UnixCredentials> {
     let peer = socket.peer_cred().map_err(|error| {
-        let why = format!("the system does not tell the credentials of the peer: {error}");
+        let why = format!("the credentials of the peer are not available: {error}");
         Error::with_source(ErrorKind::Io, why, error)
     })?;
     // A process outside of this one's namespace, as in another container, is reported as 0.

@@ -7,6 +7,7 @@ mod input;
 mod limits;
 mod numbers;
 mod output;
+mod pace;
 mod received;
 mod unread;
 

@@ -1,17 +1,19 @@
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use parking_lot::Mutex;
-use pipe_core::backend::first_bytes;
+use pipe_core::backend::{first_bytes, now};
 use tokio::io::AsyncWrite;
 
+use super::MAX_BODY;
 use super::frame::Header;
+use super::pace::{HIGH, Pace};
 use crate::turns::DriverWaker;
-
-/// High watermark of the queue, in bytes: above it, writers to streams wait.
-const HIGH: usize = 128 * 1024;
 
 /// Maximum length of the queue, in bytes, before reading from the peer stops: its frames can
 /// require answers, which it may not read.
@@ -33,6 +35,8 @@ const SMALL: usize = 2 * 1024;
 /// before it is written where it lies, by the task that wrote it.
 pub(crate) struct Output {
     queue: Mutex<Queue>,
+    /// Maximum length of a body.
+    max_body: AtomicUsize,
     driver: Arc<DriverWaker>,
     /// Wakes the driver when the byte stream takes more.
     waker: Waker,
@@ -54,10 +58,14 @@ struct Queue {
     tail: Vec<u8>,
     /// Something was written and may still be in buffers of the writer's own.
     unflushed: bool,
-    /// Tasks that wait for room.
-    waiting: Vec<Waker>,
+    /// Tasks that wait for room, and for how many bytes: the longest wait comes first.
+    waiting: VecDeque<(Waker, usize)>,
+    /// Tasks that were woken and have not come yet: others leave them the room.
+    promised: Vec<(Waker, usize)>,
     /// Much was sent lately.
     busy: bool,
+    /// How much may be queued.
+    pace: Pace,
     error: Option<io::Error>,
     over: bool,
 }
@@ -69,6 +77,7 @@ impl Output {
         Self {
             waker: Waker::from(driver.clone()),
             driver,
+            max_body: AtomicUsize::new(MAX_BODY),
             queue: Mutex::new(Queue {
                 vectored: writer.is_write_vectored(),
                 writer: Some(writer),
@@ -77,8 +86,10 @@ impl Output {
                 flying: 0,
                 tail: Vec::new(),
                 unflushed: false,
-                waiting: Vec::new(),
+                waiting: VecDeque::new(),
+                promised: Vec::new(),
                 busy: false,
+                pace: Pace::new(),
                 error: None,
                 over: false,
             }),
@@ -96,6 +107,11 @@ impl Output {
         self.driver.notify();
     }
 
+    /// Returns how long a body is to be at most. Over a slow byte stream, frames of others would wait for a longer one.
+    pub(crate) fn max_body(&self) -> usize {
+        self.max_body.load(Ordering::Relaxed)
+    }
+
     /// Puts in a frame with its body, which is the first `header.length` bytes of `bufs`. Where much waits, it waits
     /// for room.
     pub(crate) fn poll_data(
@@ -108,11 +124,13 @@ impl Output {
         if queue.over {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        let before = queue.len();
+        queue.keep_promise(cx.waker());
+        let before = queue.len() + queue.promised_bytes();
         let length = header.length as usize;
         if before == 0
             && length >= DIRECT
             && queue.vectored
+            && !queue.unflushed
             && bufs.len() < MAX_PIECES
             && let Some(writer) = queue.writer.take()
         {
@@ -120,8 +138,14 @@ impl Output {
             self.write_directly(writer, header, bufs);
             return Poll::Ready(Ok(()));
         }
-        if before > 0 && before + length > HIGH {
-            queue.wait(cx.waker());
+        if before > 0 && before + length > queue.pace.mark() {
+            queue.wait(cx.waker(), length);
+            let is_idle = queue.len() == 0;
+            drop(queue);
+            if is_idle {
+                // Only room that others were promised is in its way, and they may not come.
+                self.driver.rest();
+            }
             return Poll::Pending;
         }
         queue.tail.extend_from_slice(&header.encode());
@@ -171,6 +195,7 @@ impl Output {
             }
             Poll::Pending => 0,
         };
+        self.on_sent(&mut queue, sent, sent < all || unflushed);
         // No other task has the head, and it was empty.
         for piece in pieces {
             let (gone, rest) = piece.split_at(piece.len().min(sent));
@@ -178,12 +203,13 @@ impl Output {
             queue.head.extend_from_slice(rest);
         }
         let more = queue.len() > 0 || unflushed || queue.error.is_some();
-        let waiting = queue.let_in();
+        let woken = queue.let_in();
+        let more = more || !queue.waiting.is_empty();
         drop(queue);
         if more {
             self.driver.notify();
         }
-        waiting.into_iter().for_each(Waker::wake);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     /// Sends the queued frames. For the driver.
@@ -206,19 +232,32 @@ impl Output {
             }
             if queue.head.is_empty() && !queue.unflushed {
                 queue.writer = Some(writer);
+                let mut woken = Vec::new();
+                if !queue.waiting.is_empty() {
+                    // Those that were woken may have lost interest: the next ones are woken a turn later.
+                    if std::mem::take(&mut queue.promised).is_empty() {
+                        woken = queue.let_in();
+                    }
+                    self.driver.rest();
+                }
+                drop(queue);
+                woken.into_iter().for_each(Waker::wake);
                 return Poll::Ready(Ok(()));
             }
             let head = std::mem::take(&mut queue.head);
             let mut sent = std::mem::take(&mut queue.sent);
+            let before = sent;
             queue.flying = head.len() - sent;
+            let unflushed = queue.unflushed;
             drop(queue);
 
-            let done = poll_write_all(&mut writer, &head, &mut sent, cx);
+            let done = poll_write_all(&mut writer, &head, &mut sent, unflushed, cx);
 
             let mut queue = self.queue.lock();
             queue.take_back(writer);
             queue.busy |= head.len() > SMALL;
             queue.flying = 0;
+            self.on_sent(&mut queue, sent - before, done.is_pending());
             queue.head = head;
             queue.sent = sent;
             if sent == queue.head.len() {
@@ -226,11 +265,18 @@ impl Output {
                 queue.sent = 0;
             }
             queue.unflushed = !done.is_ready();
-            let waiting = queue.let_in();
+            let woken = queue.let_in();
             drop(queue);
-            waiting.into_iter().for_each(Waker::wake);
+            woken.into_iter().for_each(Waker::wake);
             ready!(done)?;
         }
+    }
+
+    /// Takes in that the byte stream took so many bytes, and whether it left some.
+    fn on_sent(&self, queue: &mut Queue, bytes: usize, is_blocked: bool) {
+        queue.pace.on_sent(bytes, is_blocked, now());
+        let max = queue.pace.mark().min(MAX_BODY);
+        self.max_body.store(max, Ordering::Relaxed);
     }
 
     /// Sends the queued frames, and ends the sending direction. For the driver.
@@ -271,10 +317,11 @@ impl Output {
         queue.over = true;
         let writer = queue.writer.take();
         let waiting = std::mem::take(&mut queue.waiting);
+        queue.promised = Vec::new();
         (queue.head, queue.tail, queue.sent) = (Vec::new(), Vec::new(), 0);
         drop(queue);
         drop(writer);
-        waiting.into_iter().for_each(Waker::wake);
+        waiting.into_iter().for_each(|(waker, _)| waker.wake());
     }
 }
 
@@ -284,18 +331,41 @@ impl Queue {
         self.head.len() - self.sent + self.flying + self.tail.len()
     }
 
-    fn wait(&mut self, waker: &Waker) {
-        if !self.waiting.iter().any(|known| known.will_wake(waker)) {
-            self.waiting.push(waker.clone());
+    fn wait(&mut self, waker: &Waker, bytes: usize) {
+        if !self.waiting.iter().any(|(known, _)| known.will_wake(waker)) {
+            self.waiting.push_back((waker.clone(), bytes));
         }
     }
 
-    /// Takes those that wait, if there is room for them again.
+    /// Takes those out whose turn it is, if there is room for them again: no more than there is room for, so that none
+    /// of them finds that another was faster each time.
     fn let_in(&mut self) -> Vec<Waker> {
-        if self.len() <= HIGH / 2 {
-            std::mem::take(&mut self.waiting)
-        } else {
-            Vec::new()
+        let mut woken = Vec::new();
+        if self.len() > self.pace.mark() / 2 {
+            return woken;
+        }
+        let mut length = self.len() + self.promised_bytes();
+        while let Some((_, bytes)) = self.waiting.front()
+            && (self.promised.is_empty() || length + bytes <= self.pace.mark())
+        {
+            length += bytes;
+            let next = self.waiting.pop_front();
+            woken.extend(next.iter().map(|(waker, _)| waker.clone()));
+            self.promised.extend(next);
+        }
+        woken
+    }
+
+    /// Returns how much those that were woken have room for.
+    fn promised_bytes(&self) -> usize {
+        self.promised.iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Takes in that a task has come.
+    fn keep_promise(&mut self, waker: &Waker) {
+        let is_it = |(known, _): &(Waker, usize)| known.will_wake(waker);
+        if let Some(place) = self.promised.iter().position(is_it) {
+            self.promised.swap_remove(place);
         }
     }
 
@@ -306,155 +376,27 @@ impl Queue {
     }
 }
 
+/// Writes the rest of `bytes`. A byte stream gets more once it has let go of what it took before: what it keeps
+/// would be a second queue, in front of everything that is written next.
 fn poll_write_all(
     writer: &mut Writer,
     bytes: &[u8],
     sent: &mut usize,
+    unflushed: bool,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
+    if unflushed {
+        ready!(Pin::new(&mut *writer).poll_flush(cx))?;
+    }
     while *sent < bytes.len() {
         match ready!(Pin::new(&mut *writer).poll_write(cx, &bytes[*sent..]))? {
             0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             count => *sent += count,
         }
+        ready!(Pin::new(&mut *writer).poll_flush(cx))?;
     }
-    Pin::new(writer).poll_flush(cx)
+    Poll::Ready(Ok(()))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::yamux::frame::{DATA, HEADER};
-
-    /// Takes bytes up to a limit.
-    #[derive(Clone, Default)]
-    struct Sink(Arc<Mutex<Taken>>);
-
-    #[derive(Default)]
-    struct Taken {
-        bytes: Vec<u8>,
-        limit: usize,
-        writes: usize,
-    }
-
-    impl AsyncWrite for Sink {
-        fn poll_write(
-            self: Pin<&mut Self>,
-            cx: &mut Context<'_>,
-            buf: &[u8],
-        ) -> Poll<io::Result<usize>> {
-            self.poll_write_vectored(cx, &[IoSlice::new(buf)])
-        }
-
-        fn poll_write_vectored(
-            self: Pin<&mut Self>,
-            _: &mut Context<'_>,
-            bufs: &[IoSlice<'_>],
-        ) -> Poll<io::Result<usize>> {
-            let mut taken = self.0.lock();
-            let before = taken.bytes.len();
-            let room = taken.limit - before;
-            for piece in first_bytes(bufs, room) {
-                taken.bytes.extend_from_slice(piece);
-            }
-            taken.writes += 1;
-            match taken.bytes.len() - before {
-                0 => Poll::Pending,
-                count => Poll::Ready(Ok(count)),
-            }
-        }
-
-        fn is_write_vectored(&self) -> bool {
-            true
-        }
-
-        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-
-        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Poll::Ready(Ok(()))
-        }
-    }
-
-    /// Sends the first `length` bytes of the buffers as one frame over a byte stream that takes `limit` bytes at first,
-    /// and then the rest. Returns the frame, its bytes, and how many were sent at once in how many writes.
-    fn send(bufs: &[Vec<u8>], length: usize, limit: usize) -> (Vec<u8>, Vec<u8>, usize, usize) {
-        let sink = Sink::default();
-        sink.0.lock().limit = limit;
-        let output = Output::new(Box::new(sink.clone()), DriverWaker::new());
-        let header = Header {
-            kind: DATA,
-            flags: 0,
-            stream: 3,
-            length: length as u32,
-        };
-        let slices: Vec<_> = bufs.iter().map(|buf| IoSlice::new(buf)).collect();
-        let cx = &mut Context::from_waker(Waker::noop());
-        assert!(matches!(
-            output.poll_data(header, &slices, cx),
-            Poll::Ready(Ok(()))
-        ));
-        let (at_once, writes) = {
-            let mut taken = sink.0.lock();
-            taken.limit = usize::MAX;
-            (taken.bytes.len(), taken.writes)
-        };
-        assert!(matches!(output.poll_flush(cx), Poll::Ready(Ok(()))));
-        let mut frame = header.encode().to_vec();
-        frame.extend_from_slice(&bufs.concat()[..length]);
-        let taken = std::mem::take(&mut sink.0.lock().bytes);
-        (frame, taken, at_once, writes)
-    }
-
-    fn bufs(lens: &[usize]) -> Vec<Vec<u8>> {
-        let lens = lens.iter().enumerate();
-        lens.map(|(i, &len)| vec![i as u8 + 1; len]).collect()
-    }
-
-    #[test]
-    fn small_buffers_wait_and_leave_as_one_frame() {
-        let (frame, taken, at_once, _) = send(&bufs(&[3, 0, 500, 40]), 520, usize::MAX);
-        assert_eq!(taken, frame);
-        assert_eq!(at_once, 0);
-    }
-
-    #[test]
-    fn large_buffers_go_straight_to_the_byte_stream_in_one_write() {
-        let length = DIRECT + 1000;
-        let (frame, taken, at_once, writes) =
-            send(&bufs(&[3, DIRECT, 0, 2000]), length, usize::MAX);
-        assert_eq!(taken, frame);
-        assert_eq!((at_once, writes), (HEADER + length, 1));
-    }
-
-    #[test]
-    fn what_the_byte_stream_does_not_take_at_once_follows() {
-        let lens = [3, DIRECT, 0, 100];
-        let length = lens.iter().sum::<usize>();
-        for limit in [
-            0,
-            1,
-            HEADER,
-            HEADER + 2,
-            HEADER + 3,
-            HEADER + 500,
-            HEADER + length - 1,
-        ] {
-            let (frame, taken, at_once, _) = send(&bufs(&lens), length, limit);
-            assert_eq!(at_once, limit);
-            assert_eq!(taken, frame, "after {limit} bytes");
-        }
-    }
-
-    #[test]
-    fn more_buffers_than_go_straight_leave_as_one_frame() {
-        let lens = [DIRECT; MAX_PIECES];
-        for (count, is_direct) in [(MAX_PIECES - 1, true), (MAX_PIECES, false)] {
-            let length = count * DIRECT;
-            let (frame, taken, at_once, _) = send(&bufs(&lens[..count]), length, usize::MAX);
-            assert_eq!(taken, frame);
-            assert_eq!(at_once > 0, is_direct);
-        }
-    }
-}
+mod tests;

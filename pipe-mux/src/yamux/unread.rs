@@ -8,6 +8,8 @@ use super::frame::broken;
 pub(crate) struct Unread {
     bytes: AtomicU64,
     limit: Option<u64>,
+    /// By how many bytes windows have grown.
+    growth: AtomicU64,
 }
 
 impl Unread {
@@ -16,6 +18,7 @@ impl Unread {
         Self {
             bytes: AtomicU64::new(0),
             limit,
+            growth: AtomicU64::new(0),
         }
     }
 
@@ -25,12 +28,18 @@ impl Unread {
             return Ok(());
         };
         let unread = self.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed) + u64::from(bytes);
+        let limit = limit.saturating_add(self.growth.load(Ordering::Relaxed));
         if unread > limit {
             return Err(broken(&format!(
                 "flow control: {unread} unread bytes of all streams, where {limit} are granted"
             )));
         }
         Ok(())
+    }
+
+    /// Allows what windows have grown by, in bytes.
+    pub(crate) fn set_growth(&self, bytes: u64) {
+        self.growth.store(bytes, Ordering::Relaxed);
     }
 
     /// Takes bytes that were read, or will not be, out of the count.

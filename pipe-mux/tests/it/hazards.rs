@@ -289,7 +289,7 @@ async fn a_window_stays_as_it_is_after_much_traffic() {
     sleep(Duration::from_secs(1)).await;
     let under_way = client.stats().bytes_sent - before;
     assert!(!writing.is_finished());
-    // Yamux returns credit in halves of the window.
+    // Yamux returns credit in halves of the window where it takes no time.
     let window = WINDOW as u64;
     assert!((window / 2..=window).contains(&under_way), "{under_way}");
 }

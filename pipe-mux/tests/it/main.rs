@@ -2,3 +2,5 @@
 
 mod another_make;
 mod hazards;
+mod slow;
+mod windows;

@@ -3,4 +3,5 @@
 
 mod addresses;
 mod common;
+mod sockets;
 mod tls;

@@ -191,7 +191,7 @@ async fn mutual_tls_keeps_strangers_out_and_tells_them_why() {
     for (options, why) in [
         (
             base.clone(),
-            "the peer wants a certificate of this side, and there is none",
+            "the peer requires a certificate of this side, and there is none",
         ),
         (
             base.clone().with_identity(servers.localhost()),
@@ -354,7 +354,7 @@ async fn a_peer_of_tls_that_does_not_speak_our_protocol() {
     let port = raw.local_addr().port().unwrap();
     let error = refused(&dialing, &addr(&format!("tls://localhost:{port}"))).await;
     assert_eq!(error.kind(), ErrorKind::Handshake);
-    let why = "the peer does not say that it speaks pipe/1 (ALPN)";
+    let why = "the peer did not negotiate pipe/1 (ALPN)";
     assert!(error.to_string().ends_with(why), "{error}");
 
     // and as a dialer, which the listener ends without delay.
