@@ -1,37 +1,39 @@
-use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
-use futures::FutureExt;
-use pipe_core::backend::fmt_conn;
-use pipe_core::{
-    Addr, CloseReason, Conn, ConnState, ConnStats, Error, ErrorKind, PeerIdentity, Result,
-};
-use tokio::sync::watch;
+use pipe_core::Result;
+use pipe_core::backend::{ConnRef, session_conn};
 
 use crate::conn_inner::ConnInner;
 use crate::early_data::EarlyData;
-use crate::handle::Handle;
 use crate::stream::QuicStream;
 
-/// A connection over QUIC.
-#[derive(Clone)]
-pub struct QuicConn(Arc<Handle>);
+session_conn! {
+    /// A connection over QUIC.
+    pub struct QuicConn of ConnInner {
+        stream: QuicStream,
+    }
+}
 
 impl QuicConn {
     pub(crate) fn new(inner: Arc<ConnInner>) -> Self {
-        Self(Arc::new(Handle(inner)))
+        Self(ConnRef::new(inner))
     }
 
     /// Returns quinn's connection, to look at: its path, its statistics, keying material. Opening
-    /// or accepting its streams breaks the connection.
+    /// or accepting its streams breaks the connection. See the feature `native`.
+    #[cfg(feature = "native")]
     pub fn quinn(&self) -> &quinn::Connection {
         &self.inner().quinn
     }
 
-    /// Returns quinn's endpoint under the connection, which may have others: to see its socket's
-    /// address, or to move to another socket ([`rebind`](quinn::Endpoint::rebind)), which
-    /// connections survive. None once the connection is over.
+    /// Returns quinn's endpoint under the connection: to see its socket's address, or to move to another socket
+    /// ([`rebind`](quinn::Endpoint::rebind)), which connections survive. None once the connection is over. See the
+    /// feature `native`.
+    ///
+    /// It is that of other dials, too, or of the listener, and all of them move; with
+    /// [`with_socket_per_dial`](crate::QuicTransport::with_socket_per_dial) it is the connection's own. After a move,
+    /// later dials have another endpoint.
+    #[cfg(feature = "native")]
     pub fn endpoint(&self) -> Option<quinn::Endpoint> {
         self.inner().ends.endpoint.lock().clone()
     }
@@ -51,7 +53,7 @@ impl QuicConn {
     ///
     /// # Errors
     ///
-    /// The error that the connection ended with before: [`Refused`](ErrorKind::Refused) when the
+    /// The error that the connection ended with before: [`Refused`](pipe_core::ErrorKind::Refused) when the
     /// listener has not accepted the early data.
     pub async fn confirmed(&self) -> Result<()> {
         let conn = self.inner();
@@ -66,89 +68,6 @@ impl QuicConn {
     }
 
     fn inner(&self) -> &ConnInner {
-        &self.0.0
-    }
-}
-
-impl Conn for QuicConn {
-    type Stream = QuicStream;
-
-    async fn open_stream(&self) -> Result<QuicStream> {
-        let conn = self.inner();
-        let Some(slot) = conn.slots.acquire().await else {
-            conn.check_open()?;
-            return Err(Error::new(ErrorKind::Closed, "no more streams"));
-        };
-        let opened = match conn.quinn.open_bi().now_or_never() {
-            Some(opened) => opened,
-            None => tokio::select! {
-                biased;
-                _ = conn.status.ended() => return Err(conn.error()),
-                opened = conn.quinn.open_bi() => opened,
-            },
-        };
-        let pair = opened.map_err(|error| conn.lost(&error))?;
-        let stream = conn.open(pair, slot)?;
-        Ok(QuicStream::new(stream, self.0.clone()))
-    }
-
-    async fn accept_stream(&self) -> Result<QuicStream> {
-        let stream = self.inner().accept().await?;
-        Ok(QuicStream::new(stream, self.0.clone()))
-    }
-
-    async fn ping(&self) -> Result<Duration> {
-        self.inner().ping().await
-    }
-
-    fn state(&self) -> watch::Receiver<ConnState> {
-        self.inner().status.watch()
-    }
-
-    fn stats(&self) -> ConnStats {
-        self.inner().stats()
-    }
-
-    async fn drain(&self) -> Result<()> {
-        let conn = self.inner();
-        if conn.status.reason().is_none() {
-            conn.drain();
-        }
-        let (is_drained, ended_idle) = (|| conn.is_drained(), || conn.ended_idle());
-        let close = || conn.close(0, "");
-        let (status, idle) = (&conn.status, &conn.idle);
-        let drained = status.drained(idle, is_drained, close, ended_idle);
-        drained.await?;
-        if let Some(CloseReason::Local { .. }) = conn.status.reason() {
-            // A program that ends right after a drain would not send its close. The driver bounds the wait.
-            conn.quinn.closed().await;
-        }
-        Ok(())
-    }
-
-    fn close(&self, code: u32, reason: &str) {
-        self.inner().close(code, reason);
-    }
-
-    async fn closed(&self) -> CloseReason {
-        self.inner().status.ended().await.clone()
-    }
-
-    fn local_addr(&self) -> Addr {
-        self.inner().ends.local_addr(&self.inner().quinn)
-    }
-
-    fn remote_addr(&self) -> Addr {
-        self.inner().ends.remote_addr(&self.inner().quinn)
-    }
-
-    fn peer_identity(&self) -> Option<PeerIdentity> {
-        self.inner().identity.clone()
-    }
-}
-
-impl fmt::Debug for QuicConn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt_conn("QuicConn", self, f)
+        self.0.conn()
     }
 }

@@ -3,22 +3,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use pipe_core::{CloseReason, Error, ErrorKind, Result, Wire};
+use pipe_core::backend::SessionConn;
+use pipe_core::{CloseReason, Error, ErrorKind};
 use quinn::{ConnectionError, StoppedError, VarInt};
-use tokio::time::Instant;
 
 use crate::conn_inner::ConnInner;
 use crate::error::{Condition, protocol, reason_of};
 
 impl ConnInner {
-    /// Closes the connection from this side.
-    pub(crate) fn close(&self, code: u32, reason: &str) {
-        self.end(&CloseReason::local(code, reason), None);
-    }
-
     /// Ends the connection after the loss of quinn's. Returns the error that was noted first.
     pub(crate) fn lost(&self, error: &ConnectionError) -> Error {
-        self.end(&reason_of(error), None);
+        self.end(&reason_of(error, self.dialect.codes()));
         self.error()
     }
 
@@ -36,49 +31,14 @@ impl ConnInner {
 
     /// Closes the connection because of an error, and sends the condition to the peer.
     pub(crate) fn fail(&self, condition: Condition, error: Error) {
-        self.end(&CloseReason::Failed(error), Some(condition));
-    }
-
-    /// Ends the connection, unless it has ended: all that waits wakes up.
-    fn end(&self, reason: &CloseReason, condition: Option<Condition>) {
-        let mut conn = self.state.lock();
-        if !self.status.end(reason.clone()) {
-            return;
-        }
-        match reason {
-            // The driver closes the connection of quinn when the peer has the CLOSE.
-            CloseReason::Local { code, reason } => {
-                let now = Instant::now().into_std();
-                conn.session.close(*code, 0, reason, now);
-            }
-            _ => conn.session.fail(),
-        }
-        match (reason, condition) {
-            (CloseReason::Local { .. }, _) if self.wire == Wire::Raw => self.close_quinn(),
-            (CloseReason::Failed(error), Some(condition)) => {
-                let why = CloseReason::local(0, &error.to_string());
-                let text = match &why {
-                    CloseReason::Local { reason, .. } => reason.as_bytes(),
-                    _ => b"",
-                };
-                self.quinn.close(condition.code(), text);
-            }
-            _ => {}
-        }
-        self.settle(conn);
-        self.on_end();
-    }
-
-    /// Wakes the tasks that wait for the connection itself.
-    pub(crate) fn on_end(&self) {
-        self.slots.close();
-        self.pings.close();
-        for pair in self.arrivals.end() {
-            let stream = self.stream(pair, None);
-            self.state.lock().keep_late(stream);
-        }
-        self.idle.notify_waiters();
-        self.news.notify_one();
+        let reason = CloseReason::local(0, &error.to_string());
+        self.end_and(&CloseReason::Failed(error), || {
+            let text = match &reason {
+                CloseReason::Local { reason, .. } => reason.as_bytes(),
+                _ => b"",
+            };
+            self.quinn.close(condition.code(), text);
+        });
     }
 
     /// The driver is over. Had it not ended the connection, this is its end; and quinn's, whose streams and
@@ -95,36 +55,18 @@ impl ConnInner {
         if self.quinn.close_reason().is_none() {
             match self.status.reason() {
                 Some(CloseReason::Local { code, reason }) => {
-                    self.quinn.close(VarInt::from_u32(*code), reason.as_bytes());
+                    let code = self.dialect.codes().written(*code);
+                    self.quinn.close(code, reason.as_bytes());
                 }
-                _ => self.quinn.close(VarInt::from_u32(0), b""),
+                _ => self.quinn.close(self.dialect.codes().none(), b""),
             }
         }
     }
 
     /// Lets the streams go that the end of the connection has cut.
     pub(crate) fn bury(&self) {
-        let late = self.state.lock().late.take();
+        let late = self.state.lock().extra.late.take();
         drop(late);
-    }
-
-    /// Announces that this side drains the connection.
-    pub(crate) fn drain(&self) {
-        let mut conn = self.state.lock();
-        if conn.session.drain() {
-            self.slots.close();
-        }
-        self.settle(conn);
-    }
-
-    /// Returns whether a drain of this side is over.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.state.lock().session.is_drained() && self.undelivered.load(Ordering::Acquire) == 0
-    }
-
-    /// Returns whether no stream was cut short by the end of the connection.
-    pub(crate) fn ended_idle(&self) -> bool {
-        self.state.lock().session.ended_idle()
     }
 
     /// Counts a direction of a plain stream that was shut down: a drain waits until its bytes are at the peer.

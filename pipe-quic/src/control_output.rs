@@ -37,16 +37,21 @@ impl ControlOutput {
         }
     }
 
-    /// Notes that the session has frames to send. They leave now if they are `urgent`, or else once many streams have
-    /// some, for which `limit` is another bound, or some time has passed. Returns whether the driver has to be called.
+    /// Makes the frames urgent that the session has to send.
+    pub(crate) fn set_urgent(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// Notes that the session has frames to send. They leave now if they are [urgent](Self::set_urgent), or else once many
+    /// streams have some, for which `limit` is another bound, or some time has passed. Returns whether the driver has to
+    /// be called.
     pub(crate) fn on_frames<S: StreamHandle, P>(
         &mut self,
         session: &mut Session<S, P>,
-        urgent: bool,
         limit: usize,
     ) -> bool {
         let limit = limit.clamp(1, MAX_GATHERED);
-        if urgent || session.has_control_frames() || session.queued_streams() >= limit {
+        if session.has_control_frames() || session.queued_streams() >= limit {
             self.is_urgent = true;
         }
         if self.is_urgent {
@@ -181,7 +186,7 @@ mod tests {
             let (mut session, mut output) = (session(), ControlOutput::default());
             for count in 1..=most {
                 take_and_drop(&mut session, 4 * count as u64);
-                let calls_driver = output.on_frames(&mut session, false, limit);
+                let calls_driver = output.on_frames(&mut session, limit);
                 assert_eq!(calls_driver, count == 1 || count == most, "{count}");
                 assert_eq!(output.is_urgent, count == most, "{count} of {limit}");
             }
@@ -192,7 +197,7 @@ mod tests {
     fn frames_that_can_wait_leave_with_one_that_cannot_and_in_time() {
         let (mut session, mut output) = (session(), ControlOutput::default());
         take_and_drop(&mut session, 4);
-        output.on_frames(&mut session, false, 8);
+        output.on_frames(&mut session, 8);
         let until = output.poll_timeout().unwrap();
         output.handle_timeout(until - GATHER);
         assert!(!output.is_urgent);
@@ -202,7 +207,7 @@ mod tests {
         let mut output = ControlOutput::default();
         take_and_drop(&mut session, 8);
         session.drain();
-        assert!(output.on_frames(&mut session, false, 8));
+        assert!(output.on_frames(&mut session, 8));
         assert!(!session.has_frames());
     }
 
@@ -213,7 +218,7 @@ mod tests {
             let ping = Frame::Ping([1; 64]);
             let now = Instant::now().into_std();
             session.handle_frame(ping, now).unwrap();
-            output.on_frames(&mut session, false, 8);
+            output.on_frames(&mut session, 8);
         }
         assert!(output.bytes.len() < CHUNK + 67, "{}", output.bytes.len());
         assert!(session.has_frames());

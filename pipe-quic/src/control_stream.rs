@@ -1,14 +1,17 @@
 //! The control streams of a connection, and their first messages.
 
+use std::sync::Arc;
+
 use bytes::BytesMut;
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{Error, ErrorKind, Result};
-use pipe_tls::PeerParams;
 use pipe_tls::rustls::pki_types::CertificateDer;
 
+use crate::addr::QuicAddr;
 use crate::error::handshake_error;
 use crate::session::QuicSession;
+use crate::web::{WebSession, explain, open_one_way};
 
 /// The peer's control stream.
 pub(crate) struct ControlInput {
@@ -22,8 +25,8 @@ pub(crate) struct ControlInput {
 pub(crate) struct Greeting {
     /// Description of the attempt, for errors.
     pub(crate) context: String,
-    /// Parameters that both sides have to agree on.
-    pub(crate) params: PeerParams,
+    /// The address that was dialed, or is listened on.
+    pub(crate) at: Arc<QuicAddr>,
 }
 
 impl Greeting {
@@ -33,17 +36,23 @@ impl Greeting {
             .handshake_data()
             .and_then(|any| any.downcast::<quinn::crypto::rustls::HandshakeData>().ok());
         let agreed = data.and_then(|data| data.protocol);
-        self.params.check_protocol(&self.context, agreed.as_deref())
+        self.at.check_protocol(&self.context, agreed.as_deref())
     }
 
-    /// Opens this side's control stream, with the first frame of the session.
+    /// Opens this side's control stream, with the first frame of the session. `web` is the number of the session of
+    /// WebTransport that it is in.
     pub(crate) async fn say(
         &self,
         conn: &quinn::Connection,
+        web: Option<u64>,
         session: &mut QuicSession,
     ) -> Result<quinn::SendStream> {
         let lost = |error| handshake_error(&self.context, &error);
-        let mut send = conn.open_uni().await.map_err(lost)?;
+        let opened = match web {
+            Some(session) => open_one_way(conn, session).await,
+            None => conn.open_uni().await,
+        };
+        let mut send = opened.map_err(lost)?;
         // Before the streams of the application.
         let _ = send.set_priority(i32::MAX);
         let mut first = BytesMut::new();
@@ -58,9 +67,20 @@ impl Greeting {
     }
 
     /// Waits for the peer's control stream.
-    pub(crate) async fn hear(&self, conn: &quinn::Connection) -> Result<(Hello, ControlInput)> {
+    pub(crate) async fn hear(
+        &self,
+        conn: &quinn::Connection,
+        web: Option<&mut WebSession>,
+    ) -> Result<(Hello, ControlInput)> {
         let lost = |error| handshake_error(&self.context, &error);
-        let mut recv = conn.accept_uni().await.map_err(lost)?;
+        let accepted = match web {
+            Some(web) => {
+                let accepted = web.accept_one_way().await;
+                accepted.map_err(|error| explain(&self.context, &error))?
+            }
+            None => conn.accept_uni().await,
+        };
+        let mut recv = accepted.map_err(lost)?;
         let mut input = BytesMut::new();
         let mut buf = [0; 256];
         loop {
@@ -68,7 +88,7 @@ impl Greeting {
                 Ok(Some(Frame::Hello(hello))) => {
                     return Ok((hello, ControlInput { recv, input }));
                 }
-                Ok(Some(_)) => return Err(self.speaks_else("it did not say hello")),
+                Ok(Some(_)) => return Err(self.speaks_else("its first message is not its hello")),
                 Ok(None) => {}
                 Err(error) => return Err(self.speaks_else(&error.to_string())),
             }

@@ -7,7 +7,8 @@ use pipe_core::{Addr, Error, ErrorKind, Result};
 use pipe_net::{connect_error, race, resolve};
 use pipe_tls::rustls::pki_types::{CertificateDer, ServerName};
 use pipe_tls::{CertSha256, Verdict};
-use quinn::{ClientConfig, ConnectError, Connecting, ConnectionError, Endpoint, TokioRuntime};
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ConnectError, Connecting, ConnectionError, Endpoint};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
@@ -16,11 +17,12 @@ use crate::conn::QuicConn;
 use crate::control_stream::{Greeting, certificates_of};
 use crate::door::Door;
 use crate::error::{by_this_side, handshake_error};
-use crate::handshake::Handshake;
+use crate::handshake::{Handshake, WebSide};
 use crate::probe::{any_like, refusal_of};
 use crate::sessions::Session;
 use crate::settings::Settings;
 use crate::socket::Socket;
+use crate::web::WebDial;
 
 /// Time after which the first packet of an attempt has been sent.
 const FIRST_PACKET: Duration = Duration::from_millis(50);
@@ -28,17 +30,19 @@ const FIRST_PACKET: Duration = Duration::from_millis(50);
 /// A dial to a listener.
 pub(crate) struct Dial<'a> {
     pub(crate) settings: &'a Settings,
-    /// Whose socket it goes through, if it is not its own.
+    /// Whose socket it goes through, if it is a listener's.
     pub(crate) door: Option<&'a Weak<Door>>,
     pub(crate) addr: &'a Addr,
-    pub(crate) to: &'a QuicAddr,
+    pub(crate) to: &'a Arc<QuicAddr>,
+    /// How the session of WebTransport is asked for, if it is one.
+    pub(crate) web: Option<&'a WebDial>,
     /// The name that the listener's certificate has to be for.
     pub(crate) name: &'a ServerName<'a>,
 }
 
 /// The parameters of a dial.
 struct How {
-    client: ClientConfig,
+    crypto: Arc<QuicClientConfig>,
     /// Destination of the reason for a refusal, which quinn sets.
     verdict: Verdict,
     /// Session with the listener, if early data is used.
@@ -65,53 +69,60 @@ impl Dial<'_> {
         } = self;
         let tls = &settings.tls;
         if settings.wants_early_data(to) {
-            let new = || tls.client_sessions(to.params.pin, &to.params.protocols());
+            let new = || tls.client_sessions(to.params.pins, &to.protocols());
             let session = settings.sessions.of(addr, new)?;
             return Ok(How {
-                client: settings.client_config(session.tls.full(), to.params.wire)?,
+                crypto: Settings::client_crypto(session.tls.full())?,
                 verdict: session.tls.verdict().clone(),
                 session: Some(session),
             });
         }
-        let (tls, verdict) =
-            tls.client_config_with_verdict(to.params.pin, &to.params.protocols())?;
+        let (tls, verdict) = tls.client_config_with_verdict(to.params.pins, &to.protocols())?;
         Ok(How {
-            client: settings.client_config(tls, to.params.wire)?,
+            crypto: Settings::client_crypto(tls)?,
             verdict,
             session: None,
         })
     }
 
-    /// Returns the endpoint of a dial, and its socket if it is its own.
-    fn endpoint(&self, to: SocketAddr) -> Result<(Endpoint, Option<Arc<Socket>>)> {
+    /// Begins a connection to this address.
+    fn begin(
+        &self,
+        context: &str,
+        crypto: Arc<QuicClientConfig>,
+        to: SocketAddr,
+    ) -> Result<Attempt> {
+        let name = self.name.to_str();
+        let settings = self.settings;
+        let client = settings.client_config(crypto, self.to, to);
+        let not_started = |error| not_started(context, error);
         if let Some(door) = self.door {
             let Some(door) = door.upgrade().filter(|door| door.is_attended()) else {
                 let why = "the listener whose socket is to be dialed from is closed";
                 return Err(Error::new(ErrorKind::Closed, why));
             };
-            return Ok((door.endpoint.clone(), None));
+            let endpoint = door.endpoint.clone();
+            let connecting = endpoint.connect_with(client, to, &name);
+            return Ok(Attempt::new(connecting.map_err(not_started)?, endpoint));
         }
-        let socket = Socket::bind(any_like(to))?;
-        let endpoint = Endpoint::new_with_abstract_socket(
-            self.settings.profile.endpoint(),
-            None,
-            socket.clone(),
-            Arc::new(TokioRuntime),
-        )?;
-        Ok((endpoint, Some(socket)))
+        if !settings.socket_per_dial {
+            let endpoints = &settings.endpoints;
+            let begun = endpoints.connect(settings.profile, &client, to, &name)?;
+            let (connecting, endpoint) = begun.map_err(not_started)?;
+            return Ok(Attempt::new(connecting, endpoint));
+        }
+        let socket = Socket::bind(any_like(to), settings.profile)?;
+        let endpoint = socket.clone().endpoint(None)?;
+        let connecting = endpoint.connect_with(client, to, &name);
+        let mut attempt = Attempt::new(connecting.map_err(not_started)?, endpoint);
+        attempt.socket = Some(socket);
+        Ok(attempt)
     }
 
     /// Connects to one of the addresses of the listener.
     async fn attempt(&self, how: &How, socket_addr: SocketAddr) -> Result<QuicConn> {
         let context = format!("could not connect to {}", self.addr);
-        let (endpoint, socket) = self.endpoint(socket_addr)?;
-        let connecting = endpoint
-            .connect_with(how.client.clone(), socket_addr, &self.name.to_str())
-            .map_err(|error| not_started(&context, error))?;
-        let mut attempt = Attempt {
-            connecting: Some(connecting),
-            socket: socket.clone(),
-        };
+        let mut attempt = self.begin(&context, how.crypto.clone(), socket_addr)?;
         let conn = tokio::select! {
             biased;
             conn = attempt.connected() => conn.map_err(|error| match how.verdict.error() {
@@ -120,14 +131,14 @@ impl Dial<'_> {
             })?,
             error = refusal_of(socket_addr) => {
                 // No peer could receive a close.
-                if let Some(socket) = socket {
+                if let Some(socket) = &attempt.socket {
                     socket.close();
                 }
                 return Err(connect_error(context, error));
             }
         };
         let shown = certificates_of(&conn).unwrap_or_default();
-        self.handshake(context, &shown, endpoint, socket)?
+        self.handshake(context, &shown, &attempt)?
             .run(conn, None, how.session.as_deref())
             .await
     }
@@ -143,25 +154,16 @@ impl Dial<'_> {
             return Ok(None);
         };
         let context = format!("could not connect to {}", self.addr);
-        let (endpoint, socket) = self.endpoint(met.at)?;
-        let connecting = endpoint
-            .connect_with(
-                self.settings.client_config(tls, self.to.params.wire)?,
-                met.at,
-                &self.name.to_str(),
-            )
-            .map_err(|error| not_started(&context, error))?;
-        match connecting.into_0rtt() {
-            Ok((conn, under_way)) => self
-                .handshake(context, &met.certificates, endpoint, socket)?
+        let crypto = Settings::client_crypto(tls)?;
+        let mut attempt = self.begin(&context, crypto, met.at)?;
+        match attempt.connecting.take().map(Connecting::into_0rtt) {
+            Some(Ok((conn, under_way))) => self
+                .handshake(context, &met.certificates, &attempt)?
                 .run_early(conn, under_way, session.clone(), met)
                 .map(Some),
-            Err(connecting) => {
+            refused => {
                 // Another dial has taken the last ticket, or it is too old.
-                drop(Attempt {
-                    connecting: Some(connecting),
-                    socket,
-                });
+                attempt.connecting = refused.and_then(std::result::Result::err);
                 Ok(None)
             }
         }
@@ -172,33 +174,46 @@ impl Dial<'_> {
         &self,
         context: String,
         shown: &[CertificateDer<'_>],
-        endpoint: Endpoint,
-        socket: Option<Arc<Socket>>,
+        attempt: &Attempt,
     ) -> Result<Handshake> {
         Ok(Handshake {
             greeting: Greeting {
                 context,
-                params: self.to.params.clone(),
+                at: self.to.clone(),
             },
             config: self.settings.config.clone(),
-            wire: self.to.params.wire,
-            form: self.to.form(),
-            pin: shown.first().map(|own| CertSha256::of(own)),
+            web: self.web.cloned().map(WebSide::Dials),
+            pins: match shown.first().map(|own| CertSha256::of(own)) {
+                // The address has the next one as well.
+                Some(own) if self.to.params.pins.contains(own) => self.to.params.pins,
+                own => own.into(),
+            },
             listens: false,
-            local: endpoint.local_addr()?,
-            endpoint,
-            socket,
+            local: attempt.endpoint.local_addr()?,
+            endpoint: attempt.endpoint.clone(),
+            socket: attempt.socket.clone(),
         })
     }
 }
 
 /// A connection in its handshake.
 struct Attempt {
+    /// Absent once it is connected.
     connecting: Option<Connecting>,
+    endpoint: Endpoint,
+    /// The socket, if it is the connection's own.
     socket: Option<Arc<Socket>>,
 }
 
 impl Attempt {
+    fn new(connecting: Connecting, endpoint: Endpoint) -> Self {
+        Self {
+            connecting: Some(connecting),
+            endpoint,
+            socket: None,
+        }
+    }
+
     async fn connected(&mut self) -> std::result::Result<quinn::Connection, ConnectionError> {
         let connected = match &mut self.connecting {
             Some(connecting) => connecting.await,

@@ -1,10 +1,10 @@
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
-use quinn::{Endpoint, TokioRuntime};
+use quinn::Endpoint;
 use tokio::sync::Notify;
 
 use crate::desk::Desk;
@@ -48,26 +48,51 @@ impl Door {
             drop(doors);
             return taken.then_some(door).ok_or_else(in_use);
         }
-        let socket = Socket::bind(addr)?;
-        let endpoint = Endpoint::new_with_abstract_socket(
-            profile.endpoint(),
-            Some(desk.server_config()),
-            socket.clone(),
-            Arc::new(TokioRuntime),
-        )?;
+        let socket = Socket::bind(addr, profile)?;
+        let door = Self::of(socket, profile, desk)?;
+        known.insert(door.addr, Arc::downgrade(&door));
+        drop(doors);
+        tokio::spawn(attend(Attending(door.clone())));
+        Ok(door)
+    }
+
+    /// Listens on a socket that is bound already.
+    ///
+    /// # Errors
+    ///
+    /// Those of the socket; `AddrInUse` when there is a listener or a connection of one at its address already.
+    pub(crate) fn open_on(
+        socket: UdpSocket,
+        profile: Profile,
+        desk: &Arc<Desk>,
+    ) -> io::Result<Arc<Self>> {
+        let mut doors = DOORS.lock();
+        let known = doors.get_or_insert_default();
+        let door = known.get(&socket.local_addr()?).and_then(Weak::upgrade);
+        if let Some(door) = door {
+            // The drop of a door's last handle takes the lock.
+            drop(doors);
+            drop(door);
+            return Err(in_use());
+        }
+        let door = Self::of(Socket::over(socket, profile)?, profile, desk)?;
+        known.insert(door.addr, Arc::downgrade(&door));
+        drop(doors);
+        tokio::spawn(attend(Attending(door.clone())));
+        Ok(door)
+    }
+
+    fn of(socket: Arc<Socket>, profile: Profile, desk: &Arc<Desk>) -> io::Result<Arc<Self>> {
+        let endpoint = socket.clone().endpoint(Some(desk.server_config()))?;
         let addr = endpoint.local_addr()?;
-        let door = Arc::new(Self {
+        Ok(Arc::new(Self {
             addr,
             profile,
             socket,
             endpoint,
             desk: Mutex::new(Some(desk.clone())),
             changed: Notify::new(),
-        });
-        known.insert(addr, Arc::downgrade(&door));
-        drop(doors);
-        tokio::spawn(attend(Attending(door.clone())));
-        Ok(door)
+        }))
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {

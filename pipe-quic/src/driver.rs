@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::OptionFuture;
+use pipe_core::backend::SessionConn;
 use pipe_core::backend::proto::Frame;
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::{CloseReason, Error, Result, Wire};
@@ -19,6 +20,7 @@ use crate::early_data::EarlyData;
 use crate::error::{Condition, protocol};
 use crate::socket::Socket;
 use crate::stream_inner::StreamRef;
+use crate::web::WebSession;
 
 /// Time limit for the last frames of a connection.
 const LINGER: Duration = Duration::from_secs(3);
@@ -28,6 +30,8 @@ pub(crate) struct Driver {
     pub(crate) conn: Arc<ConnInner>,
     /// Absent where the wire is raw, and until the peer's hello.
     pub(crate) control: Option<ControlInput>,
+    /// The session of WebTransport, if it is one.
+    pub(crate) web: Option<WebSession>,
     /// Present while the handshake of TLS is in progress.
     pub(crate) early: Option<Early>,
     pub(crate) end: End,
@@ -43,9 +47,8 @@ pub(crate) struct End {
 impl Drop for End {
     fn drop(&mut self) {
         self.conn.driver_gone();
+        drop(self.conn.take_endpoint());
         if let Some(socket) = self.socket.take() {
-            // The socket is the connection's own.
-            drop(self.conn.take_endpoint());
             socket.close();
         }
     }
@@ -78,17 +81,24 @@ impl Driver {
     /// Brings this side's close to the peer, over the control stream: QUIC's own is sent once, and quinn
     /// (0.11) does not send it at all while data waits for the congestion window.
     async fn say_goodbye(&mut self) {
-        let closed_here = matches!(self.conn.status.reason(), Some(CloseReason::Local { .. }));
-        if !closed_here {
-            return;
-        }
-        let Some((mut send, frames)) = self.conn.take_control() else {
+        let Some(CloseReason::Local { code, reason }) = self.conn.status.reason() else {
             return;
         };
+        let control = self.conn.take_control();
+        if control.is_none() && self.web.is_none() {
+            return;
+        }
+        let web = &mut self.web;
         let say = async {
-            send.write_all(&frames).await.ok()?;
-            send.finish().ok()?;
-            send.stopped().await.ok()
+            if let Some((mut send, frames)) = control {
+                send.write_all(&frames).await.ok()?;
+                send.finish().ok()?;
+                send.stopped().await.ok()?;
+            }
+            match web {
+                Some(web) => web.close(*code, reason).await,
+                None => Some(()),
+            }
         };
         // The peer may have closed at the same time.
         let hear = async {
@@ -161,6 +171,10 @@ impl Driver {
                         conn.receive(&mut control.input)?;
                     }
                 }
+                ended = web_ended(&mut self.web) => {
+                    conn.end(&ended?);
+                    return Ok(());
+                }
                 error = send(&conn) => return Err(broken(&error)),
                 never = show(&conn, &mut hidden) => match never {},
                 () = conn.news.notified() => {}
@@ -183,6 +197,14 @@ async fn read(recv: Option<&mut quinn::RecvStream>, buf: &mut [u8]) -> Result<Op
         Ok(None) => Err(protocol("it has ended the control stream")),
         Err(quinn::ReadError::ConnectionLost(_)) => std::future::pending().await,
         Err(error) => Err(broken(&error)),
+    }
+}
+
+/// Waits for the peer's end of the session of WebTransport, if it is one.
+async fn web_ended(web: &mut Option<WebSession>) -> Result<CloseReason> {
+    match web {
+        Some(web) => web.ended().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -233,7 +255,7 @@ impl Clock {
         let has_streams = state.session.streams().next().is_some();
         let check = (has_streams || conn.wire == Wire::Raw).then(|| self.looked + self.period);
         let session = state.session.poll_timeout().map(Instant::from_std);
-        let next = [check, session, state.control.poll_timeout()];
+        let next = [check, session, state.extra.control.poll_timeout()];
         // Without a deadline the connection has ended.
         let far = || Instant::now() + LINGER;
         next.into_iter().flatten().min().unwrap_or_else(far)
@@ -244,8 +266,8 @@ impl Clock {
         let now = Instant::now();
         if now >= self.looked + self.period {
             self.looked = now;
-            if let Some(window) = &conn.peer_window {
-                window.nudge();
+            if let Some(windows) = &conn.peer_windows {
+                windows.nudge();
             }
         }
         let received = received(conn);

@@ -112,12 +112,12 @@ impl Dialed {
         same().map_err(|error| (Condition::Handshake, error))?;
         conn.confirm();
         let (hello, control) = greeting
-            .hear(quinn)
+            .hear(quinn, None)
             .await
             .map_err(|error| (Condition::Handshake, error))?;
         if hello != met.hello {
             session.forget();
-            let why = protocol("it took early data, and says another hello than before");
+            let why = protocol("it accepted early data, but sent another hello than before");
             return Err((Condition::Protocol, why));
         }
         Ok(control)

@@ -3,6 +3,8 @@ use pipe_core::{CloseReason, Error, ErrorKind};
 use pipe_tls::rustls::{AlertDescription, Error as TlsError};
 use quinn::{ConnectionError, TransportErrorCode, VarInt};
 
+use crate::dialect::Codes;
+
 /// Why pipewerks itself closes a connection: codes of QUIC's application close above those of the
 /// application, which are of 32 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,9 @@ pub(crate) enum Condition {
     /// The listener was closed before the connection was made.
     Refused,
 }
+
+/// The reason that quinn (0.11) gives when the endpoint's task is gone: its socket has failed, or its runtime is over.
+const ENDPOINT_GONE: &str = "endpoint driver future was dropped";
 
 const FIRST_CONDITION: u64 = 1 << 32;
 
@@ -32,19 +37,13 @@ impl Condition {
     }
 }
 
-/// Returns the application's code in one of the wire. One above its range is of another
-/// implementation.
-pub(crate) fn code_of(code: VarInt) -> u32 {
-    u32::try_from(code.into_inner()).unwrap_or(u32::MAX)
-}
-
 /// Returns the reason for the loss of an established connection.
-pub(crate) fn reason_of(error: &ConnectionError) -> CloseReason {
+pub(crate) fn reason_of(error: &ConnectionError, codes: Codes) -> CloseReason {
     match error {
         ConnectionError::ApplicationClosed(close) => {
             let text = String::from_utf8_lossy(&close.reason);
             match Condition::of(close.error_code) {
-                None => CloseReason::remote(code_of(close.error_code), &text),
+                None => CloseReason::remote(codes.read_close(close.error_code), &text),
                 Some(condition) => CloseReason::Failed(by_condition(condition, &text)),
             }
         }
@@ -60,7 +59,7 @@ pub(crate) fn handshake_error(context: &str, error: &ConnectionError) -> Error {
             let text = String::from_utf8_lossy(&close.reason);
             let (kind, why) = match Condition::of(close.error_code) {
                 Some(Condition::Protocol | Condition::Handshake) => {
-                    (ErrorKind::Handshake, format!("the peer gave it up: {text}"))
+                    (ErrorKind::Handshake, format!("the peer aborted it: {text}"))
                 }
                 _ => (
                     ErrorKind::Refused,
@@ -82,11 +81,14 @@ fn by_condition(condition: Condition, text: &str) -> Error {
     let (kind, what) = match condition {
         Condition::Protocol => (
             ErrorKind::Protocol,
-            "the peer says that this side broke the protocol",
+            "the peer reports that this side broke the protocol",
         ),
-        Condition::Silent => (ErrorKind::Failed, "the peer heard nothing of this side"),
+        Condition::Silent => (
+            ErrorKind::Failed,
+            "the peer received nothing from this side for too long",
+        ),
         Condition::Handshake | Condition::Refused => {
-            (ErrorKind::Failed, "the peer gave the connection up")
+            (ErrorKind::Failed, "the peer aborted the connection")
         }
     };
     Error::new(kind, format!("{what}: {text}"))
@@ -104,6 +106,10 @@ fn explain(context: &str, error: &ConnectionError) -> Error {
                 let alert = TlsError::AlertReceived(alert);
                 (pipe_tls::explain("", &alert).kind(), error.reason.clone())
             }
+            None if error.reason == ENDPOINT_GONE => (
+                ErrorKind::Failed,
+                format!("QUIC has failed at this side: {error}"),
+            ),
             None => (
                 ErrorKind::Protocol,
                 format!("the peer broke the rules of QUIC: {error}"),
@@ -131,12 +137,12 @@ fn explain(context: &str, error: &ConnectionError) -> Error {
         }
         ConnectionError::Reset => (
             ErrorKind::Failed,
-            "the peer does not know the connection any more; perhaps it was started again"
+            "the peer has no state of the connection any more; it may have been restarted"
                 .to_owned(),
         ),
         ConnectionError::TimedOut => (
             ErrorKind::Failed,
-            "nothing was heard of the peer for too long".to_owned(),
+            "the peer was silent for too long".to_owned(),
         ),
         ConnectionError::CidsExhausted => (
             ErrorKind::LimitReached,
@@ -172,7 +178,9 @@ mod tests {
     #[test]
     fn codes_of_the_application_and_conditions_do_not_collide() {
         for code in [0, 7, u32::MAX] {
-            let CloseReason::Remote { code: told, reason } = reason_of(&closed(code.into())) else {
+            let CloseReason::Remote { code: told, reason } =
+                reason_of(&closed(code.into()), Codes::Quic)
+            else {
                 panic!("{code} is the application's");
             };
             assert_eq!((told, &*reason), (code, "why \u{fffd}"));
@@ -183,12 +191,13 @@ mod tests {
             (Condition::Handshake, ErrorKind::Failed),
         ] {
             assert!(condition.code().into_inner() > u64::from(u32::MAX));
-            let CloseReason::Failed(error) = reason_of(&closed(condition.code())) else {
+            let CloseReason::Failed(error) = reason_of(&closed(condition.code()), Codes::Quic)
+            else {
                 panic!("{condition:?} is a failure");
             };
             assert_eq!(error.kind(), kind);
         }
-        let CloseReason::Remote { code, .. } = reason_of(&closed(VarInt::MAX)) else {
+        let CloseReason::Remote { code, .. } = reason_of(&closed(VarInt::MAX), Codes::Quic) else {
             panic!("a code of a foreign peer");
         };
         assert_eq!(code, u32::MAX);

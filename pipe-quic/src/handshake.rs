@@ -5,14 +5,14 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use pipe_core::backend::proto::{Frame, Hello};
 use pipe_core::{Config, Error, ErrorKind, Result, Wire};
-use pipe_tls::CertSha256;
+use pipe_tls::CertPins;
 use quinn::ZeroRttAccepted;
 use tokio::time::Instant;
 
-use crate::addr::AddrForm;
 use crate::conn::QuicConn;
 use crate::conn_inner::{ConnInner, NewConn};
 use crate::control_stream::{ControlInput, Greeting, certificates_of};
+use crate::dialect::Dialect;
 use crate::driver::{Driver, End};
 use crate::early::{Dialed, Early};
 use crate::early_data::EarlyData;
@@ -21,15 +21,15 @@ use crate::error::Condition;
 use crate::session::{QuicSession, start_session};
 use crate::sessions::{Met, Session};
 use crate::socket::Socket;
+use crate::web::{Gate, WebDial, WebSession, ask, receive};
 
 /// Parameters of the `pipe/1` handshake over a QUIC connection.
 pub(crate) struct Handshake {
     pub(crate) greeting: Greeting,
     pub(crate) config: Config,
-    pub(crate) wire: Wire,
-    pub(crate) form: AddrForm,
-    /// The hash of the listener's certificate.
-    pub(crate) pin: Option<CertSha256>,
+    pub(crate) web: Option<WebSide>,
+    /// The hashes of the listener's certificate.
+    pub(crate) pins: CertPins,
     pub(crate) listens: bool,
     pub(crate) local: SocketAddr,
     pub(crate) endpoint: quinn::Endpoint,
@@ -37,9 +37,16 @@ pub(crate) struct Handshake {
     pub(crate) socket: Option<Arc<Socket>>,
 }
 
+/// How a session of WebTransport is made, if it is one.
+pub(crate) enum WebSide {
+    Dials(WebDial),
+    Listens(Gate),
+}
+
 /// The result of the first messages.
 struct Greeted {
     session: QuicSession,
+    web: Option<WebSession>,
     send: Option<quinn::SendStream>,
     control: Option<ControlInput>,
     early: Option<Early>,
@@ -106,16 +113,20 @@ impl Handshake {
     ) -> Result<QuicConn> {
         // A stream of this kind is allowed from the start, and takes a hello at once.
         let mut session_state = self.session();
-        let said = self.greeting.say(&conn, &mut session_state).now_or_never();
+        let said = self
+            .greeting
+            .say(&conn, None, &mut session_state)
+            .now_or_never();
         let Some(said) = said else {
             let context = &self.greeting.context;
-            let why = format!("{context}: the session allows no hello");
+            let why = format!("{context}: the session has no hello to send");
             return Err(Error::new(ErrorKind::Handshake, why));
         };
         let said = said?;
         take_hello(&mut session_state, met.hello)?;
         let greeted = Greeted {
             session: session_state,
+            web: None,
             send: Some(said),
             control: None,
             early: Some(Early::Dialed(Box::new(Dialed {
@@ -135,29 +146,49 @@ impl Handshake {
     ) -> Result<Greeted> {
         self.greeting.check_protocol(conn)?;
         let mut session = self.session();
-        if self.wire == Wire::Raw {
+        let greeting = &self.greeting;
+        let (at, context) = (&greeting.at, &greeting.context);
+        let is_raw = self.wire() == Wire::Raw;
+        let mut said = None;
+        let mut web = match (&self.web, &at.web) {
+            (Some(WebSide::Dials(dial)), _) => {
+                let asked = ask(conn, context, dial).await?;
+                if !is_raw {
+                    // It need not wait for the answer.
+                    said = Some(greeting.say(conn, Some(asked.id()), &mut session).await?);
+                }
+                Some(asked.granted(conn, context, dial).await?)
+            }
+            (Some(WebSide::Listens(gate)), Some(on)) => {
+                Some(receive(conn, context, on, gate).await?)
+            }
+            _ => None,
+        };
+        if is_raw {
             return Ok(Greeted {
                 session,
+                web,
                 send: None,
                 control: None,
                 early: None,
             });
         }
         // The dial is over with the listener's hello: unless that was promised, it comes last.
-        let (send, hello, control) = if self.listens && handshake.is_none() {
-            let (hello, control) = self.greeting.hear(conn).await?;
-            let send = self.greeting.say(conn, &mut session).await?;
-            (send, hello, control)
-        } else {
-            let send = self.greeting.say(conn, &mut session).await?;
-            let (hello, control) = self.greeting.hear(conn).await?;
-            (send, hello, control)
+        let id = web.as_ref().map(WebSession::id);
+        if said.is_none() && !(self.listens && (handshake.is_none() || web.is_some())) {
+            said = Some(greeting.say(conn, id, &mut session).await?);
+        }
+        let (hello, control) = greeting.hear(conn, web.as_mut()).await?;
+        let send = match said {
+            Some(said) => said,
+            None => greeting.say(conn, id, &mut session).await?,
         };
         take_hello(&mut session, hello)?;
         // On a listener: its hello came before the client's handshake was over.
         let early = handshake.filter(|_| control.recv.is_0rtt());
         Ok(Greeted {
             session,
+            web,
             send: Some(send),
             control: Some(control),
             early: early.map(Early::Accepted),
@@ -165,6 +196,12 @@ impl Handshake {
     }
 
     fn start(self, conn: quinn::Connection, greeted: Greeted) -> QuicConn {
+        let wire = self.wire();
+        let is_plain = wire == Wire::Raw;
+        let dialect = match &greeted.web {
+            Some(web) => Dialect::web(web.id(), is_plain),
+            None => Dialect::quic(is_plain),
+        };
         let inner = ConnInner::new(NewConn {
             certificates: match &greeted.early {
                 Some(Early::Dialed(dialed)) => Some(dialed.met.certificates.clone()),
@@ -172,10 +209,11 @@ impl Handshake {
             },
             quinn: conn,
             config: self.config,
-            wire: self.wire,
+            wire,
+            dialect,
             ends: Ends {
-                form: self.form,
-                pin: self.pin,
+                form: self.greeting.at.form(),
+                pins: self.pins,
                 listens: self.listens,
                 local: self.local,
                 endpoint: Mutex::new(Some(self.endpoint)),
@@ -189,6 +227,7 @@ impl Handshake {
         });
         let driver = Driver {
             control: greeted.control,
+            web: greeted.web,
             early: greeted.early,
             end: End {
                 conn: inner.clone(),
@@ -201,7 +240,11 @@ impl Handshake {
     }
 
     fn session(&self) -> QuicSession {
-        start_session(&self.config, self.wire, self.listens)
+        start_session(&self.config, self.wire(), self.listens)
+    }
+
+    fn wire(&self) -> Wire {
+        self.greeting.at.params.wire
     }
 }
 

@@ -34,9 +34,11 @@
 //!
 //! Every setting of [`Config`](pipe_core::Config) counts, with these remarks:
 //!
-//! - `stream_window` is of 1 KiB at least, and is QUIC's own. `connection_window` is counted by the
-//!   sender where it is smaller than all streams' windows together, so that streams left unread hold up
-//!   neither pings nor closes.
+//! - The sender counts `stream_window` and what it grows to, and `connection_window` where it is smaller than all
+//!   streams' windows together, so that streams left unread hold up neither pings nor closes. QUIC's own
+//!   windows hold a peer that does not: `max_stream_window` for a stream, and for all together
+//!   `connection_window` and `window_growth`. Earlier builds, and plain peers (`wire=raw`, with `stream_window`), have
+//!   no others; those are of 1 KiB at least.
 //! - `max_streams` is counted by the opener: a stream is over when both ends are done with it. QUIC's own
 //!   limit, against peers that break the rules, is an eighth above it. quinn keeps a place for each
 //!   stream that the peer may open, so thousands cost memory in every connection.
@@ -50,11 +52,15 @@
 //! - A client may change its address, by itself or through address translation: the connection goes on,
 //!   and [`remote_addr`](pipe_core::Conn::remote_addr) follows. [`QuicConn::endpoint`] can move to
 //!   another socket.
-//! - Each dial has a socket of its own, and [`QuicListener::transport`] dials through the listener's. A
-//!   socket is closed when no connection needs it, whatever handles are still held.
+//! - The dials of a transport and its clones share a socket: one for IPv4, one for IPv6, and others in each tokio
+//!   runtime that they are made in. [`QuicTransport::with_socket_per_dial`] gives each dial one of its own,
+//!   and [`QuicListener::transport`] dials through the listener's.
+//! - A socket is closed when no connection needs it, whatever handles are still held; one that dials share is kept for
+//!   3 s more as long as there is the transport. A socket that fails takes its connections with it, and the next dial has
+//!   a new one.
 //! - See [`QuicListener`] for the address of a closed listener.
-//! - A dial probes, with one byte from a second socket, whether a listener is there: a dial to a
-//!   port without a listener is refused at once, where the network reports that.
+//! - A dial that has no answer after 3 ms probes, with one byte from a second socket, whether a listener is there: a
+//!   dial to a port without a listener is refused at once, where the network reports that.
 //!
 //! # The end of a connection
 //!
@@ -108,9 +114,9 @@
 //!   codes are the application's 32 bits.
 //! - A peer that does not take what is said over the control stream breaks the rules: 1,024 answers to pings and
 //!   messages about 8 × max_streams + 64 streams are kept for it.
-//! - PING, PONG, DONE and CREDIT are as over yamux, except that windows of streams are QUIC's own: CREDIT
-//!   counts for the connection window alone, is sent only by a side whose HELLO has one, and says
-//!   4,294,967,295 when the rest of a direction will not be read.
+//! - PING, PONG, DONE and CREDIT are as over yamux. The windows of streams are counted where both HELLOs have the flag
+//!   for growth, and are QUIC's own otherwise. A side with a `connection_window` says CREDIT 4,294,967,295 when the
+//!   rest of a direction will not be read.
 //! - DRAIN is answered with DRAINED when all streams that its receiver opened are over at both ends.
 //! - CLOSE is the last message. Its receiver closes the QUIC connection; its sender does when it is
 //!   acknowledged, with the same code and reason.
@@ -120,6 +126,21 @@
 //! - A connection that is given up is closed with a code of QUIC above those of the application:
 //!   2³² the peer broke the rules, 2³² + 1 it was silent for too long, 2³² + 2 it does not speak `pipe/1`,
 //!   2³² + 3 its listener or dialer has gone.
+//!
+//! # WebTransport on the wire
+//!
+//! `wt://` ([`WtTransport`]) is the same in a session of WebTransport (draft-ietf-webtrans-http3) over HTTP/3, with the protocol
+//! (ALPN) `h3`:
+//!
+//! - Both sides open the control stream of HTTP/3 with their SETTINGS, which allow one session. The dialer asks for it with an
+//!   extended CONNECT (RFC 9220) that offers the subprotocol `pipe.1`, and the listener answers 200. QPACK has no dynamic table.
+//! - The control stream of `pipe/1` is the first stream of one direction in the session: 0x40 0x54 and the session's number come
+//!   before its HELLO. The dialer opens it without waiting for the answer; the listener says its HELLO when it has the dialer's.
+//! - Streams begin with 0x40 0x41, the session's number, and the byte 0x01 (without that byte where the wire is raw).
+//! - Codes of streams and of QUIC's close are those of the application in the range that HTTP/3 keeps for WebTransport; the codes
+//!   above 2³² are as above.
+//! - A close is said by CLOSE, and then by a CLOSE_WEBTRANSPORT_SESSION capsule and the end of the session's own stream. Of a peer
+//!   on a raw wire the capsule, or that end, is the close.
 
 mod addr;
 mod arrivals;
@@ -128,9 +149,10 @@ mod conn_end;
 mod conn_inner;
 mod control_output;
 mod control_stream;
-mod deferred;
 mod desk;
 mod dial;
+mod dial_endpoints;
+mod dialect;
 mod door;
 mod driver;
 mod early;
@@ -138,10 +160,10 @@ mod early_data;
 mod ends;
 mod error;
 mod first_packet;
-mod handle;
 mod handshake;
+mod joined;
+mod lingering;
 mod listener;
-mod preamble;
 mod probe;
 mod profile;
 mod reception;
@@ -152,13 +174,19 @@ mod socket;
 mod stream;
 mod stream_inner;
 mod transport;
+mod web;
 
 pub use conn::QuicConn;
 pub use early_data::EarlyData;
 pub use listener::QuicListener;
 pub use pipe_core::Wire;
-pub use pipe_tls::{CertSha256, Identity, Roots, TlsOptions};
+#[cfg(unix)]
+pub use pipe_net::{GivenKind, GivenSocket, listen_fds};
+pub use pipe_net::{HttpRequest, HttpVerdict};
+pub use pipe_tls::{CertPins, CertSha256, Identity, Roots, TlsOptions};
 pub use profile::Profile;
+#[cfg(feature = "native")]
 pub use quinn;
 pub use stream::{QuicRecvStream, QuicSendStream, QuicStream};
 pub use transport::QuicTransport;
+pub use web::WtTransport;

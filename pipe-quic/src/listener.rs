@@ -6,6 +6,7 @@ use pipe_core::{Addr, Listener, Result};
 
 use crate::conn::QuicConn;
 use crate::desk::Desk;
+use crate::dial_endpoints::DialEndpoints;
 use crate::door::Door;
 use crate::reception::Reception;
 use crate::settings::Settings;
@@ -26,28 +27,34 @@ use crate::settings::Settings;
 pub struct QuicListener {
     queue: HandshakeQueue<QuicConn>,
     door: Arc<Door>,
+    desk: Arc<Desk>,
     /// Those of the transport that it is of.
     settings: Settings,
-    addr: Addr,
 }
 
 impl QuicListener {
     pub(crate) fn new(desk: Arc<Desk>, door: Arc<Door>, settings: &Settings) -> Self {
         let addr = desk.local_addr(door.addr());
+        let of_addr = desk.clone();
         let (config, admission) = (&settings.config, settings.admission.clone());
         let reception = Reception {
             desk,
             door: door.clone(),
         };
         Self {
-            queue: HandshakeQueue::spawn(Arc::new(reception), addr.clone(), config, admission),
-            addr,
+            queue: HandshakeQueue::spawn(Arc::new(reception), addr, config, admission),
+            desk: of_addr,
             door,
-            settings: settings.clone(),
+            settings: Settings {
+                // It dials through its own socket.
+                endpoints: DialEndpoints::default(),
+                ..settings.clone()
+            },
         }
     }
 
     /// Returns quinn's endpoint under the listener.
+    #[cfg(feature = "native")]
     pub fn endpoint(&self) -> &quinn::Endpoint {
         &self.door.endpoint
     }
@@ -69,7 +76,7 @@ impl Listener for QuicListener {
     }
 
     fn local_addr(&self) -> Addr {
-        self.addr.clone()
+        self.desk.local_addr(self.door.addr())
     }
 
     fn close(&self) {
@@ -80,7 +87,7 @@ impl Listener for QuicListener {
 impl fmt::Debug for QuicListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QuicListener")
-            .field("addr", &self.addr)
+            .field("addr", &self.local_addr())
             .finish_non_exhaustive()
     }
 }

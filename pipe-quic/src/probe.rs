@@ -1,8 +1,14 @@
 use std::future::pending;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use tokio::net::UdpSocket;
+use tokio::time::sleep;
+
+/// Time that a listener has before it is probed: where it is near, its first packet has come by then, and no probe is
+/// needed.
+const ANSWER: Duration = Duration::from_millis(3);
 
 /// Returns any address of the family of this one, with any port.
 pub(crate) fn any_like(addr: SocketAddr) -> SocketAddr {
@@ -18,6 +24,7 @@ pub(crate) fn any_like(addr: SocketAddr) -> SocketAddr {
 /// The socket of a QUIC endpoint has many peers, and so does not receive the ICMP errors of one of
 /// them. This one has a single peer: it sends it one byte, which no QUIC endpoint answers.
 pub(crate) async fn refusal_of(to: SocketAddr) -> io::Error {
+    sleep(ANSWER).await;
     match probe(to).await {
         Ok(()) => pending().await,
         Err(error) => error,

@@ -33,6 +33,11 @@ impl Accept for Reception {
                 let _ = incoming.retry();
                 continue;
             }
+            if self.desk.is_full_for(incoming.remote_address()) {
+                // It comes again with its next probe, and nothing is kept of it meanwhile.
+                incoming.ignore();
+                continue;
+            }
             return Ok(incoming);
         }
     }

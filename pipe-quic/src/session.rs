@@ -3,6 +3,7 @@ use pipe_core::backend::proto::{Carrier, DrainMode, Hello, Session, SessionConfi
 use pipe_core::{Config, Wire};
 use tokio::time::Instant;
 
+use crate::profile::most_stream_window;
 use crate::stream_inner::StreamRef;
 
 /// The session of a connection.
@@ -19,6 +20,7 @@ pub(crate) fn start_session(config: &Config, wire: Wire, listens: bool) -> QuicS
         is_plain: wire == Wire::Raw,
     };
     let mut session_config = SessionConfig::from(config);
+    session_config.max_stream_window = most_stream_window(config);
     if wire == Wire::Raw {
         // A plain peer does not know when this side is done with a stream. QUIC counts by itself.
         session_config.hello.max_streams = Hello::UNLIMITED.max_streams;

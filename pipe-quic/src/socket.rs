@@ -4,12 +4,15 @@ use std::net::{SocketAddr, UdpSocket};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use quinn::udp::{RecvMeta, Transmit};
-use quinn::{AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller};
+use quinn::{AsyncUdpSocket, Endpoint, Runtime, ServerConfig, TokioRuntime, UdpPoller};
 use socket2::{Domain, Protocol, SockRef, Type};
+
+use crate::joined::Joined;
+use crate::profile::Profile;
 
 /// Size of the kernel's buffers of a socket, in bytes. The system may allow less.
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -21,19 +24,26 @@ const BUFFER: usize = 4 * 1024 * 1024;
 pub(crate) struct Socket {
     inner: RwLock<Option<Arc<dyn AsyncUdpSocket>>>,
     addr: SocketAddr,
+    profile: Profile,
     transmit_segments: usize,
     receive_segments: usize,
     may_fragment: bool,
     has_sent: AtomicBool,
+    /// Used by the one task that receives.
+    joined: Mutex<Joined>,
 }
 
 impl Socket {
     /// Binds a socket to this address.
-    pub(crate) fn bind(addr: SocketAddr) -> io::Result<Arc<Self>> {
+    pub(crate) fn bind(addr: SocketAddr, profile: Profile) -> io::Result<Arc<Self>> {
         let socket =
             socket2::Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
         socket.bind(&addr.into())?;
-        let socket = UdpSocket::from(socket);
+        Self::over(socket.into(), profile)
+    }
+
+    /// Takes over a socket that is bound already.
+    pub(crate) fn over(socket: UdpSocket, profile: Profile) -> io::Result<Arc<Self>> {
         let options = SockRef::from(&socket);
         for set in [
             options.set_recv_buffer_size(BUFFER),
@@ -46,12 +56,25 @@ impl Socket {
         let inner = TokioRuntime.wrap_udp_socket(socket)?;
         Ok(Arc::new(Self {
             addr: inner.local_addr()?,
+            profile,
             transmit_segments: inner.max_transmit_segments(),
-            receive_segments: inner.max_receive_segments(),
+            receive_segments: profile.receive_segments(inner.max_receive_segments()),
             may_fragment: inner.may_fragment(),
             inner: RwLock::new(Some(inner)),
             has_sent: AtomicBool::new(false),
+            joined: Mutex::default(),
         }))
+    }
+
+    /// Makes an endpoint of this socket.
+    pub(crate) fn endpoint(self: Arc<Self>, server: Option<ServerConfig>) -> io::Result<Endpoint> {
+        let config = self.profile.endpoint();
+        Endpoint::new_with_abstract_socket(config, server, self, Arc::new(TokioRuntime))
+    }
+
+    /// Returns the address that it was bound to.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// Returns whether anything was sent.
@@ -90,10 +113,17 @@ impl AsyncUdpSocket for Socket {
         bufs: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        match &*self.inner.read() {
-            Some(inner) => inner.poll_recv(cx, bufs, meta),
-            None => Poll::Pending,
+        let inner = self.inner.read();
+        let Some(inner) = &*inner else {
+            return Poll::Pending;
+        };
+        let mut joined = self.joined.lock();
+        let waited = joined.take(bufs, meta);
+        if waited > 0 {
+            return Poll::Ready(Ok(waited));
         }
+        let count = ready!(inner.poll_recv(cx, bufs, meta))?;
+        Poll::Ready(Ok(joined.part(bufs, meta, count)))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

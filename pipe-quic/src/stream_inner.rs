@@ -1,26 +1,23 @@
 use std::future::Future;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
-use pipe_core::backend::proto::{RecvError, RecvHalf, SendHalf, Stream, StreamHandle};
+use bytes::{Buf, Bytes};
+use pipe_core::backend::proto::{RecvError, RecvHalf, SendHalf, Stream};
 use pipe_core::backend::{
-    ConnStatus, ConnWindow, StreamSlot, WindowTicket, first_bytes, recv_error, send_error,
+    ConnStatus, PeerWindows, StreamBase, StreamSlot, first_bytes, recv_error, send_error,
 };
 use pipe_core::{CloseReason, Error, ErrorKind};
 use quinn::{ConnectionError, ReadError, StoppedError, VarInt, WriteError};
 use tokio::io::ReadBuf;
 
 use crate::arrivals::StreamPair;
-use crate::error::code_of;
-use crate::preamble::{PREAMBLE, poll_announce};
+use crate::dialect::{Awaited, Codes, Dialect};
 
-/// Maximum size of a combined write, in bytes: the opener's first byte and the first write, or the
+/// Maximum size of a combined write, in bytes: the opener's first bytes and the first write, or the
 /// buffers of a vectored write.
 const GATHERED: usize = 16 * 1024;
 
@@ -30,43 +27,28 @@ const GATHERED: usize = 16 * 1024;
 /// less.
 const SMALL: usize = 2046;
 
+/// Maximum number of bytes that an opener's first bytes have at [least](Awaited::least).
+const LEAST: usize = 4;
+
 /// Refers to a stream of a connection.
-#[derive(Clone)]
-pub(crate) struct StreamRef(Arc<StreamInner>);
+pub(crate) type StreamRef = pipe_core::backend::StreamRef<StreamState>;
 
-/// A stream: one lock for everything that its halves and the connection share.
-pub(crate) struct StreamInner {
-    pub(crate) id: u64,
-    state: Mutex<StreamState>,
-}
-
+/// A stream: its state in the session, and that of quinn. quinn wakes the tasks that wait as well.
 pub(crate) struct StreamState {
-    pub(crate) proto: Stream,
+    base: StreamBase,
     send: quinn::SendStream,
     recv: quinn::RecvStream,
-    preamble: Preamble,
-    /// The opener's first byte has not come yet.
-    awaits_preamble: bool,
+    /// The rest of what makes a stream visible that this side opened.
+    opening: Bytes,
+    /// Whether the sending half has begun to send it, so that quinn wakes its task.
+    is_claimed: bool,
+    /// The opener's first bytes that have not come yet.
+    awaited: Option<Awaited>,
+    codes: Codes,
     /// Byte that was read and did not fit.
     ahead: Option<u8>,
-    /// The stream's place in the queue for the peer's connection window.
-    ticket: WindowTicket,
-    /// Tasks that wait in a half. quinn wakes them as well.
-    reader: Option<Waker>,
-    writer: Option<Waker>,
-    /// Held as long as a stream that this side opened counts against the peer's limit.
-    pub(crate) slot: Option<StreamSlot>,
-}
-
-/// The first byte of a stream that this side opened, which makes it visible.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Preamble {
-    /// The sending half, the receiving half or the driver sends it.
-    Due,
-    /// The sending half has begun to, and quinn wakes its task.
-    Claimed,
-    /// Sent, or never due.
-    Sent,
+    /// Waits for the peer's stop while there is no room in its windows.
+    until_stopped: Option<Stopped>,
 }
 
 /// Why a stream gives or takes no bytes.
@@ -81,126 +63,102 @@ pub(crate) enum Failure {
 }
 
 /// Waits for the peer's stop, or until its QUIC has everything.
-pub(crate) type Stopped =
-    Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
+type Stopped = Pin<Box<dyn Future<Output = Result<Option<VarInt>, StoppedError>> + Send + Sync>>;
 
-impl StreamRef {
-    /// Creates a stream that this side opened, which is not announced to the peer.
-    pub(crate) fn local(proto: Stream, pair: StreamPair, slot: StreamSlot) -> Self {
-        Self::new(proto, pair, Preamble::Due, Some(slot))
-    }
+impl pipe_core::backend::StreamState for StreamState {
+    type Unlocked = ();
+}
 
-    /// Creates a stream that the peer opened.
-    pub(crate) fn remote(proto: Stream, pair: StreamPair) -> Self {
-        Self::new(proto, pair, Preamble::Sent, None)
-    }
+impl Deref for StreamState {
+    type Target = StreamBase;
 
-    /// Sends and awaits no first byte: the peer speaks plain QUIC.
-    pub(crate) fn into_plain(self) -> Self {
-        let mut state = self.lock();
-        state.preamble = Preamble::Sent;
-        state.awaits_preamble = false;
-        drop(state);
-        self
-    }
-
-    fn new(
-        proto: Stream,
-        (send, recv): StreamPair,
-        preamble: Preamble,
-        slot: Option<StreamSlot>,
-    ) -> Self {
-        Self(Arc::new(StreamInner {
-            id: proto.id(),
-            state: Mutex::new(StreamState {
-                awaits_preamble: !proto.is_local(),
-                proto,
-                send,
-                recv,
-                preamble,
-                ahead: None,
-                ticket: WindowTicket::default(),
-                reader: None,
-                writer: None,
-                slot,
-            }),
-        }))
+    fn deref(&self) -> &StreamBase {
+        &self.base
     }
 }
 
-impl Deref for StreamRef {
-    type Target = StreamInner;
-
-    fn deref(&self) -> &StreamInner {
-        &self.0
-    }
-}
-
-impl StreamHandle for StreamRef {
-    fn with<R>(&self, act: impl FnOnce(&mut Stream) -> R) -> R {
-        act(&mut self.lock().proto)
-    }
-}
-
-impl StreamInner {
-    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamState> {
-        self.state.lock()
+impl DerefMut for StreamState {
+    fn deref_mut(&mut self) -> &mut StreamBase {
+        &mut self.base
     }
 }
 
 impl StreamState {
+    /// Creates a stream: one that this side opened, which is not announced to the peer, has a slot.
+    pub(crate) fn new(
+        proto: Stream,
+        (send, recv): StreamPair,
+        slot: Option<StreamSlot>,
+        dialect: &Dialect,
+    ) -> StreamRef {
+        let is_local = proto.is_local();
+        let awaited = dialect.awaited();
+        let state = Self {
+            base: StreamBase::new(proto, slot),
+            send,
+            recv,
+            opening: if is_local {
+                dialect.opening()
+            } else {
+                Bytes::new()
+            },
+            is_claimed: false,
+            awaited: (!is_local && !awaited.is_empty()).then_some(awaited),
+            codes: dialect.codes(),
+            ahead: None,
+            until_stopped: None,
+        };
+        StreamRef::new(state, ())
+    }
+
     // The sending direction.
 
-    /// Writes for the application, within the peer's window. `until_stopped` waits while there is no room.
+    /// Writes for the application, within the peer's windows.
     pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
-        window: Option<&ConnWindow>,
-        until_stopped: &mut Option<Stopped>,
+        windows: Option<&PeerWindows>,
         status: &ConnStatus,
     ) -> Poll<Result<usize, Failure>> {
-        if let Err(error) = self.proto.send().check_write() {
-            return self.send_failed(send_error(error, status.error()), cx);
-        }
+        ready!(self.poll_writable(cx, || status.error())).map_err(Failure::Stream)?;
         let total = bufs.iter().map(|buf| buf.len()).sum();
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        let counted = window.filter(|_| self.proto.is_counted());
-        let room = counted.map_or(total, |window| window.take(total, &mut self.ticket, cx));
+        let StreamBase { proto, ticket, .. } = &mut self.base;
+        let counting = windows.filter(|_| proto.is_counted());
+        let credit = counting.map_or((total, 0), |windows| windows.take(proto, total, ticket, cx));
+        let room = credit.0;
         if room == 0 {
-            keep(&mut self.writer, cx);
-            let waiting = until_stopped.get_or_insert_with(|| Box::pin(self.send.stopped()));
-            let stopped = ready!(waiting.as_mut().poll(cx));
-            *until_stopped = None;
+            let _: Poll<()> = self.pend_write(cx);
+            let send = &self.send;
+            let until = self
+                .until_stopped
+                .get_or_insert_with(|| Box::pin(send.stopped()));
+            let stopped = ready!(until.as_mut().poll(cx));
+            self.until_stopped = None;
             let error = match stopped {
                 Ok(Some(code)) => WriteError::Stopped(code),
                 Ok(None) => WriteError::ClosedStream,
                 Err(error) => error.into(),
             };
-            return Poll::Ready(Err(self.write_failed(error, window)));
+            return Poll::Ready(Err(self.write_failed(error, windows)));
         }
-        *until_stopped = None;
+        self.until_stopped = None;
         let written = self.poll_write_quinn(cx, bufs, room);
         let count = match written {
             Poll::Ready(Ok(count)) => count,
             _ => 0,
         };
-        if let Some(window) = counted {
-            window.give((room - count) as u64);
-        }
+        let counted = counting.map_or(0, |windows| windows.settle(credit, count));
         match written {
             Poll::Ready(Ok(_)) => {
-                let counted = if counted.is_some() { count as u32 } else { 0 };
                 self.proto.wrote(count, counted);
                 Poll::Ready(Ok(count))
             }
-            Poll::Ready(Err(error)) => Poll::Ready(Err(self.write_failed(error, window))),
-            Poll::Pending => {
-                keep(&mut self.writer, cx);
-                Poll::Pending
-            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.write_failed(error, windows))),
+            Poll::Pending => self.pend_write(cx),
         }
     }
 
@@ -213,55 +171,60 @@ impl StreamState {
     ) -> Poll<Result<usize, WriteError>> {
         let mut pieces = first_bytes(bufs, room).filter(|piece| !piece.is_empty());
         let first = pieces.next().unwrap_or_default();
-        let is_hidden = self.claim();
-        if is_hidden || first.len() < room.min(GATHERED) {
-            let preamble = usize::from(is_hidden);
+        self.claim();
+        let opening = self.opening.len();
+        if opening > 0 || first.len() < room.min(GATHERED) {
             let room = room.min(GATHERED);
-            let mut bytes = Vec::with_capacity(preamble + room);
-            bytes.extend_from_slice(&[PREAMBLE][..preamble]);
+            let mut bytes = Vec::with_capacity(opening + room);
+            bytes.extend_from_slice(&self.opening);
             first_bytes(bufs, room).for_each(|piece| bytes.extend_from_slice(piece));
             let chunks = &mut [Bytes::from(bytes)];
-            let written = ready!(pin!(self.send.write_chunks(chunks)).poll(cx))?;
-            self.preamble = Preamble::Sent;
-            if written.bytes > preamble {
-                return Poll::Ready(Ok(written.bytes - preamble));
+            let written = ready!(pin!(self.send.write_chunks(chunks)).poll(cx))?.bytes;
+            self.opening.advance(written.min(opening));
+            if written > opening {
+                return Poll::Ready(Ok(written - opening));
             }
+            ready!(self.poll_open(cx))?;
         }
         Pin::new(&mut self.send).poll_write(cx, first)
     }
 
-    /// Returns whether the peer cannot see the stream, which the sending half shows then.
-    fn claim(&mut self) -> bool {
-        let is_hidden = self.preamble != Preamble::Sent;
-        if is_hidden {
-            self.preamble = Preamble::Claimed;
+    /// Leaves it to the sending half to show the stream to the peer, if it is not shown.
+    fn claim(&mut self) {
+        self.is_claimed |= !self.opening.is_empty();
+    }
+
+    /// Sends the rest of the opener's first bytes.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        while !self.opening.is_empty() {
+            let chunks = &mut [self.opening.clone()];
+            let written = ready!(pin!(self.send.write_chunks(chunks)).poll(cx))?.bytes;
+            self.opening.advance(written);
         }
-        is_hidden
+        Poll::Ready(Ok(()))
     }
 
     /// Shows the stream to the peer for the sending half. A stop by the peer is noted.
     fn poll_claimed(
         &mut self,
         cx: &mut Context<'_>,
-        window: Option<&ConnWindow>,
+        windows: Option<&PeerWindows>,
     ) -> Poll<Result<(), Failure>> {
-        if !self.claim() {
-            return Poll::Ready(Ok(()));
-        }
-        let shown = ready!(poll_announce(&mut self.send, cx));
-        self.preamble = Preamble::Sent;
+        self.claim();
+        let shown = ready!(self.poll_open(cx));
         Poll::Ready(match shown {
             Err(WriteError::Stopped(code)) => {
-                self.on_stopped(code, window);
+                self.opening.clear();
+                self.on_stopped(code, windows);
                 Ok(())
             }
-            shown => shown.map_err(|error| self.write_failed(error, window)),
+            shown => shown.map_err(|error| self.write_failed(error, windows)),
         })
     }
 
     /// Returns whether the stream is not announced to the peer, and not claimed for that.
     pub(crate) fn is_hidden(&self) -> bool {
-        self.preamble == Preamble::Due
+        !self.opening.is_empty() && !self.is_claimed
     }
 
     /// Shows the stream to the peer, unless the sending half does. Without room, the task is woken when there is some.
@@ -269,8 +232,9 @@ impl StreamState {
         if !self.is_hidden() {
             return Poll::Ready(Ok(()));
         }
-        let shown = ready!(poll_announce(&mut self.send, cx));
-        self.preamble = Preamble::Sent;
+        let shown = ready!(self.poll_open(cx));
+        // The next use of the stream has the same error.
+        self.opening.clear();
         Poll::Ready(shown)
     }
 
@@ -278,13 +242,13 @@ impl StreamState {
     pub(crate) fn poll_shutdown(
         &mut self,
         cx: &mut Context<'_>,
-        window: Option<&ConnWindow>,
+        windows: Option<&PeerWindows>,
         status: &ConnStatus,
     ) -> Poll<Result<bool, Failure>> {
         if self.proto.send() == SendHalf::Ready {
-            let shown = self.poll_claimed(cx, window);
+            let shown = self.poll_claimed(cx, windows);
             if shown.is_pending() {
-                keep(&mut self.writer, cx);
+                return self.pend_write(cx);
             }
             ready!(shown)?;
         }
@@ -296,43 +260,37 @@ impl StreamState {
                 }
                 Poll::Ready(Ok(is_news))
             }
-            Err(error) => self.send_failed(send_error(error, status.error()), cx),
+            Err(error) => match send_error(error, status.error()) {
+                Some(error) => Poll::Ready(Err(Failure::Stream(error))),
+                // The connection is about to name its error, and wakes the task then.
+                None => self.pend_write(cx),
+            },
         }
     }
 
     /// Waits for the peer's stop, or until its QUIC has everything. `stopped` is quinn's.
-    pub(crate) fn poll_stopped(
+    pub(crate) fn poll_stopped_by_quinn(
         &mut self,
         cx: &mut Context<'_>,
         stopped: Pin<&mut impl Future<Output = Result<Option<VarInt>, StoppedError>>>,
-        window: Option<&ConnWindow>,
+        windows: Option<&PeerWindows>,
         status: &ConnStatus,
     ) -> Poll<Result<Option<u32>, Failure>> {
-        keep(&mut self.writer, cx);
+        let _: Poll<()> = self.pend_write(cx);
         if self.proto.send() == SendHalf::Ready {
             // The peer cannot stop a stream that was not announced.
-            ready!(self.poll_claimed(cx, window))?;
+            ready!(self.poll_claimed(cx, windows))?;
         }
-        match self.proto.send() {
-            SendHalf::Stopped { code, .. } | SendHalf::ShutThenStopped { code } => {
-                return Poll::Ready(Ok(Some(code)));
-            }
-            send => {
-                let ended = status.error();
-                let cut = send.check_shutdown().err();
-                let cut = cut.and_then(|error| send_error(error, ended.clone()));
-                if let Some(error) = cut.or(ended) {
-                    return Poll::Ready(Err(Failure::Stream(error)));
-                }
-            }
+        if let Poll::Ready(stopped) = self.poll_stopped(cx, || status.error()) {
+            return Poll::Ready(stopped.map_err(Failure::Stream));
         }
         Poll::Ready(match ready!(stopped.poll(cx)) {
             Ok(None) => Ok(None),
             Ok(Some(code)) => {
-                self.on_stopped(code, window);
-                Ok(Some(code_of(code)))
+                self.on_stopped(code, windows);
+                Ok(Some(self.codes.read(code)))
             }
-            Err(error) => Err(self.write_failed(error.into(), window)),
+            Err(error) => Err(self.write_failed(error.into(), windows)),
         })
     }
 
@@ -346,7 +304,7 @@ impl StreamState {
     /// Abandons the sending direction if it is open, and lets go of it.
     pub(crate) fn reset(&mut self, code: u32) {
         if self.proto.reset(code) {
-            self.reset_quinn(code.into());
+            self.reset_quinn(self.codes.written(code));
         }
     }
 
@@ -356,43 +314,29 @@ impl StreamState {
     }
 
     /// Notes that the peer has stopped the stream.
-    fn on_stopped(&mut self, code: VarInt, window: Option<&ConnWindow>) {
+    fn on_stopped(&mut self, code: VarInt, windows: Option<&PeerWindows>) {
         if self.proto.send() == SendHalf::Ready {
             // QUIC requires it in answer (RFC 9000, section 3.5), so that the stream can be freed.
             self.reset_quinn(code);
         }
-        let freed = self.proto.on_stop(code_of(code)).freed;
-        if let Some(window) = window {
-            window.give(freed.into());
+        let code = self.codes.read(code);
+        let freed = self.proto.on_stop(code).freed;
+        if let Some(windows) = windows {
+            windows.give_back(freed.into());
         }
     }
 
     #[cold]
-    fn write_failed(&mut self, error: WriteError, window: Option<&ConnWindow>) -> Failure {
+    fn write_failed(&mut self, error: WriteError, windows: Option<&PeerWindows>) -> Failure {
         match error {
             WriteError::Stopped(code) => {
-                self.on_stopped(code, window);
-                Failure::Stream(Error::stopped(code_of(code)))
+                self.on_stopped(code, windows);
+                Failure::Stream(Error::stopped(self.codes.read(code)))
             }
             WriteError::ConnectionLost(error) => Failure::Lost(error),
             WriteError::ZeroRttRejected => Failure::RefusedEarly,
             other => over(other),
         }
-    }
-
-    /// Fails with an error of the direction. Without one, the connection is about to name its own, and wakes the task
-    /// then.
-    #[cold]
-    fn send_failed<T>(
-        &mut self,
-        error: Option<Error>,
-        cx: &Context<'_>,
-    ) -> Poll<Result<T, Failure>> {
-        let Some(error) = error else {
-            keep(&mut self.writer, cx);
-            return Poll::Pending;
-        };
-        Poll::Ready(Err(Failure::Stream(error)))
     }
 
     // The receiving direction.
@@ -413,8 +357,7 @@ impl StreamState {
             if !closed || error != RecvError::ConnEnded {
                 let Some(error) = recv_error(error, status.error()) else {
                     // The connection is about to name its error, and wakes the task then.
-                    keep(&mut self.reader, cx);
-                    return Poll::Pending;
+                    return self.pend_read(cx);
                 };
                 return Poll::Ready(Err(Failure::Stream(error)));
             }
@@ -439,10 +382,7 @@ impl StreamState {
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => match status.error() {
                 Some(error) => Poll::Ready(Err(Failure::Stream(error))),
-                None => {
-                    keep(&mut self.reader, cx);
-                    Poll::Pending
-                }
+                None => self.pend_read(cx),
             },
         }
     }
@@ -453,36 +393,34 @@ impl StreamState {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<Result<(), Failure>> {
-        if buf.remaining() > SMALL && !self.awaits_preamble {
+        if buf.remaining() > SMALL && self.awaited.is_none() {
             let read = ready!(self.recv.poll_read_buf(cx, buf));
             return Poll::Ready(read.map_err(|error| self.read_failed(error)));
         }
-        let mut room = [const { MaybeUninit::uninit() }; SMALL + 2];
+        let mut room = [const { MaybeUninit::uninit() }; SMALL + 1 + LEAST];
         loop {
-            let len = buf.remaining().min(SMALL) + 1 + usize::from(self.awaits_preamble);
+            let missing = self.awaited.as_ref().map_or(0, Awaited::least);
+            let len = buf.remaining().min(SMALL) + 1 + missing;
             let mut read = ReadBuf::uninit(&mut room[..len]);
             if let Err(error) = ready!(self.recv.poll_read_buf(cx, &mut read)) {
                 return Poll::Ready(Err(self.read_failed(error)));
             }
-            let bytes = match read.filled() {
-                bytes if !self.awaits_preamble => bytes,
-                [PREAMBLE, bytes @ ..] => {
-                    self.awaits_preamble = false;
-                    if bytes.is_empty() {
-                        // More may have come, or the end.
-                        continue;
-                    }
-                    bytes
-                }
-                [first, ..] => {
-                    let why = format!("a stream of the unknown kind {first:#04x}");
-                    return Poll::Ready(Err(Failure::Broken(why)));
-                }
-                [] => {
+            let mut bytes = read.filled();
+            if let Some(awaited) = &mut self.awaited {
+                if bytes.is_empty() {
                     let why = "a stream that ends before its first byte";
                     return Poll::Ready(Err(Failure::Broken(why.to_owned())));
                 }
-            };
+                let Some(taken) = awaited.take(bytes).map_err(Failure::Broken)? else {
+                    continue;
+                };
+                self.awaited = None;
+                bytes = &bytes[taken..];
+                if bytes.is_empty() {
+                    // More may have come, or the end.
+                    continue;
+                }
+            }
             let (fits, ahead) = bytes.split_at(bytes.len().min(buf.remaining()));
             buf.put_slice(fits);
             self.ahead = ahead.first().copied();
@@ -493,7 +431,7 @@ impl StreamState {
     /// Stops the receiving direction if it is open, and lets go of it.
     pub(crate) fn stop(&mut self, code: u32) {
         if self.proto.stop(code) {
-            self.stop_quinn(code.into());
+            self.stop_quinn(self.codes.written(code));
         }
     }
 
@@ -506,7 +444,7 @@ impl StreamState {
     fn read_failed(&mut self, error: ReadError) -> Failure {
         match error {
             ReadError::Reset(code) => {
-                let code = code_of(code);
+                let code = self.codes.read(code);
                 self.proto.on_reset(code);
                 Failure::Stream(Error::reset(code))
             }
@@ -518,29 +456,20 @@ impl StreamState {
 
     // The connection.
 
-    /// Tells QUIC which directions a disconnect has ended, and returns the tasks that have to look again.
-    pub(crate) fn on_wake(&mut self) -> [Option<Waker>; 2] {
+    /// Tells QUIC which directions a disconnect has ended.
+    pub(crate) fn on_wake(&mut self) {
         if matches!(self.proto.send(), SendHalf::Disconnected { .. }) {
-            self.reset_quinn(0_u32.into());
+            self.reset_quinn(self.codes.written(0));
         }
         if matches!(self.proto.recv(), RecvHalf::Disconnected { .. }) {
-            self.stop_quinn(0_u32.into());
+            self.stop_quinn(self.codes.written(0));
         }
-        [self.reader.take(), self.writer.take()]
     }
 
     /// Abandons a stream that the connection does not take in.
     pub(crate) fn refuse(&mut self) {
-        self.reset_quinn(0_u32.into());
-        self.stop_quinn(0_u32.into());
-    }
-}
-
-/// Keeps the task's waker.
-fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
-    match place {
-        Some(waker) => waker.clone_from(cx.waker()),
-        None => *place = Some(cx.waker().clone()),
+        self.reset_quinn(self.codes.written(0));
+        self.stop_quinn(self.codes.written(0));
     }
 }
 

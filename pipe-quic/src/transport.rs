@@ -1,9 +1,11 @@
 use std::future::ready;
+use std::io;
+use std::net::UdpSocket;
 use std::sync::{Arc, Weak};
 
 use pipe_core::backend::{Admission, dial_within};
-use pipe_core::{Addr, Admit, Config, Incoming, Result, Transport};
-use pipe_net::bind;
+use pipe_core::{Addr, Admit, Config, ErrorKind, Incoming, Result, Transport};
+use pipe_net::{bind, listen_error};
 use pipe_tls::TlsOptions;
 
 use crate::addr::{QuicAddr, SCHEME};
@@ -13,8 +15,8 @@ use crate::dial::Dial;
 use crate::door::Door;
 use crate::listener::QuicListener;
 use crate::profile::Profile;
-use crate::sessions::Sessions;
 use crate::settings::Settings;
+use crate::web::{Gate, WebDial};
 
 /// The transport of `quic://host:port`.
 ///
@@ -35,7 +37,8 @@ use crate::settings::Settings;
 /// With `?zero-rtt=true` it sends and takes data before the handshake is over, see
 /// [`with_zero_rtt`](Self::with_zero_rtt) for what that risks.
 ///
-/// Each dial has a UDP socket of its own; [`QuicListener::transport`] makes dials that share the
+/// The dials of a transport and of its clones with the same settings share a UDP socket, see
+/// [`with_socket_per_dial`](Self::with_socket_per_dial); [`QuicListener::transport`] makes dials that share the
 /// listener's.
 ///
 /// ```
@@ -55,7 +58,7 @@ use crate::settings::Settings;
 #[derive(Clone, Default)]
 pub struct QuicTransport {
     settings: Settings,
-    /// Whose socket dials go through, if it is not their own.
+    /// Whose socket dials go through, if it is a listener's.
     door: Option<Weak<Door>>,
 }
 
@@ -73,7 +76,7 @@ impl QuicTransport {
     pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
         self.settings.config = config;
-        self.settings.sessions = Sessions::default();
+        self.settings.part();
         Ok(self)
     }
 
@@ -81,7 +84,7 @@ impl QuicTransport {
     #[must_use]
     pub fn with_tls(mut self, options: TlsOptions) -> Self {
         self.settings.tls = options;
-        self.settings.sessions = Sessions::default();
+        self.settings.part();
         self
     }
 
@@ -100,7 +103,7 @@ impl QuicTransport {
     #[must_use]
     pub fn with_profile(mut self, profile: Profile) -> Self {
         self.settings.profile = profile;
-        self.settings.sessions = Sessions::default();
+        self.settings.part();
         self
     }
 
@@ -158,6 +161,49 @@ impl QuicTransport {
         self.settings.zero_rtt = on;
         self
     }
+
+    /// Gives each dial a UDP socket of its own, with a port of its own. Disabled by default: the dials share one socket
+    /// for each family of addresses, and each tokio runtime that they are made in.
+    ///
+    /// A socket for each dial costs about 2 MB of address space in quinn, the system's buffers, and time at the dial. It
+    /// is for connections that
+    ///
+    /// - move to other sockets one by one: with a shared socket, [`QuicConn::endpoint`] moves all connections on it;
+    /// - must not be seen to be of one dialer, by their port;
+    /// - receive so much together that one socket's buffer (4 MiB, where the system allows it) and one task to
+    ///   read it are not enough.
+    ///
+    /// It does not count for [`QuicListener::transport`], whose dials go through the listener's socket.
+    #[must_use]
+    pub fn with_socket_per_dial(mut self, on: bool) -> Self {
+        self.settings.socket_per_dial = on;
+        self
+    }
+
+    /// Listens on a UDP socket that is bound already, such as one of systemd's (`listen_fds`). The address gives the options
+    /// and the names of a certificate that is made on the spot, and
+    /// [`local_addr`](pipe_core::Listener::local_addr) has the socket's own IP address and port. The socket lives as long as
+    /// the listener and its connections do.
+    ///
+    /// # Errors
+    ///
+    /// [`AddrUnsupported`](pipe_core::ErrorKind::AddrUnsupported) and
+    /// [`AddrInvalid`](pipe_core::ErrorKind::AddrInvalid) as of [`listen`](Transport::listen);
+    /// [`AddrInUse`](pipe_core::ErrorKind::AddrInUse) when there is a listener of this process, or a connection of one, at its
+    /// address; [`Io`](pipe_core::ErrorKind::Io) for errors of the operating system, and those of the certificate.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn listen_on(&self, socket: UdpSocket, addr: &Addr) -> Result<QuicListener> {
+        listen_on(
+            &self.settings,
+            addr,
+            QuicAddr::of(addr)?,
+            Gate::default(),
+            socket,
+        )
+    }
 }
 
 impl Transport for QuicTransport {
@@ -170,41 +216,96 @@ impl Transport for QuicTransport {
 
     async fn dial(&self, addr: &Addr) -> Result<QuicConn> {
         let to = QuicAddr::of(addr)?;
-        let name = to.params.server_name(addr, &to.at.host)?;
-        let limit = self.settings.config.handshake_timeout;
-        let dial = Dial {
-            settings: &self.settings,
-            door: self.door.as_ref(),
-            addr,
-            to: &to,
-            name: &name,
-        };
-        dial_within(addr, limit, dial.run()).await
+        dial(&self.settings, self.door.as_ref(), addr, to, None).await
     }
 
     async fn listen(&self, addr: &Addr) -> Result<QuicListener> {
         let on = QuicAddr::of(addr)?;
-        let settings = &self.settings;
-        let identity = on
-            .params
-            .listener_identity(addr, &on.at.host, &settings.tls)?;
-        let server = settings.server_config(&on, &identity)?;
-        let at = on.at.clone();
-        let desk = Desk::new(
-            &settings.config,
-            on,
-            identity.sha256(),
-            server,
-            settings.tls.asks_clients(),
-        );
-        let open = |socket| ready(Door::open(socket, settings.profile, &desk));
-        let door = bind(addr, &at, open).await?;
-        Ok(QuicListener::new(desk, door, settings))
+        listen(&self.settings, addr, on, Gate::default()).await
     }
 }
 
+/// Makes a connection. `web` says how its session of WebTransport is asked for, if it is one.
+pub(crate) async fn dial(
+    settings: &Settings,
+    door: Option<&Weak<Door>>,
+    addr: &Addr,
+    to: QuicAddr,
+    web: Option<&WebDial>,
+) -> Result<QuicConn> {
+    let name = to.params.server_name(addr, &to.at.host)?;
+    let limit = settings.config.handshake_timeout;
+    let dial = Dial {
+        settings,
+        door,
+        addr,
+        to: &Arc::new(to),
+        web,
+        name: &name,
+    };
+    dial_within(addr, limit, dial.run()).await
+}
+
+/// Listens. The gate decides about sessions of WebTransport.
+pub(crate) async fn listen(
+    settings: &Settings,
+    addr: &Addr,
+    on: QuicAddr,
+    gate: Gate,
+) -> Result<QuicListener> {
+    let at = on.at.clone();
+    let desk = desk(settings, addr, on, gate)?;
+    let open = |socket| ready(Door::open(socket, settings.profile, &desk));
+    let door = bind(addr, &at, open).await?;
+    Ok(QuicListener::new(desk, door, settings))
+}
+
+/// Listens on a socket that is bound already. The gate decides about sessions of WebTransport.
+pub(crate) fn listen_on(
+    settings: &Settings,
+    addr: &Addr,
+    on: QuicAddr,
+    gate: Gate,
+    socket: UdpSocket,
+) -> Result<QuicListener> {
+    let desk = desk(settings, addr, on, gate)?;
+    let door = Door::open_on(socket, settings.profile, &desk).map_err(|error| {
+        let (kind, why) = match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                (ErrorKind::AddrInUse, "there is a listener already".into())
+            }
+            _ => (
+                ErrorKind::Io,
+                format!("the given socket cannot be used: {error}"),
+            ),
+        };
+        listen_error(addr, kind, why, Some(error))
+    })?;
+    Ok(QuicListener::new(desk, door, settings))
+}
+
+fn desk(settings: &Settings, addr: &Addr, on: QuicAddr, gate: Gate) -> Result<Arc<Desk>> {
+    let identity = match on.web {
+        Some(_) => on
+            .params
+            .listener_identity_for_browsers(addr, &on.at.host, &settings.tls),
+        None => on
+            .params
+            .listener_identity(addr, &on.at.host, &settings.tls),
+    }?;
+    let servers = settings.server_configs(&on, &identity)?;
+    Ok(Desk::new(
+        &settings.config,
+        on,
+        gate,
+        identity,
+        servers,
+        settings.tls.asks_clients(),
+    ))
+}
+
 impl QuicListener {
-    /// Returns a transport with the same settings whose dials go out through this listener's UDP
+    /// Returns a transport of `quic://` with the same settings whose dials go out through this listener's UDP
     /// socket: its port is their source, as some firewalls and ways through address translation
     /// need it.
     ///
@@ -225,6 +326,7 @@ impl std::fmt::Debug for QuicTransport {
             .field("tls", &self.settings.tls)
             .field("profile", &self.settings.profile)
             .field("zero_rtt", &self.settings.zero_rtt)
+            .field("socket_per_dial", &self.settings.socket_per_dial)
             .finish_non_exhaustive()
     }
 }

@@ -10,33 +10,57 @@ use std::sync::{Arc, LazyLock};
 
 use futures::future::BoxFuture;
 use pipe_conformance::{Fixture, Setup, Stalled, conformance};
-use pipe_core::{Addr, Config, Result};
-use pipe_quic::{QuicTransport, TlsOptions, quinn};
+use pipe_core::{Addr, Config, Result, Transport};
+use pipe_quic::{CertPins, QuicConn, QuicListener, QuicTransport, TlsOptions, WtTransport, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
 
 use proxy::{Cable, Proxied};
 
-/// QUIC on loopback.
-struct Quic;
+/// QUIC on loopback, by itself or below WebTransport.
+struct Quic<T> {
+    name: &'static str,
+    listen_addr: &'static str,
+    /// The protocol of TLS.
+    alpn: &'static [u8],
+    transport: fn(Config) -> Result<T>,
+}
 
-impl Fixture for Quic {
-    type Transport = Proxied;
+fn quic() -> Quic<QuicTransport> {
+    Quic {
+        name: "quic",
+        listen_addr: "quic://127.0.0.1:0",
+        alpn: b"pipe/1",
+        transport: |config| QuicTransport::new().with_config(config),
+    }
+}
+
+fn web_transport() -> Quic<WtTransport> {
+    Quic {
+        name: "wt",
+        listen_addr: "wt://127.0.0.1:0/a/path",
+        alpn: b"h3",
+        transport: |config| WtTransport::new().with_config(config),
+    }
+}
+
+impl<T: Transport<Conn = QuicConn, Listener = QuicListener>> Fixture for Quic<T> {
+    type Transport = Proxied<T>;
 
     fn name(&self) -> &str {
-        "quic"
+        self.name
     }
 
-    fn setup(&self, config: Config) -> Result<Setup<Proxied>> {
+    fn setup(&self, config: Config) -> Result<Setup<Proxied<T>>> {
         Ok(Setup::new(Proxied {
-            transport: QuicTransport::new().with_config(config)?,
+            transport: (self.transport)(config)?,
             cable: None,
         }))
     }
 
-    fn setup_with_faults(&self, config: Config) -> Result<Setup<Proxied>> {
+    fn setup_with_faults(&self, config: Config) -> Result<Setup<Proxied<T>>> {
         let cable = Arc::new(Cable::default());
         let mut setup = Setup::new(Proxied {
-            transport: QuicTransport::new().with_config(config)?,
+            transport: (self.transport)(config)?,
             cable: Some(cable.clone()),
         });
         setup.faults = Some(cable);
@@ -44,7 +68,7 @@ impl Fixture for Quic {
     }
 
     fn listen_addr(&self) -> Addr {
-        "quic://127.0.0.1:0".parse().expect("an address")
+        self.listen_addr.parse().expect("an address")
     }
 
     fn vacant_addr(&self) -> Addr {
@@ -56,19 +80,20 @@ impl Fixture for Quic {
             socket.connect(addr).expect("a socket of one peer");
             (socket, addr)
         });
-        format!("quic://{}", VACANT.1).parse().expect("an address")
+        let addr = format!("{}://{}", self.name, VACANT.1);
+        addr.parse().expect("an address")
     }
 
     fn stall(&self, addr: &Addr) -> Option<BoxFuture<'static, io::Result<Stalled>>> {
-        Some(Box::pin(stall(addr.clone())))
+        Some(Box::pin(stall(addr.clone(), self.alpn)))
     }
 }
 
 /// Connects with plain quinn, and does not say hello.
-async fn stall(addr: Addr) -> io::Result<Stalled> {
-    let pin = addr.param("cert-sha256").unwrap_or_default();
-    let pin = pin.parse().map_err(io::Error::other)?;
-    let tls = TlsOptions::new().client_config(Some(pin), &[b"pipe/1"])?;
+async fn stall(addr: Addr, alpn: &'static [u8]) -> io::Result<Stalled> {
+    let pins = addr.param("cert-sha256").unwrap_or_default();
+    let pins = pins.parse::<CertPins>().map_err(io::Error::other)?;
+    let tls = TlsOptions::new().client_config(pins, &[alpn])?;
     let tls = QuicClientConfig::try_from(tls).map_err(io::Error::other)?;
     let endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
     let to = SocketAddr::from(([127, 0, 0, 1], addr.port().unwrap_or_default()));
@@ -82,4 +107,4 @@ async fn stall(addr: Addr) -> io::Result<Stalled> {
     Ok(Stalled::new(ready(()), ended))
 }
 
-conformance!(Quic);
+conformance!(quic(), web_transport());

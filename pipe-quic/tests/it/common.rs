@@ -62,7 +62,7 @@ pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 /// The error of a dial.
-pub(crate) async fn refused(transport: &QuicTransport, addr: &Addr) -> Error {
+pub(crate) async fn refused(transport: &impl Transport, addr: &Addr) -> Error {
     match soon(transport.dial(addr)).await {
         Ok(_) => panic!("the dial to {addr} went well"),
         Err(error) => error,
@@ -71,7 +71,7 @@ pub(crate) async fn refused(transport: &QuicTransport, addr: &Addr) -> Error {
 
 /// A connection: the dialer's end, and the listener's.
 pub(crate) async fn connect(
-    transport: &QuicTransport,
+    transport: &impl Transport<Conn = QuicConn>,
     listener: &QuicListener,
     addr: &Addr,
 ) -> (QuicConn, QuicConn) {
@@ -81,7 +81,7 @@ pub(crate) async fn connect(
 
 /// Dials and passes a few bytes there and back. Returns both ends.
 pub(crate) async fn expect_service(
-    transport: &QuicTransport,
+    transport: &impl Transport<Conn = QuicConn>,
     listener: &QuicListener,
     addr: &Addr,
 ) -> (QuicConn, QuicConn) {

@@ -13,7 +13,10 @@ use crate::common::{self, Issuer, addr, connect, echo, expect_service, refused, 
 use crate::relay::Relay;
 
 fn early() -> QuicTransport {
-    QuicTransport::new().with_zero_rtt(true)
+    // The relay tells dialers by their ports.
+    QuicTransport::new()
+        .with_zero_rtt(true)
+        .with_socket_per_dial(true)
 }
 
 async fn listen(transport: &QuicTransport) -> QuicListener {

@@ -1,6 +1,8 @@
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use pipe_conformance::Faults;
@@ -8,20 +10,23 @@ use pipe_core::{Addr, Listener, Result, Transport};
 use pipe_quic::{QuicConn, QuicListener, QuicTransport};
 use tokio::net::UdpSocket;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
 
 /// The transport, whose listeners are reached through a proxy that can be cut like a cable.
 ///
 /// Without faults it is the transport as it is.
-pub(crate) struct Proxied {
-    pub(crate) transport: QuicTransport,
+pub(crate) struct Proxied<T = QuicTransport> {
+    pub(crate) transport: T,
     pub(crate) cable: Option<Arc<Cable>>,
 }
 
 /// What the proxies of one transport follow.
 pub(crate) struct Cable {
     up: watch::Sender<bool>,
+    /// How long datagrams take in each direction, through the proxies of listeners that start from now on.
+    delay: Mutex<Duration>,
     /// The proxies, which end with the cable.
     proxies: Mutex<JoinSet<()>>,
 }
@@ -29,7 +34,7 @@ pub(crate) struct Cable {
 /// Where the proxies run: in a case's runtime they would be counted as what a transport leaves behind.
 static ELSEWHERE: LazyLock<Runtime> = LazyLock::new(|| {
     let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(1).enable_io();
+    builder.worker_threads(1).enable_all();
     builder.build().expect("a runtime")
 });
 
@@ -42,6 +47,7 @@ impl Default for Cable {
     fn default() -> Self {
         Self {
             up: watch::Sender::new(true),
+            delay: Mutex::default(),
             proxies: Mutex::default(),
         }
     }
@@ -59,9 +65,14 @@ impl Faults for Cable {
     fn kill_listening_side(&self) {
         self.cut();
     }
+
+    fn delay(&self, time: Duration) -> bool {
+        *self.delay.lock() = time;
+        true
+    }
 }
 
-impl Transport for Proxied {
+impl<T: Transport<Conn = QuicConn, Listener = QuicListener>> Transport for Proxied<T> {
     type Conn = QuicConn;
     type Listener = ProxiedListener;
 
@@ -89,7 +100,7 @@ impl Transport for Proxied {
         let mut url = addr.as_url().clone();
         let port = socket.local_addr()?.port();
         url.set_port(Some(port)).expect("an address with a host");
-        let proxy = serve(Arc::new(socket), target, cable.up.subscribe());
+        let proxy = serve(Arc::new(socket), target, Line::new(cable));
         cable.proxies.lock().spawn_on(proxy, ELSEWHERE.handle());
         Ok(ProxiedListener {
             inner,
@@ -114,9 +125,50 @@ impl Listener for ProxiedListener {
     }
 }
 
-/// Passes datagrams on while the cable is whole; those that come meanwhile are lost.
-async fn serve(near: Arc<UdpSocket>, target: SocketAddr, up: watch::Receiver<bool>) {
-    let mut far_of = HashMap::<SocketAddr, Arc<UdpSocket>>::new();
+/// What happens to the datagrams of a proxy: those that come while the cable is cut are lost.
+#[derive(Clone)]
+struct Line {
+    up: watch::Receiver<bool>,
+    delay: Duration,
+}
+
+/// What is under way in one direction to an address.
+struct UnderWay(mpsc::UnboundedSender<(Instant, Vec<u8>)>);
+
+impl Line {
+    fn new(cable: &Cable) -> Self {
+        Self {
+            up: cable.up.subscribe(),
+            delay: *cable.delay.lock(),
+        }
+    }
+
+    fn carry(&self, datagram: &[u8], under_way: &UnderWay) {
+        if *self.up.borrow() {
+            let arrival = (Instant::now() + self.delay, datagram.to_vec());
+            // The proxy is ending otherwise.
+            let _ = under_way.0.send(arrival);
+        }
+    }
+}
+
+impl UnderWay {
+    /// What arrives at `target`, from this socket.
+    fn to(target: SocketAddr, socket: Arc<UdpSocket>, running: &mut JoinSet<()>) -> Self {
+        let (sender, mut under_way) = mpsc::unbounded_channel::<(Instant, Vec<u8>)>();
+        running.spawn(async move {
+            while let Some((at, datagram)) = under_way.recv().await {
+                sleep_until(at).await;
+                let _ = socket.send_to(&datagram, target).await;
+            }
+        });
+        Self(sender)
+    }
+}
+
+/// Passes datagrams on in both directions.
+async fn serve(near: Arc<UdpSocket>, target: SocketAddr, line: Line) {
+    let mut of_clients = HashMap::<SocketAddr, UnderWay>::new();
     let mut running = JoinSet::new();
     let mut buf = vec![0; 64 * 1024];
     loop {
@@ -124,38 +176,27 @@ async fn serve(near: Arc<UdpSocket>, target: SocketAddr, up: watch::Receiver<boo
         let Ok((count, client)) = near.recv_from(&mut buf).await else {
             continue;
         };
-        if !*up.borrow() {
-            continue;
-        }
-        let far = match far_of.get(&client) {
-            Some(far) => far.clone(),
-            None => {
+        let there = match of_clients.entry(client) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
                 let Ok(far) = UdpSocket::bind("127.0.0.1:0").await else {
                     continue;
                 };
                 let far = Arc::new(far);
-                running.spawn(pass_back(far.clone(), near.clone(), client, up.clone()));
-                far_of.insert(client, far.clone());
-                far
+                let back = UnderWay::to(client, near.clone(), &mut running);
+                running.spawn(pass_back(far.clone(), back, line.clone()));
+                entry.insert(UnderWay::to(target, far, &mut running))
             }
         };
-        let _ = far.send_to(&buf[..count], target).await;
+        line.carry(&buf[..count], there);
     }
 }
 
-async fn pass_back(
-    far: Arc<UdpSocket>,
-    near: Arc<UdpSocket>,
-    client: SocketAddr,
-    up: watch::Receiver<bool>,
-) {
+async fn pass_back(far: Arc<UdpSocket>, back: UnderWay, line: Line) {
     let mut buf = vec![0; 64 * 1024];
     loop {
-        let Ok(count) = far.recv(&mut buf).await else {
-            continue;
-        };
-        if *up.borrow() {
-            let _ = near.send_to(&buf[..count], client).await;
+        if let Ok(count) = far.recv(&mut buf).await {
+            line.carry(&buf[..count], &back);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What QUIC brings to the contract, and what it must not take from it.
 
-use std::net::UdpSocket;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,11 +9,28 @@ use pipe_core::{
     CloseReason, Config, Conn, ConnState, Error, ErrorKind, Listener, OnDisconnect, SendStream,
     Stream, Transport,
 };
-use pipe_quic::{Profile, QuicTransport, quinn};
+use pipe_quic::{Profile, QuicConn, QuicTransport, quinn};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UdpSocket;
 
 use crate::common::{addr, connect, echo, expect_service, listen, refused, soon, with};
 use crate::proxy::{Cable, Proxied};
+
+/// Sends so many bytes over a stream, all of which arrive.
+async fn carry(here: &QuicConn, there: &QuicConn, bytes: usize) {
+    let (mut near, mut far) = tokio::try_join!(here.open_stream(), there.accept_stream()).unwrap();
+    let send = async {
+        near.write_all(&vec![1; bytes]).await.unwrap();
+        near.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        all.len()
+    };
+    let ((), received) = soon(async { tokio::join!(send, receive) }).await;
+    assert_eq!(received, bytes);
+}
 
 #[tokio::test]
 async fn a_connection_survives_a_change_of_address() {
@@ -24,7 +41,7 @@ async fn a_connection_survives_a_change_of_address() {
     near.write_all(b"before ").await.unwrap();
     let before = there.remote_addr();
 
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let moved = socket.local_addr().unwrap();
     here.endpoint().unwrap().rebind(socket).unwrap();
     near.write_all(b"and after").await.unwrap();
@@ -92,14 +109,14 @@ async fn a_port_is_free_when_nobody_uses_it_whatever_is_held() {
     let (near, far) = tokio::try_join!(here.open_stream(), there.accept_stream()).unwrap();
     let dialed_from = here.local_addr().port().unwrap();
     listener.close();
-    assert!(UdpSocket::bind(("127.0.0.1", port)).is_err());
+    assert!(std::net::UdpSocket::bind(("127.0.0.1", port)).is_err());
 
     here.close(0, "");
     soon(there.closed()).await;
     // The handles are there, but the connection is not.
     for port in [port, dialed_from] {
         let free = async {
-            while UdpSocket::bind(("127.0.0.1", port)).is_err() {
+            while std::net::UdpSocket::bind(("127.0.0.1", port)).is_err() {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -110,7 +127,7 @@ async fn a_port_is_free_when_nobody_uses_it_whatever_is_held() {
 
 #[tokio::test]
 async fn an_address_without_a_listener_is_told_at_once() {
-    let reserved = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let reserved = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let vacant = reserved.local_addr().unwrap();
     reserved.connect(vacant).unwrap();
     let transport = with(Config::default().with_handshake_timeout(Duration::from_secs(60)));
@@ -256,7 +273,7 @@ async fn a_close_that_nobody_answers_ends_in_time() {
     assert_eq!(here.closed().await.code(), Some(1));
     soon(quinn.closed()).await;
     let free = async {
-        while UdpSocket::bind(("0.0.0.0", port)).is_err() {
+        while std::net::UdpSocket::bind(("0.0.0.0", port)).is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
@@ -273,22 +290,55 @@ async fn profiles_work_with_each_other() {
     ] {
         let listener = listen(&of(listening)).await;
         let (here, there) = connect(&of(dialing), &listener, &listener.local_addr()).await;
-        let (mut near, mut far) =
-            tokio::try_join!(here.open_stream(), there.accept_stream()).unwrap();
-        let send = async {
-            near.write_all(&vec![1; 8 << 20]).await.unwrap();
-            near.shutdown().await.unwrap();
-        };
-        let receive = async {
-            let mut all = Vec::new();
-            far.read_to_end(&mut all).await.unwrap();
-            all.len()
-        };
-        let ((), received) = soon(async { tokio::join!(send, receive) }).await;
-        assert_eq!(received, 8 << 20);
+        carry(&here, &there, 8 << 20).await;
         let mtu = here.quinn().stats().path.current_mtu;
         assert_eq!(mtu > 6000, large, "datagrams of {mtu} bytes");
     }
+}
+
+#[tokio::test]
+async fn datagrams_over_loopback_are_not_probed_for() {
+    let transport = QuicTransport::new();
+    let listener = listen(&transport).await;
+    let (here, there) = expect_service(&transport, &listener, &listener.local_addr()).await;
+    for conn in [here, there] {
+        let path = conn.quinn().stats().path;
+        assert_eq!((path.current_mtu, path.sent_plpmtud_probes), (1452, 0));
+    }
+}
+
+/// Passes datagrams on between one dialer and a listener, except those of more than 1,300 bytes.
+async fn narrow_relay(near: UdpSocket, to: SocketAddr) {
+    let far = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let (mut out, mut back) = (vec![0; 2048], vec![0; 2048]);
+    let mut dialer = None;
+    loop {
+        tokio::select! {
+            Ok((count, from)) = near.recv_from(&mut out) => {
+                dialer = Some(from);
+                if count <= 1300 {
+                    let _ = far.send_to(&out[..count], to).await;
+                }
+            }
+            Ok(count) = far.recv(&mut back) => if let Some(dialer) = dialer && count <= 1300 {
+                let _ = near.send_to(&back[..count], dialer).await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_relay_on_loopback_to_a_narrow_network_is_found_out() {
+    let transport = QuicTransport::new();
+    let listener = listen(&transport).await;
+    let at = listener.local_addr();
+    let (port, pin) = (at.port().unwrap(), at.param("cert-sha256").unwrap());
+    let near = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let by_relay = near.local_addr().unwrap();
+    tokio::spawn(narrow_relay(near, ([127, 0, 0, 1], port).into()));
+    let by_relay = addr(&format!("quic://{by_relay}?cert-sha256={pin}"));
+    let (here, there) = connect(&transport, &listener, &by_relay).await;
+    carry(&here, &there, 1 << 20).await;
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! A connection whose runtime goes away, with its driver: nothing that a handle waits for hangs.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use pipe_core::{CloseReason, Conn, ConnState, Error, ErrorKind, Listener, Result
 use pipe_quic::{QuicConn, QuicStream, QuicTransport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Runtime};
+use tokio::sync::oneshot;
 
 use crate::common::{addr, connect, listen, soon};
 
@@ -72,13 +74,22 @@ async fn assert_over(
             }
         }),
     ));
-    let waits: Vec<_> = waits
-        .into_iter()
-        .map(|(what, wait)| (what, tokio::spawn(wait)))
-        .collect();
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut spawned = Vec::new();
+    for (what, mut wait) in waits {
+        let (begins, begun) = oneshot::channel();
+        let mut begins = Some(begins);
+        let wait = tokio::spawn(poll_fn(move |cx| {
+            let ended = wait.as_mut().poll(cx);
+            if let Some(begins) = begins.take() {
+                begins.send(()).unwrap();
+            }
+            ended
+        }));
+        soon(begun).await.unwrap();
+        spawned.push((what, wait));
+    }
     gone.shutdown_background();
-    for (what, wait) in waits {
+    for (what, wait) in spawned {
         failed(what, soon(wait).await.unwrap());
     }
     assert_eq!(*conn.state().borrow(), ConnState::Failed);

@@ -121,7 +121,7 @@ async fn clients_prove_who_they_are_where_they_are_asked() {
     for (identity, why) in [
         (
             None,
-            "the peer wants a certificate of this side, and there is none",
+            "the peer requires a certificate of this side, and there is none",
         ),
         (
             Some(other.issue("device 7", (2000, 2900))),
