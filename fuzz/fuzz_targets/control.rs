@@ -21,6 +21,7 @@ const HELLO: Hello = Hello {
     stream_window: 1 << 18,
     connection_window: 0,
     flight: 0,
+    takes_growth: false,
 };
 
 /// Streams of each side.
@@ -124,6 +125,9 @@ impl Run {
     fn new(carrier: Carrier, greeted: bool, now: Instant) -> Self {
         let config = SessionConfig {
             hello: HELLO,
+            max_stream_window: 1 << 20,
+            window_growth: 1 << 20,
+            growth_budget: None,
             keep_alive: Duration::from_secs(5),
             disconnected_after: Duration::from_secs(10),
             failed_after: Duration::from_secs(30),
@@ -219,7 +223,7 @@ impl Run {
             });
             self.session.update(&stream);
         }
-        self.session.close(7, 0, "enough", self.now);
+        self.session.close(7, 0, "enough");
         self.take_events();
         self.take_frames();
         assert!(!self.session.has_frames());

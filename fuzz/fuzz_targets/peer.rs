@@ -274,6 +274,7 @@ async fn peer(io: DuplexStream, play: Play) {
                 stream_window: if small { 100 } else { 1 << 18 },
                 connection_window: if small { 300 } else { 0 },
                 flight: 0,
+                takes_growth: false,
             }),
         );
         let mut said = Said::default();

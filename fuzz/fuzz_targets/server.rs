@@ -87,6 +87,7 @@ fn handshake() -> Vec<u8> {
         stream_window: 1 << 18,
         connection_window: 0,
         flight: 0,
+        takes_growth: false,
     });
     binary::encode(&frame, &mut hello);
     let mut frame = DATA_WITH_SYN.to_vec();

@@ -23,6 +23,7 @@ const HELLO: Hello = Hello {
     stream_window: 1 << 18,
     connection_window: 0,
     flight: 1 << 18,
+    takes_growth: true,
 };
 
 const CARRIER: Carrier = Carrier {
@@ -93,6 +94,9 @@ impl Run {
         let now = Instant::now();
         let config = SessionConfig {
             hello: HELLO,
+            max_stream_window: 1 << 20,
+            window_growth: 1 << 20,
+            growth_budget: None,
             keep_alive: Duration::from_secs(5),
             disconnected_after: Duration::from_secs(10),
             failed_after: Duration::from_secs(30),
@@ -173,7 +177,7 @@ impl Run {
             });
             self.session.update(&stream);
         }
-        self.session.close(7, 0, "enough", self.now);
+        self.session.close(7, 0, "enough");
         let frames = std::iter::from_fn(|| self.session.poll_frame()).count();
         assert!(frames <= 6 * self.streams.len() + 5, "{frames} frames");
         assert!(!self.session.has_frames());

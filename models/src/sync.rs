@@ -1,6 +1,6 @@
 //! The `crate::sync` of every file here: that of the crates, made of loom's parts.
 
-use std::task::Waker;
+use std::task::{Context, Waker};
 
 pub(crate) use std::sync::OnceLock;
 
@@ -37,4 +37,9 @@ impl AtomicWaker {
     pub(crate) fn wake(&self) {
         self.0.wake();
     }
+}
+
+/// Wakes the task; loom's threads take their turns anyway.
+pub(crate) fn wake_after_others(cx: &Context<'_>) {
+    cx.waker().wake_by_ref();
 }

@@ -15,7 +15,7 @@ use crate::waits::in_time;
 /// The streams of a transport.
 pub(crate) type StreamOf<T> = <<T as Transport>::Conn as Conn>::Stream;
 
-/// What a case gets: a transport of its own, addresses, payloads, and its sense of time.
+/// The environment of a case: a transport of its own, addresses, payloads, and its sense of time.
 ///
 /// Clones share it. Most cases take the erased transport, so that they are compiled once.
 pub(crate) struct Env<T = BoxTransport>(Arc<Inner<T>>);

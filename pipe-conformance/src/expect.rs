@@ -102,7 +102,7 @@ pub(crate) fn expect_refused<T: Transport>(env: &Env<T>, addr: &Addr) -> impl Fu
     }
 }
 
-/// Panics unless this is what a dial gives without a listener.
+/// Panics unless this is the result of a dial without a listener.
 pub(crate) fn expect_refusal<T: Transport>(env: &Env<T>, error: &Error) {
     let silent_wire = !env.has(Capability::RefusedDials);
     let refused = match error.kind() {

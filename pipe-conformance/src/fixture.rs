@@ -172,6 +172,12 @@ pub trait Faults: Send + Sync {
     /// The listening side of every connection vanishes without a word, as if its process had been
     /// killed on a machine that stays silent. The dialing side is told nothing.
     fn kill_listening_side(&self);
+
+    /// Makes all that is sent over connections made from now on take so long in each direction. Returns whether the
+    /// fixture can: by default it cannot, and the cases show what holds over any path.
+    fn delay(&self, _time: Duration) -> bool {
+        false
+    }
 }
 
 /// Something that a transport may lack for good reasons.
@@ -189,6 +195,10 @@ pub enum Capability {
     /// [`Unreachable`](pipe_core::ErrorKind::Unreachable) as well as
     /// [`Refused`](pipe_core::ErrorKind::Refused).
     RefusedDials,
+    /// The windows of streams are those of the configuration, and grow by it over a path that takes time
+    /// ([`Faults::delay`]). Without it the cases `a_window_grows_only_while_it_is_read` and
+    /// `windows_grow_out_of_one_budget_and_return_it` are skipped.
+    GrowingWindows,
 }
 
 impl fmt::Display for Capability {

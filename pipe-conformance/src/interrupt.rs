@@ -35,7 +35,7 @@ pub(crate) async fn pause(round: usize, trip: Duration) {
     }
 }
 
-/// Returns what a task has returned, or nothing if it was aborted before.
+/// Returns the result of a task, or nothing if it was aborted before.
 pub(crate) fn unless_aborted<R>(joined: Result<R, JoinError>) -> Option<R> {
     match joined {
         Ok(output) => Some(output),

@@ -46,6 +46,9 @@
 //! conformance!(Inproc);
 //! ```
 //!
+//! A transport whose bytes another one carries, such as TCP, is cut like a cable: [`Cabled`] puts a [`Cable`] in front
+//! of its listeners.
+//!
 //! Each case is a trial of the name `fixture/mode/behaviour`, such as
 //! `inproc/erased/a_reset_reaches_the_peers_read`, and the program takes the arguments of Rust's
 //! own test harness: a filter, `--exact`, `--list`, `--skip`, `--test-threads`.
@@ -78,6 +81,7 @@
 //! `count-heap` (on by default) sets a global allocator that counts what is in use, for the cases
 //! about memory. A test target with a global allocator of its own has to switch it off.
 
+mod cable;
 mod case;
 mod cases;
 mod clock;
@@ -103,6 +107,7 @@ mod time;
 mod waits;
 mod window;
 
+pub use cable::{Cable, Cabled, CabledListener};
 pub use fixture::{Capability, Clock, Faults, Fixture, Setup, Stalled};
 pub use mode::Mode;
 pub use run::{Outcome, case_names, run_case};

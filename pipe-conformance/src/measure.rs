@@ -1,4 +1,4 @@
-//! What a process holds: memory, tasks, file descriptors.
+//! The resources of a process: memory, tasks, file descriptors.
 
 use std::time::Duration;
 

@@ -169,7 +169,7 @@ impl Run {
     }
 }
 
-/// What a run still waits for when its time is over, as the end of a message.
+/// Names what still runs when the time of a run is over, as the end of a message.
 fn waited_for(waits: &Waits) -> String {
     match waits.report() {
         Some(report) => format!("; it waited for:{report}"),

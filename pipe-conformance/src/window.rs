@@ -3,7 +3,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use crate::env::Env;
 use crate::time::unless_stuck;
 
-/// What a transport may hold of a stream above its two windows, one for each side: the buffers of its
+/// The bytes of a stream that a transport may hold above its two windows, one for each side: the buffers of its
 /// own and of the system.
 pub(crate) const SLACK: usize = 1 << 20;
 

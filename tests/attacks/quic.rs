@@ -1,4 +1,4 @@
-//! An attacker of plain quinn, which speaks `pipe/1` by hand. QUIC itself enforces windows and the numbers of
+//! An attacker of plain quinn, which speaks `pipe/1` by hand, over QUIC or over WebTransport. QUIC itself enforces windows and the numbers of
 //! streams, and quinn does not break its rules.
 
 use std::collections::HashMap;
@@ -14,32 +14,42 @@ use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, P
 use pipe_core::backend::proto::codec::binary;
 use pipe_core::backend::proto::{Frame, Hello, PING_LEN, StreamFrame};
 use pipewerks::Addr;
-use pipewerks::quic::{TlsOptions, quinn};
+use pipewerks::quic::{CertPins, TlsOptions, quinn};
 use quinn::crypto::rustls::QuicClientConfig;
 use tokio::time::timeout;
+use web_transport_proto::{ConnectRequest, ConnectResponse, Settings};
 
 use crate::byte_streams::{ELSEWHERE, HERE, socket_addr};
 
-/// What comes first on a stream.
+/// What comes first on a stream: over QUIC, and over WebTransport, where the session has the number 0.
 const VISIBLE: &[u8] = &[1];
+const VISIBLE_IN_SESSION: &[u8] = &[0x40, 0x41, 0, 1];
+
+/// What comes first on the control stream in a session of WebTransport.
+const OF_SESSION: &[u8] = &[0x40, 0x54, 0];
 
 /// How long a move may wait for the other side before it is left out.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-pub(crate) struct Quic;
+/// Attacks listeners of QUIC, or of WebTransport.
+#[derive(Clone, Copy)]
+pub(crate) struct Quic {
+    pub(crate) web: bool,
+}
 
 /// The socket of all attackers of this process.
-fn endpoint(reading: Reading, from: IpAddr, addr: &Addr) -> io::Result<quinn::Endpoint> {
-    static ENDPOINTS: LazyLock<Mutex<HashMap<(bool, IpAddr), quinn::Endpoint>>> =
+fn endpoint(web: bool, reading: Reading, from: IpAddr, addr: &Addr) -> io::Result<quinn::Endpoint> {
+    static ENDPOINTS: LazyLock<Mutex<HashMap<(bool, bool, IpAddr), quinn::Endpoint>>> =
         LazyLock::new(Mutex::default);
     let mut endpoints = ENDPOINTS.lock().unwrap_or_else(PoisonError::into_inner);
     let reads = reading == Reading::Discards;
-    if let Some(endpoint) = endpoints.get(&(reads, from)) {
+    if let Some(endpoint) = endpoints.get(&(web, reads, from)) {
         return Ok(endpoint.clone());
     }
-    let pin = addr.param("cert-sha256").map(|pin| pin.parse());
-    let pin = pin.transpose().map_err(io::Error::other)?;
-    let tls = TlsOptions::new().client_config(pin, &[b"pipe/1"]);
+    let pins = addr.param("cert-sha256").unwrap_or_default();
+    let pins = pins.parse::<CertPins>().map_err(io::Error::other)?;
+    let alpn: &[u8] = if web { b"h3" } else { b"pipe/1" };
+    let tls = TlsOptions::new().client_config(pins, &[alpn]);
     let tls =
         QuicClientConfig::try_from(tls.map_err(io::Error::other)?).map_err(io::Error::other)?;
     let mut transport = quinn::TransportConfig::default();
@@ -52,7 +62,7 @@ fn endpoint(reading: Reading, from: IpAddr, addr: &Addr) -> io::Result<quinn::En
     let endpoint = quinn::Endpoint::client((from, 0).into());
     let mut endpoint = endpoint.or_else(|_| quinn::Endpoint::client((HERE, 0).into()))?;
     endpoint.set_default_client_config(config);
-    endpoints.insert((reads, from), endpoint.clone());
+    endpoints.insert((web, reads, from), endpoint.clone());
     Ok(endpoint)
 }
 
@@ -63,14 +73,16 @@ impl Attacker for Quic {
         reading: Reading,
     ) -> BoxFuture<'a, io::Result<Box<dyn Peer>>> {
         async move {
-            let endpoint = endpoint(reading, HERE, addr)?;
+            let endpoint = endpoint(self.web, reading, HERE, addr)?;
             let connecting = endpoint.connect(socket_addr(addr)?, "localhost");
             let conn = connecting.map_err(io::Error::other)?.await?;
             Ok(Box::new(QuicPeer {
+                quic: *self,
                 conn,
                 reading,
                 control: None,
-                unread: None,
+                unread: Vec::new(),
+                http: Vec::new(),
                 streams: HashMap::new(),
                 made: Vec::new(),
                 pending: 0,
@@ -81,7 +93,7 @@ impl Attacker for Quic {
 
     fn stall<'a>(&'a self, addr: &'a Addr) -> BoxFuture<'a, io::Result<Held>> {
         async move {
-            let endpoint = endpoint(Reading::Discards, ELSEWHERE, addr)?;
+            let endpoint = endpoint(self.web, Reading::Discards, ELSEWHERE, addr)?;
             let connecting = endpoint.connect(socket_addr(addr)?, "localhost");
             let conn = connecting.map_err(io::Error::other)?.await?;
             let held = async move {
@@ -94,7 +106,8 @@ impl Attacker for Quic {
 
     fn number(&self, n: u64) -> u64 {
         // Bidirectional streams of the client (RFC 9000, section 2.1).
-        4 * n
+        let first = u64::from(self.web);
+        4 * (n + first)
     }
 
     fn lacks(&self, kind: MoveKind) -> Option<&'static str> {
@@ -119,10 +132,13 @@ enum Made {
 }
 
 struct QuicPeer {
+    quic: Quic,
     conn: quinn::Connection,
     reading: Reading,
     control: Option<quinn::SendStream>,
-    unread: Option<quinn::RecvStream>,
+    unread: Vec<quinn::RecvStream>,
+    /// What has to stay open of HTTP/3.
+    http: Vec<quinn::SendStream>,
     streams: HashMap<u64, (quinn::SendStream, Option<quinn::RecvStream>)>,
     made: Vec<Made>,
     pending: usize,
@@ -133,6 +149,37 @@ impl QuicPeer {
         let mut bytes = BytesMut::new();
         binary::encode(frame, &mut bytes);
         self.push(bytes.len(), Made::Control(bytes.to_vec()));
+    }
+
+    /// Asks for a session of WebTransport.
+    async fn ask(&mut self) -> io::Result<()> {
+        let mut control = self.conn.open_uni().await?;
+        let mut settings = Settings::default();
+        settings.enable_webtransport(1);
+        settings
+            .write(&mut control)
+            .await
+            .map_err(io::Error::other)?;
+        let recv = self.conn.accept_uni().await?;
+        self.receive(recv);
+        let (mut send, mut recv) = self.conn.open_bi().await?;
+        let url = "https://127.0.0.1/".parse::<url::Url>();
+        let request = ConnectRequest::new(url.map_err(io::Error::other)?);
+        request.write(&mut send).await.map_err(io::Error::other)?;
+        let answer = ConnectResponse::read(&mut recv).await;
+        answer.map_err(io::Error::other)?;
+        self.receive(recv);
+        self.http.extend([control, send]);
+        Ok(())
+    }
+
+    /// Reads what comes over a stream, or does not.
+    fn receive(&mut self, recv: quinn::RecvStream) {
+        if self.reading == Reading::Discards {
+            tokio::spawn(discard(recv));
+        } else {
+            self.unread.push(recv);
+        }
     }
 
     fn push(&mut self, bytes: usize, made: Made) {
@@ -148,7 +195,12 @@ impl QuicPeer {
                     return Ok(());
                 };
                 let (mut send, recv) = opened?;
-                send.write_all(VISIBLE).await?;
+                let visible = if self.quic.web {
+                    VISIBLE_IN_SESSION
+                } else {
+                    VISIBLE
+                };
+                send.write_all(visible).await?;
                 let recv = match self.reading {
                     Reading::Discards => {
                         tokio::spawn(discard(recv));
@@ -194,20 +246,24 @@ async fn discard(mut recv: quinn::RecvStream) {
 impl Peer for QuicPeer {
     fn greet(&mut self) -> BoxFuture<'_, io::Result<()>> {
         async move {
-            self.control = Some(self.conn.open_uni().await?);
+            if self.quic.web {
+                self.ask().await?;
+            }
+            let mut control = self.conn.open_uni().await?;
+            if self.quic.web {
+                control.write_all(OF_SESSION).await?;
+            }
+            self.control = Some(control);
             self.say(&Frame::Hello(Hello {
                 max_streams: 256,
                 stream_window: 256 * 1024,
                 connection_window: 0,
                 flight: 0,
+                takes_growth: false,
             }));
             self.flush().await?;
             let recv = self.conn.accept_uni().await?;
-            if self.reading == Reading::Discards {
-                tokio::spawn(discard(recv));
-            } else {
-                self.unread = Some(recv);
-            }
+            self.receive(recv);
             Ok(())
         }
         .boxed()
@@ -221,11 +277,11 @@ impl Peer for QuicPeer {
             Move::Reset(n) => self.push(0, Made::Reset(n)),
             Move::Stop(n) => self.push(0, Made::Stop(n)),
             Move::Credit(n, bytes) => self.say(&Frame::Stream {
-                id: 4 * n,
+                id: self.quic.number(n),
                 frame: StreamFrame::Credit(bytes),
             }),
             Move::Done(n) => self.say(&Frame::Stream {
-                id: 4 * n,
+                id: self.quic.number(n),
                 frame: StreamFrame::Done,
             }),
             Move::Ping => self.say(&Frame::Ping([5; PING_LEN])),

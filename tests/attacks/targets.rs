@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use pipe_conformance::{Fixture, Setup};
 use pipewerks::inproc::{InprocTransport, Namespace};
-use pipewerks::quic::QuicTransport;
+use pipewerks::quic::{QuicTransport, WtTransport};
 use pipewerks::tcp::TcpTransport;
 use pipewerks::tls::TlsTransport;
 use pipewerks::webrtc::{WebRtcSettings, WebRtcTransport};
+use pipewerks::ws::WsTransport;
 use pipewerks::{Addr, Config, Result};
 
 fn addr(text: &str) -> Addr {
@@ -48,8 +49,23 @@ target!(
 );
 
 target!(
+    /// WebSocket in the clear.
+    Ws, "ws", "ws://127.0.0.1:0", WsTransport, WsTransport::new()
+);
+
+target!(
+    /// WebSocket over TLS, with a certificate that the listener makes.
+    Wss, "wss", "wss://127.0.0.1:0", WsTransport, WsTransport::new()
+);
+
+target!(
     /// QUIC, with a certificate that the listener makes.
     Quic, "quic", "quic://127.0.0.1:0", QuicTransport, QuicTransport::new()
+);
+
+target!(
+    /// WebTransport, with a certificate that the listener makes.
+    Wt, "wt", "wt://127.0.0.1:0", WtTransport, WtTransport::new()
 );
 
 /// TCP, with `pipe/1` or plain yamux.

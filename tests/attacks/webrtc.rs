@@ -13,8 +13,8 @@ use pipe_conformance::hostile::{Attacker, Held, Move, MoveKind, Peer, Reading};
 use pipewerks::tcp::{MuxConn, MuxStream, TcpTransport};
 use pipewerks::webrtc::signaling::{IceCandidate, Signal};
 use pipewerks::webrtc::{
-    Message, Signaling, StreamSignaling, WebRtcConn, WebRtcSettings, WebRtcStream, WebRtcTransport,
-    Wire,
+    Engine, Message, Signaling, StreamSignaling, WebRtcConn, WebRtcSettings, WebRtcStream,
+    WebRtcTransport, Wire,
 };
 use pipewerks::{Addr, Config, Conn, Stream, Transport};
 use tokio::time::{sleep, timeout};
@@ -32,8 +32,10 @@ const LONG: usize = 40;
 
 fn transport() -> pipewerks::Result<WebRtcTransport<TcpTransport>> {
     let loopback = vec![IpAddr::V4(Ipv4Addr::LOCALHOST)];
+    // What the attacker does by hand takes the peer connection of the crate.
+    let on_crate = WebRtcSettings::default().with_engine(Engine::WebRtcCrate);
     let transport = WebRtcTransport::new(TcpTransport::new())
-        .with_settings(WebRtcSettings::default().with_bind_addrs(loopback))?
+        .with_settings(on_crate.with_bind_addrs(loopback))?
         .with_config(Config::default().with_max_streams(4096))?;
     Ok(transport.with_wire(Wire::Raw { ping: true }))
 }
@@ -296,6 +298,7 @@ impl Peer for WebRtcPeer {
             Move::Stop(n) => self.text(n, "stop 7".to_owned())?,
             Move::Credit(n, bytes) => self.text(n, format!("credit {bytes}"))?,
             Move::Done(n) => self.text(n, "done".to_owned())?,
+            Move::Taken(n) => self.text(n, "taken".to_owned())?,
             Move::Control(bytes) => self.push(bytes.len(), Made::Control(bytes.to_vec())),
             // Pings, and what this wire has no words for.
             _ => return Err(io::ErrorKind::Unsupported.into()),

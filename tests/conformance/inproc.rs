@@ -113,4 +113,9 @@ impl Faults for LinkFaults {
     fn kill_listening_side(&self) {
         self.0.crash_listeners();
     }
+
+    fn delay(&self, time: Duration) -> bool {
+        self.0.set_profile(LinkProfile::ideal().with_latency(time));
+        true
+    }
 }

@@ -1,18 +1,18 @@
 use std::net::SocketAddr;
 use std::sync::LazyLock;
 
-use pipe_conformance::{Fixture, Setup};
+use pipe_conformance::{Cabled, Fixture, Setup};
 use pipe_core::{Addr, Config, Result};
 use pipewerks::tcp::TcpTransport;
 use socket2::{Domain, Socket, Type};
 
-use crate::proxied::Proxied;
+use crate::cable::lay_tcp;
 
 /// TCP on loopback.
 pub(crate) struct Tcp;
 
 impl Fixture for Tcp {
-    type Transport = Proxied<TcpTransport>;
+    type Transport = Cabled<TcpTransport>;
 
     fn name(&self) -> &str {
         "tcp"
@@ -20,12 +20,12 @@ impl Fixture for Tcp {
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = TcpTransport::new().with_config(config)?;
-        Ok(Proxied::setup(transport))
+        Ok(Cabled::setup(transport))
     }
 
     fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = TcpTransport::new().with_config(config)?;
-        Ok(Proxied::setup_with_faults(transport))
+        Ok(Cabled::setup_with_faults(transport, lay_tcp))
     }
 
     fn listen_addr(&self) -> Addr {

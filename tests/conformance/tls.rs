@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
-use pipe_conformance::{Fixture, Setup, Stalled};
+use pipe_conformance::{Cabled, Fixture, Setup, Stalled};
 use pipe_core::{Addr, Config, Result};
 use pipewerks::tls::{Identity, Roots, TlsOptions, TlsTransport};
 
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio_rustls::rustls::{self, ClientConfig, ClientConnection, RootCertStore};
 
-use crate::proxied::Proxied;
+use crate::cable::lay_tcp;
 use crate::tcp::vacant_socket;
 
 /// TLS over TCP on loopback, with certificates on both sides.
@@ -39,18 +39,18 @@ impl Tls {
 }
 
 impl Fixture for Tls {
-    type Transport = Proxied<TlsTransport>;
+    type Transport = Cabled<TlsTransport>;
 
     fn name(&self) -> &str {
         "tls"
     }
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
-        Ok(Proxied::setup(self.transport(config)?))
+        Ok(Cabled::setup(self.transport(config)?))
     }
 
     fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
-        Ok(Proxied::setup_with_faults(self.transport(config)?))
+        Ok(Cabled::setup_with_faults(self.transport(config)?, lay_tcp))
     }
 
     fn listen_addr(&self) -> Addr {
@@ -69,7 +69,7 @@ impl Fixture for Tls {
 }
 
 /// Sends the first flight of a client, and nothing after the listener's.
-async fn stall(port: u16) -> io::Result<Stalled> {
+pub(crate) async fn stall(port: u16) -> io::Result<Stalled> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -82,6 +82,11 @@ async fn stall(port: u16) -> io::Result<Stalled> {
     client.write_tls(&mut hello)?;
     let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     socket.write_all(&hello).await?;
+    Ok(stalled(socket))
+}
+
+/// Reads what the listener answers, and says nothing more.
+pub(crate) fn stalled(mut socket: TcpStream) -> Stalled {
     let (answered, answer) = oneshot::channel();
     let ended = async move {
         let mut buf = [0; 4096];
@@ -98,5 +103,5 @@ async fn stall(port: u16) -> io::Result<Stalled> {
             pending::<()>().await;
         }
     };
-    Ok(Stalled::new(answered, ended))
+    Stalled::new(answered, ended)
 }

@@ -1,12 +1,11 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pipe_conformance::{Fixture, Setup};
+use pipe_conformance::{Cabled, Fixture, Setup};
 use pipe_core::{Addr, Config, Result};
 use pipewerks::unix::UnixTransport;
 use tempfile::TempDir;
 
-use crate::proxied::{Cable, Proxied};
+use crate::cable::lay_unix;
 
 /// Unix sockets, by files in a folder of their own.
 pub(crate) struct Unix {
@@ -31,7 +30,7 @@ impl Unix {
 }
 
 impl Fixture for Unix {
-    type Transport = Proxied<UnixTransport>;
+    type Transport = Cabled<UnixTransport>;
 
     fn name(&self) -> &str {
         "unix"
@@ -39,21 +38,12 @@ impl Fixture for Unix {
 
     fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = UnixTransport::new().with_config(config)?;
-        Ok(Setup::new(Proxied {
-            transport,
-            cable: None,
-        }))
+        Ok(Cabled::setup(transport))
     }
 
     fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = UnixTransport::new().with_config(config)?;
-        let cable = Arc::new(Cable::default());
-        let mut setup = Setup::new(Proxied {
-            transport,
-            cable: Some(cable.clone()),
-        });
-        setup.faults = Some(cable);
-        Ok(setup)
+        Ok(Cabled::setup_with_faults(transport, lay_unix))
     }
 
     fn listen_addr(&self) -> Addr {

@@ -1,8 +1,18 @@
 //! A network namespace: a network that this machine has beside its own. It takes root and iproute2.
 
-use std::process::Command;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use tokio::runtime::{Builder, Runtime};
+
+/// The address of the interface of [`Namespace::with_interface`].
+pub(crate) const ADDR: &str = "10.77.0.1";
 
 /// A network namespace, which is removed when this is dropped.
 pub(crate) struct Namespace {
@@ -22,6 +32,21 @@ impl Namespace {
         Ok(Self { name })
     }
 
+    /// One that has loopback, and an interface with a route to everywhere, at whose other end nothing is.
+    pub(crate) fn with_interface(name: &str) -> Result<Self, String> {
+        let namespace = Self::new(name)?;
+        let addr = format!("{ADDR}/24");
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        namespace.ip(&[
+            "link", "add", "out0", "type", "veth", "peer", "name", "end0",
+        ])?;
+        namespace.ip(&["addr", "add", &addr, "dev", "out0"])?;
+        namespace.ip(&["link", "set", "out0", "up"])?;
+        namespace.ip(&["link", "set", "end0", "up"])?;
+        namespace.ip(&["route", "add", "default", "via", "10.77.0.2", "dev", "out0"])?;
+        Ok(namespace)
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
@@ -29,6 +54,57 @@ impl Namespace {
     /// Runs ip(8) in it.
     pub(crate) fn ip(&self, args: &[&str]) -> Result<(), String> {
         ip(&[&["-n", &self.name], args].concat())
+    }
+
+    /// Runs nft(8) in it, with these rules.
+    pub(crate) fn nft(&self, rules: &str) -> Result<(), String> {
+        let child = Command::new("ip")
+            .args(["netns", "exec", &self.name, "nft", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.map_err(|error| format!("nft: {error}"))?;
+        let mut input = child.stdin.take().expect("its input");
+        // Where it has ended at once, its output says why.
+        let _ = input.write_all(rules.as_bytes());
+        drop(input);
+        done("nft", child.wait_with_output())
+    }
+
+    /// Lets packets pass from one interface to another (ip_forward), which the whole namespace does then.
+    pub(crate) fn forward(&self) -> Result<(), String> {
+        self.inside(|| std::fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
+            .map_err(|error| format!("ip_forward: {error}"))
+    }
+
+    /// Runs something in a thread that is in the namespace, as are those that it starts.
+    pub(crate) fn inside<T, F>(&self, work: F) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let place = File::open(Path::new("/run/netns").join(&self.name));
+        let place = place.map_err(|error| format!("{}: {error}", self.name))?;
+        let inside = std::thread::spawn(move || {
+            move_into_link_name_space(place.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|error| error.to_string())?;
+            Ok(work())
+        });
+        match inside.join() {
+            Ok(ran) => ran,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// Returns a runtime whose tasks are in the namespace.
+    pub(crate) fn runtime(&self) -> Result<Runtime, String> {
+        let build = || {
+            Builder::new_multi_thread()
+                .worker_threads(1)
+                .enable_all()
+                .build()
+        };
+        self.inside(build)?.map_err(|error| error.to_string())
     }
 }
 
@@ -43,11 +119,18 @@ impl Drop for Namespace {
 /// Runs ip(8) of iproute2.
 fn ip(args: &[&str]) -> Result<(), String> {
     let shown = args.join(" ");
-    let output = Command::new("ip").args(args).output();
-    let output = output.map_err(|error| format!("ip {shown}: {error}"))?;
+    done(
+        &format!("ip {shown}"),
+        Command::new("ip").args(args).output(),
+    )
+}
+
+/// Returns what a program said if it has failed.
+fn done(what: &str, output: std::io::Result<std::process::Output>) -> Result<(), String> {
+    let output = output.map_err(|error| format!("{what}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ip {shown}: {}", said.trim()))
+    Err(format!("{what}: {}", said.trim()))
 }

@@ -111,7 +111,7 @@ async fn a_buffer_may_change_after_its_write_was_dropped(env: Env) {
         let mut taken = Vec::new();
         let (mut round, mut dropped) = (0, 0);
         while taken.len() < LEN {
-            // What a dropped write was offered is not offered again.
+            // The bytes of a dropped write are not offered again.
             round += 1;
             let at = round * 1999 % (LEN - SIZE);
             buf.copy_from_slice(&data[at..at + SIZE]);

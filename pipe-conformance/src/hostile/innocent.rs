@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Innocent(Arc<Mutex<Seen>>);
 
-/// What a polite peer has seen.
+/// The measurements of a polite peer.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) echoes: Latencies,

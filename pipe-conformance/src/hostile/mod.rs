@@ -9,10 +9,11 @@
 //! | an innocent echo, 99 of 100 | 20 ms, or 3 times what it takes before the attack |
 //! | an innocent dial, 99 of 100 | 50 ms, or 3 times what it takes before the attack; 300 ms where it has to take the place of another handshake |
 //! | the growth of the heap | a small cost of each connection and of the process; where windows are filled, twice the connection windows as well |
+//! | the growth of the heap and of the resident bytes, where streams are not read | 2.2 times the connection window with a thousand streams, and 3 MiB for a connection with the settings for strangers; with what a target says that its streams cost |
 //! | handlers of streams at once | `max_streams` of each connection, and as many while one takes the place of another |
 //! | time on a processor for so many bytes | 5 times that of the easy way to send as many, where an attack asks for much work |
 //! | packets to addresses that a peer names | 8 to each of 64 for an attempt |
-//! | what is left 20 s after the attack | nothing: no handler, connection or descriptor |
+//! | what is left 20 s after the attack | nothing: no handler, connection or descriptor, and 2 MiB of the heap at most |
 //!
 //! With more slack the machine counts as shared: 3 times what an innocent peer of a second listener waits at the
 //! same time, which is not attacked, is allowed as well. An attack whose latencies are beyond the bounds is made
@@ -41,8 +42,9 @@
 //! }
 //! ```
 //!
-//! The victim and the attacker are processes of their own: this program once more. The attacks run one after
-//! another, and their figures are printed with the matrix.
+//! The victim and the attacker are processes of their own: this program once more. The attacks are measured one
+//! after another; while one is, others wait until nothing is left of theirs, as many as `--test-threads` says. Their
+//! figures are printed with the matrix.
 //!
 //! # The attacks
 //!
@@ -66,6 +68,9 @@
 //! | `candidates_without_end` | names a thousand addresses that do not answer (WebRTC), some in long candidates before its offer | few packets for each attempt, bounded memory |
 //! | `handshakes_that_stall` | 400 connections of another source that begin their handshake and stall | a source that has few comes first: dials get a place |
 //! | `opens_and_drops`, `writes_and_never_reads`, `dials_and_drops`, `one_byte_writes`, `holds_all_streams`, `closes_in_the_middle` | the same kinds through the public traits: opens and drops, does not read, dials and drops, writes single bytes, holds all streams, closes in the middle | as above |
+//! | `a_thousand_streams_of_single_bytes`, `a_thousand_streams_of_small_messages`, `a_thousand_full_windows` | fills the windows of a thousand streams that are not read: byte by byte, by messages of 100 bytes, and a stream at a time | memory follows the bytes that are counted, whatever the sizes of frames and messages |
+//! | `a_stranger_sends_single_bytes`, `a_stranger_sends_small_messages`, `a_stranger_fills_windows` | the same on eight connections, with the settings for strangers | a connection costs 3 MiB at most |
+//! | `a_thousand_streams_beside_one_that_is_read`, `a_stranger_sends_beside_what_is_read` | sends single bytes on streams that are not read, between many on one that is | bytes that lie hold no memory of those that were read |
 //!
 //! # Environment variables
 //!
@@ -78,16 +83,22 @@
 //! - `PIPE_HOSTILE_ROLE`: set by the suite itself for the processes that it starts.
 
 mod attack;
+mod catalog;
 mod environment;
 mod innocent;
+mod machine;
+mod memory;
+mod on_wire;
 mod peer;
+mod setting;
 mod sides;
 mod soak;
 mod suite;
 mod target;
+mod through_traits;
 mod victim;
 pub mod yamux;
 
 pub use peer::{Attacker, Held, Move, MoveKind, NO_CANDIDATES, Peer, Reading, held};
-pub use suite::Suite;
+pub use suite::{Suite, play, run_attack};
 pub use target::Target;

@@ -127,6 +127,8 @@ pub enum Move<'a> {
     Credit(u64, u32),
     /// Says that the peer's application is done with a stream.
     Done(u64),
+    /// Says that the other direction of a stream was read to its end.
+    Taken(u64),
     /// Asks for a sign of life.
     Ping,
     /// Sends the smallest valid unit of the multiplexer below that asks for nothing.

@@ -13,12 +13,14 @@ use std::time::Duration;
 use pipe_core::{Addr, BoxListener, Listener, Transport};
 use tokio::runtime::{Builder, Runtime};
 
-use super::attack::{self, Arms, Attack, Tally};
+use super::attack::{Arms, Attack, Tally};
+use super::catalog;
 use super::innocent::{Innocent, dial_pace};
-use super::target::{Target, config};
+use super::setting::{Setting, config};
+use super::target::Target;
 use super::victim::{Counters, Sample, serve};
 
-/// The environment variable that makes this program one side: `victim TARGET` or `attacker TARGET ATTACK WAY ADDR`,
+/// The environment variable that makes this program one side: `victim TARGET SETTING` or `attacker TARGET ATTACK WAY ADDR`,
 /// where the way is `hard` or `easy`.
 pub(crate) const ROLE: &str = "PIPE_HOSTILE_ROLE";
 
@@ -47,11 +49,11 @@ pub(crate) enum Victim {
 
 impl Victim {
     /// Starts in this process.
-    pub(crate) fn here(target: &Target) -> Result<Self, String> {
+    pub(crate) fn here(target: &Target, setting: Setting) -> Result<Self, String> {
         let runtime = runtime(2).map_err(|e| e.to_string())?;
         let counters = Arc::new(Counters::default());
         let addr = runtime.block_on(async {
-            let transport = target.transport(config())?;
+            let transport = target.transport(setting.config())?;
             let listener = BoxListener::new(transport.listen(&target.listen_addr()).await?);
             let addr = listener.local_addr();
             tokio::spawn(serve(listener, counters.clone()));
@@ -67,8 +69,9 @@ impl Victim {
     }
 
     /// Starts in a process of its own.
-    pub(crate) fn child(target: &Target) -> Result<Self, String> {
-        let mut child = Side::start(&format!("victim {}", target.name), false)?;
+    pub(crate) fn child(target: &Target, setting: Setting) -> Result<Self, String> {
+        let role = format!("victim {} {}", target.name, setting.name());
+        let mut child = Side::start(&role, false)?;
         let line = child.ask("addr")?;
         let addr = line.parse().map_err(|e| format!("{line:?}: {e}"))?;
         Ok(Self::Child { child, addr })
@@ -127,7 +130,7 @@ impl Assault {
     ) -> Result<Self, String> {
         if target.in_process {
             let runtime = runtime(1).map_err(|e| e.to_string())?;
-            let arms = arms(&runtime, target, easy, addr.clone())?;
+            let arms = arms(&runtime, target, attack, easy, addr.clone())?;
             runtime.spawn((attack.run)(arms.clone()));
             return Ok(Self::Here(runtime, arms));
         }
@@ -171,7 +174,7 @@ impl Assault {
     }
 }
 
-/// What an attack has done.
+/// The effects of an attack.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Made {
     pub(crate) conns: u64,
@@ -192,13 +195,20 @@ fn way(easy: bool) -> &'static str {
     if easy { "easy" } else { "hard" }
 }
 
-fn arms(runtime: &Runtime, target: &Target, easy: bool, addr: Addr) -> Result<Arc<Arms>, String> {
+fn arms(
+    runtime: &Runtime,
+    target: &Target,
+    attack: &Attack,
+    easy: bool,
+    addr: Addr,
+) -> Result<Arc<Arms>, String> {
     let _inside = runtime.enter();
-    let config = config();
+    let config = attack.costs.setting().config();
     Ok(Arc::new(Arms {
         addr,
         max_streams: config.max_streams.into(),
         window: config.connection_window as usize,
+        stream_window: config.stream_window as usize,
         transport: Arc::new(target.transport(config).map_err(|e| e.to_string())?),
         attacker: target.attacker.clone(),
         easy,
@@ -349,7 +359,9 @@ fn read_lines(output: Option<ChildStdout>, to_lines: &mpsc::Sender<String>) {
 pub(crate) fn play(targets: &[Target]) -> Option<ExitCode> {
     let role = env::var(ROLE).ok()?;
     let played = match role.split(' ').collect::<Vec<_>>()[..] {
-        ["victim", name] => find(targets, name).and_then(play_victim),
+        ["victim", name, setting] => {
+            find(targets, name).and_then(|target| play_victim(target, Setting::by_name(setting)?))
+        }
         ["attacker", name, attack, how, addr] => find(targets, name)
             .and_then(|target| play_attacker(target, attack, how == way(true), addr)),
         _ => Err(format!("{ROLE} is {role:?}")),
@@ -380,8 +392,8 @@ fn answer(mut answers: impl FnMut(&str) -> Result<String, String>) -> Result<(),
     Ok(())
 }
 
-fn play_victim(target: &Target) -> Result<(), String> {
-    let mut victim = Victim::here(target)?;
+fn play_victim(target: &Target, setting: Setting) -> Result<(), String> {
+    let mut victim = Victim::here(target, setting)?;
     answer(|question| match question {
         "addr" => Ok(victim.addr().to_string()),
         "mark" => victim.mark().map(|()| String::new()),
@@ -390,12 +402,12 @@ fn play_victim(target: &Target) -> Result<(), String> {
 }
 
 fn play_attacker(target: &Target, name: &str, easy: bool, addr: &str) -> Result<(), String> {
-    let attacks = attack::all();
+    let attacks = catalog::all();
     let attack = attacks.iter().find(|attack| attack.name == name);
     let attack = attack.ok_or_else(|| format!("there is no attack {name}"))?;
     let addr: Addr = addr.parse().map_err(|e| format!("{addr}: {e}"))?;
     let runtime = runtime(1).map_err(|e| e.to_string())?;
-    let arms = arms(&runtime, target, easy, addr)?;
+    let arms = arms(&runtime, target, attack, easy, addr)?;
     runtime.spawn((attack.run)(arms.clone()));
     let answered = answer(|_| {
         let made = made(&arms.tally);

@@ -8,8 +8,9 @@ use pipe_core::{Addr, BoxTransport, Conn, Transport};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::attack;
+use super::catalog;
 use super::environment::number;
+use super::setting::Setting;
 use super::sides::{Assault, Bystanders, Victim};
 use super::target::Target;
 use super::victim::{ECHO, HOLD, SLOW, Sample};
@@ -52,9 +53,9 @@ pub(crate) fn run(targets: &[Target]) -> Option<ExitCode> {
 /// whether memory and descriptors stayed flat.
 fn soak(target: &Target, time: Duration) -> Result<bool, String> {
     let mut victim = if target.in_process {
-        Victim::here(target)?
+        Victim::here(target, Setting::Usual)?
     } else {
-        Victim::child(target)?
+        Victim::child(target, Setting::Usual)?
     };
     let addr = victim.addr().clone();
     let bystanders = Bystanders::start(target, &addr, Some(Duration::from_millis(100)))?;
@@ -62,9 +63,9 @@ fn soak(target: &Target, time: Duration) -> Result<bool, String> {
         let transport = bystanders.transport.clone();
         bystanders.spawn(write_for_ever(transport, addr.clone(), handler, floods));
     }
-    let attacks: Vec<_> = attack::all()
+    let attacks: Vec<_> = catalog::all()
         .into_iter()
-        .filter(|attack| target.skips(attack).is_none())
+        .filter(|attack| attack.costs.setting() == Setting::Usual && target.skips(attack).is_none())
         .collect();
     // Each quarter of the curve has a few points.
     let default = (time.as_secs() / 12).clamp(1, 10) as u32;

@@ -1,18 +1,21 @@
 use std::fmt;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use pipe_core::Addr;
 
-use super::attack::{self, Attack, Costs, PACKETS, SILENT};
+use super::attack::{Attack, Costs, PACKETS, SILENT};
+use super::catalog;
 use super::environment::number;
 use super::innocent::{Innocent, Latencies, Seen};
+use super::machine::Machine;
+use super::setting::Setting;
 use super::sides::{self, Assault, Bystanders, Made, Victim};
 use super::soak;
-use super::target::{Target, config};
+use super::target::Target;
 use super::victim::Sample;
 use crate::matrix::Matrix;
 use crate::run::Outcome;
@@ -46,6 +49,9 @@ const EASY_TIMES: u64 = 5;
 /// The bytes that a process under attack may hold beside its connections.
 const FIXED: usize = 4 << 20;
 
+/// The bytes that it may still hold when everything is over.
+const LEFT: usize = 2 << 20;
+
 /// The bytes for each handshake that is kept up: a socket, a task and the state of what carries it.
 const SILENT_COST: usize = 24 << 10;
 
@@ -53,10 +59,18 @@ const SILENT_COST: usize = 24 << 10;
 const STALLED_COST: usize = 64 << 10;
 
 /// For how long the latencies are taken without an attack.
-const QUIET: Duration = Duration::from_millis(400);
+const QUIET: Duration = Duration::from_millis(200);
+
+/// How many attacks are under way at once unless the arguments say otherwise. One of them is measured, and the
+/// others wait until nothing is left of theirs.
+const AT_ONCE: usize = 6;
 
 /// How long what an attack has taken may stay when it is over: closes, and handshakes that run out.
 const AFTERMATH: Duration = Duration::from_secs(20);
+
+/// For how long windows are filled at most, and how long an attack has sent nothing once they are full.
+const FILLING: Duration = Duration::from_secs(4);
+const FILLED: Duration = Duration::from_secs(1);
 
 /// File descriptors that a runtime may have opened meanwhile, and bytes that its buffers may have grown by.
 const FEW: usize = 16;
@@ -104,9 +118,11 @@ impl Suite {
             return code;
         }
         let mut args = Arguments::from_args();
-        // What is measured has the machine for itself.
-        args.test_threads = Some(1);
-        let attacks = attack::all();
+        let strict = number(SLACK, DEFAULT_SLACK) == 1;
+        let default = if strict { 1 } else { AT_ONCE };
+        args.test_threads.get_or_insert(default);
+        let machine = Arc::new(Machine::default());
+        let attacks = catalog::all();
         let columns = self.targets.iter().map(|target| target.name.clone());
         let rows = attacks.iter().map(|a| (a.name, a.group));
         let matrix = Arc::new(Mutex::new(Matrix::new(columns.collect(), rows)));
@@ -116,12 +132,12 @@ impl Suite {
             let target = Arc::new(target);
             for (row, &attack) in attacks.iter().enumerate() {
                 let (target, matrix, figures) = (target.clone(), matrix.clone(), figures.clone());
+                let machine = machine.clone();
                 let name = format!("{}/{}", target.name, attack.name);
                 trials.push(Trial::ignorable_test(name.clone(), move || {
-                    let (outcome, seen) = attack_once(&target, &attack);
+                    let (outcome, seen) = attack_once(&target, &attack, &machine);
                     if let Some(seen) = seen {
                         let line = format!("| {name} | {seen} |");
-                        println!("{line}");
                         figures
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
@@ -170,12 +186,17 @@ struct Figures {
 
 impl Figures {
     const HEAD: &'static str = "\
-| attack | echo p50 | p99 | quiet | beside | dials | dial p50 | p99 | quiet | beside | heap | of | resident | handlers | conns, batches, packets | µs a batch, easy |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
+| attack | echo p50 | p99 | max | quiet | beside | dials | dial p50 | p99 | max | quiet | beside | heap | of | resident | handlers | conns, batches, packets | µs a batch, easy |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|";
 
     /// By how much the heap has grown at most.
     fn heap(&self) -> usize {
         self.during.peak_heap.saturating_sub(self.before.heap)
+    }
+
+    /// By how much the process has grown.
+    fn resident(&self) -> usize {
+        self.during.resident.saturating_sub(self.before.resident)
     }
 }
 
@@ -192,16 +213,18 @@ impl fmt::Display for Figures {
         let cells = [
             ms(echoes.percentile(50)),
             ms(echoes.percentile(99)),
+            ms(echoes.percentile(100)),
             ms(self.quiet.echoes.percentile(99)),
             ms(self.beside.echoes.percentile(99)),
             dials.len().to_string(),
             ms(dials.percentile(50)),
             ms(dials.percentile(99)),
+            ms(dials.percentile(100)),
             ms(self.quiet.dials.percentile(99)),
             ms(self.beside.dials.percentile(99)),
             mib(self.heap()),
             mib(self.heap_limit),
-            mib(self.during.resident.saturating_sub(self.before.resident)),
+            mib(self.resident()),
             self.during.peak_handlers.to_string(),
             format!("{conns}, {batches}, {packets}"),
             self.spent
@@ -214,19 +237,43 @@ impl fmt::Display for Figures {
 /// What was wrong with an attack.
 #[derive(Default)]
 struct Faults {
-    /// What a busy machine may have caused.
+    /// Failures that a busy machine may have caused.
     of_time: Vec<String>,
     other: Vec<String>,
 }
 
+/// Makes one attack on a target, by its [name](super#the-attacks), and blocks until it is over.
+///
+/// A program that calls it has to [play] the sides first. Attacks that are made from several threads are measured
+/// one after another.
+///
+/// # Panics
+///
+/// If there is no attack of this name.
+pub fn run_attack(target: &Target, name: &str) -> Outcome {
+    static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::default);
+    let all = catalog::all();
+    let Some(attack) = all.iter().find(|attack| attack.name == name) else {
+        panic!("there is no attack {name}");
+    };
+    attack_once(target, attack, &MACHINE).0
+}
+
+/// Plays the side of an attack that this process was started for, if it was. The program ends with the code.
+///
+/// [`Suite::main`] does so by itself.
+pub fn play(targets: &[Target]) -> Option<ExitCode> {
+    sides::play(targets)
+}
+
 /// Makes an attack, and makes it again where a busy machine may be at fault.
-fn attack_once(target: &Target, attack: &Attack) -> (Outcome, Option<Figures>) {
+fn attack_once(target: &Target, attack: &Attack, machine: &Machine) -> (Outcome, Option<Figures>) {
     if let Some(why) = target.skips(attack) {
         return (Outcome::Skipped(why), None);
     }
     let mut attempt = 1;
     loop {
-        match attempt_once(target, attack) {
+        match attempt_once(target, attack, machine) {
             Ok((figures, faults)) if faults.of_time.is_empty() && faults.other.is_empty() => {
                 return (Outcome::Passed, Some(figures));
             }
@@ -240,29 +287,51 @@ fn attack_once(target: &Target, attack: &Attack) -> (Outcome, Option<Figures>) {
     }
 }
 
-fn victim(target: &Target) -> Result<Victim, String> {
+fn victim(target: &Target, setting: Setting) -> Result<Victim, String> {
     if target.in_process {
-        Victim::here(target)
+        Victim::here(target, setting)
     } else {
-        Victim::child(target)
+        Victim::child(target, setting)
     }
 }
 
-fn attempt_once(target: &Target, attack: &Attack) -> Result<(Figures, Faults), String> {
-    let (mut attacked, beside) = (victim(target)?, victim(target)?);
-    let besieged = besiege(target, attack, &mut attacked, beside.addr())?;
-    attacked.stop()?;
-    beside.stop()?;
-    Ok(besieged)
+fn attempt_once(
+    target: &Target,
+    attack: &Attack,
+    machine: &Machine,
+) -> Result<(Figures, Faults), String> {
+    let _place = machine.enter(target.in_process);
+    let setting = attack.costs.setting();
+    let (mut attacked, beside) = (victim(target, setting)?, victim(target, Setting::Usual)?);
+    let mut compared = match attack.costs {
+        Costs::Time => Some(victim(target, setting)?),
+        _ => None,
+    };
+    let measuring = machine.measure();
+    let figures = besiege(target, attack, &mut attacked, beside.addr(), &mut compared)?;
+    drop(measuring);
+    // What follows waits, and leaves the machine to others.
+    let mut faults = judge(attack, &figures);
+    faults.other.extend(settle(&mut attacked, figures.before)?);
+    for victim in [attacked, beside].into_iter().chain(compared) {
+        victim.stop()?;
+    }
+    Ok((figures, faults))
 }
 
-/// Attacks for a while, and returns what was seen and what was wrong with it.
+/// Attacks for a while, and returns what was seen.
 fn besiege(
     target: &Target,
     attack: &Attack,
     victim: &mut Victim,
     beside: &Addr,
-) -> Result<(Figures, Faults), String> {
+    compared: &mut Option<Victim>,
+) -> Result<Figures, String> {
+    let seconds = Duration::from_secs(number(SECONDS, 1).into());
+    let easy = match compared {
+        Some(compared) => Some(easy_cost(target, attack, compared, seconds)?),
+        None => None,
+    };
     let addr = victim.addr().clone();
     let bystanders = Bystanders::start(target, &addr, None)?;
     let beside = Bystanders::start(target, beside, None)?;
@@ -274,57 +343,76 @@ fn besiege(
     innocent.take();
     thread::sleep(QUIET);
     let quiet = innocent.take();
-    let seconds = Duration::from_secs(number(SECONDS, 1).into());
-    let mut before = victim.sample()?;
-    let mut easy = None;
-    if attack.costs == Costs::Time {
-        let mut assault = Assault::start(target, attack, true, &addr)?;
-        begin(&mut assault)?;
-        easy = Some(batch_cost(victim, &mut assault, seconds)?);
-        assault.stop()?;
-        settle(victim, before)?;
-        before = victim.sample()?;
-    }
+    let before = victim.sample()?;
     victim.mark()?;
     innocent.take();
     beside.innocent.take();
     let mut assault = Assault::start(target, attack, false, &addr)?;
-    begin(&mut assault)?;
+    begin(attack, &mut assault)?;
     // The places of those who are silent are taken one by one, and packets to addresses are paced.
     let times = match attack.costs {
         _ if attack.conns == SILENT => 2,
         Costs::Packets => 4,
         _ => 1,
     };
-    let hard = batch_cost(victim, &mut assault, times * seconds)?;
+    let mut peak_resident = 0;
+    let hard = match attack.costs {
+        Costs::Unread(_) => {
+            peak_resident = fill(victim, &mut assault)?;
+            0
+        }
+        _ => batch_cost(victim, &mut assault, times * seconds)?,
+    };
     let seen = innocent.take();
     let seen_beside = beside.innocent.take();
-    let during = victim.sample()?;
+    let mut during = victim.sample()?;
+    during.resident = during.resident.max(peak_resident);
     let made = assault.made()?;
     assault.stop()?;
     // What was kept beyond the window of the handshakes of the innocent goes with them.
     bystanders.stop();
     beside.stop();
-    let settled = settle(victim, before)?;
     let each = match attack.costs {
         Costs::Places => STALLED_COST,
         _ if attack.conns == SILENT => SILENT_COST,
         Costs::Windows => target.windows + target.conn_cost,
+        Costs::Unread(setting) => setting.limit(target.stream_cost),
         _ => target.conn_cost,
     };
-    let figures = Figures {
+    let heap_limit = match attack.costs {
+        // The process itself is little beside it.
+        Costs::Unread(_) => attack.conns * each,
+        _ => attack.conns * each + FIXED,
+    };
+    Ok(Figures {
         quiet,
         seen,
         beside: seen_beside,
         before,
         during,
-        heap_limit: attack.conns * each + FIXED,
+        heap_limit,
         made,
         spent: easy.map(|easy| (hard, easy)),
-    };
-    let mut faults = judge(attack, &figures);
-    faults.other.extend(settled);
-    Ok((figures, faults))
+    })
+}
+
+/// Returns the microseconds on a processor that a batch of the easy way costs a listener of its own, with innocent
+/// peers as the one that is attacked has.
+fn easy_cost(
+    target: &Target,
+    attack: &Attack,
+    victim: &mut Victim,
+    time: Duration,
+) -> Result<u64, String> {
+    let addr = victim.addr().clone();
+    let bystanders = Bystanders::start(target, &addr, None)?;
+    warm_up(&bystanders.innocent)?;
+    let mut assault = Assault::start(target, attack, true, &addr)?;
+    begin(attack, &mut assault)?;
+    let cost = batch_cost(victim, &mut assault, time)?;
+    assault.stop()?;
+    bystanders.stop();
+    Ok(cost)
 }
 
 /// Compares what was seen with what is allowed.
@@ -373,13 +461,30 @@ fn judge(attack: &Attack, figures: &Figures) -> Faults {
             "the heap has grown by {heap} B, where {limit} B are allowed"
         ));
     }
+    if let Costs::Unread(_) = attack.costs
+        && figures.resident() > figures.heap_limit
+    {
+        let (resident, limit) = (figures.resident(), figures.heap_limit);
+        faults.other.push(format!(
+            "the process has grown by {resident} resident B, where {limit} B are allowed"
+        ));
+    }
     // Those of connections that end while others begin count twice.
-    let handlers = 2 * attack.conns * config().max_streams as usize + FEW;
+    let handlers = 2 * attack.conns * attack.costs.setting().config().max_streams as usize + FEW;
     if during.peak_handlers > handlers {
         let peak = during.peak_handlers;
         faults.other.push(format!(
             "{peak} handlers at once, where {handlers} are allowed"
         ));
+    }
+    if let Costs::Unread(setting) = attack.costs {
+        let streams = attack.conns * setting.config().max_streams as usize;
+        let peak = during.peak_handlers;
+        if peak < streams {
+            faults.of_time.push(format!(
+                "only {peak} streams at once have come, where {streams} are to be left unread"
+            ));
+        }
     }
     if attack.costs == Costs::Packets {
         let (packets, limit) = (made.packets, made.conns * PACKETS);
@@ -420,13 +525,32 @@ fn warm_up(innocent: &Innocent) -> Result<(), String> {
     Ok(())
 }
 
-/// Waits until an attack has made a connection.
-fn begin(assault: &mut Assault) -> Result<(), String> {
+/// Waits until an attack has made a connection, and packets that it is to cause have come.
+fn begin(attack: &Attack, assault: &mut Assault) -> Result<(), String> {
     let started = Instant::now();
-    while assault.made()?.conns == 0 && started.elapsed() < AFTERMATH {
+    while started.elapsed() < AFTERMATH {
+        let made = assault.made()?;
+        if made.conns > 0 && (made.packets > 0 || attack.costs != Costs::Packets) {
+            break;
+        }
         thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Waits until an attack sends no more, and returns the most resident bytes meanwhile. What was sent in time counts.
+fn fill(victim: &mut Victim, assault: &mut Assault) -> Result<usize, String> {
+    let started = Instant::now();
+    let (mut batches, mut resident, mut sent) = (0, 0, started);
+    while started.elapsed() < FILLING && sent.elapsed() < FILLED {
+        thread::sleep(Duration::from_millis(20));
+        resident = resident.max(victim.sample()?.resident);
+        let now = assault.made()?.batches;
+        if now != batches {
+            (batches, sent) = (now, Instant::now());
+        }
+    }
+    Ok(resident)
 }
 
 /// Lets an attack go on for so long, and returns the microseconds on a processor that a batch has cost.
@@ -446,7 +570,7 @@ fn settle(victim: &mut Victim, before: Sample) -> Result<Option<String>, String>
         let gone = now.handlers <= before.handlers
             && now.conns <= before.conns
             && now.descriptors <= before.descriptors + FEW
-            && now.heap <= before.heap + FIXED;
+            && now.heap <= before.heap + LEFT;
         if gone {
             return Ok(None);
         }

@@ -1,11 +1,12 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pipe_core::{Addr, BoxTransport, Config, Result};
 
-use super::attack::{self, Attack};
+use super::attack::Attack;
+use super::catalog;
 use super::peer::Attacker;
+use super::setting::config;
 use crate::fixture::Fixture;
 
 /// A transport to attack.
@@ -17,6 +18,7 @@ pub struct Target {
     pub(crate) in_process: bool,
     pub(crate) conn_cost: usize,
     pub(crate) windows: usize,
+    pub(crate) stream_cost: usize,
     exempt: Vec<(&'static str, &'static str)>,
 }
 
@@ -36,6 +38,7 @@ impl Target {
             in_process: false,
             conn_cost: 512 << 10,
             windows: 2 * config().connection_window as usize,
+            stream_cost: 0,
             exempt: Vec::new(),
         }
     }
@@ -69,6 +72,14 @@ impl Target {
         self
     }
 
+    /// Sets the bytes that a stream may hold beside what it counts, which matter where there are a thousand: none
+    /// unless told otherwise.
+    #[must_use]
+    pub fn with_stream_cost(mut self, bytes: usize) -> Self {
+        self.stream_cost = bytes;
+        self
+    }
+
     /// Skips an attack, by its name, for a reason.
     #[must_use]
     pub fn without(mut self, attack: &'static str, why: &'static str) -> Self {
@@ -89,7 +100,7 @@ impl Target {
         let exempt = self.exempt.iter().find(|(name, _)| *name == attack.name);
         exempt
             .map(|(_, why)| (*why).to_owned())
-            .or_else(|| attack::lacks(attack, self.attacker.as_deref()))
+            .or_else(|| catalog::lacks(attack, self.attacker.as_deref()))
     }
 }
 
@@ -99,19 +110,4 @@ impl fmt::Debug for Target {
             .field("name", &self.name)
             .finish_non_exhaustive()
     }
-}
-
-/// The settings of a listener that is open to strangers, as the book has them, but that gives peers up early: one
-/// that is killed says nothing over a wire of datagrams.
-pub(crate) fn config() -> Config {
-    Config::default()
-        .with_max_streams(32)
-        .with_stream_window(64 * 1024)
-        .with_connection_window(1024 * 1024)
-        .with_max_handshakes(16)
-        .with_accept_backlog(32)
-        .with_handshake_timeout(Duration::from_secs(5))
-        .with_keep_alive(Duration::from_secs(1))
-        .with_disconnected_after(Duration::from_secs(3))
-        .with_failed_after(Duration::from_secs(6))
 }

@@ -23,7 +23,7 @@ pub(crate) const SLOW: u8 = b'r';
 /// How much of a stream a slow handler reads at once.
 const SLOW_READ: usize = 8 * 1024;
 
-/// What a process under attack counts of itself.
+/// The resources of a process under attack.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     handlers: Gauge,
@@ -59,7 +59,7 @@ impl Drop for Entered<'_> {
     }
 }
 
-/// What a process holds at one time.
+/// The resources of a process at one time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sample {
     /// Bytes of the heap in use.

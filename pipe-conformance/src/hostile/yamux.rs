@@ -239,6 +239,7 @@ impl Peer for YamuxPeer {
                     stream_window: 256 * 1024,
                     connection_window: 0,
                     flight: 0,
+                    takes_growth: false,
                 }))?;
             }
             self.flush().await
@@ -276,6 +277,7 @@ impl Peer for YamuxPeer {
                 }
             }
             Move::Done(n) => self.say_about(self.number(n), StreamFrame::Done)?,
+            Move::Taken(n) => self.say_about(self.number(n), StreamFrame::Taken)?,
             Move::Ping => self.say(&Frame::Ping([5; PING_LEN]))?,
             Move::Idle => self.header(WINDOW_UPDATE, 0, self.number(0), 0),
             Move::MuxPing => self.header(PING, SYN, 0, 1),

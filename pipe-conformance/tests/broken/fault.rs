@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pipe_core::{Config, OnDisconnect};
+use pipe_core::{Config, GrowthBudget, OnDisconnect};
 
 /// A fault with the cases that have to fail because of it.
 pub(crate) struct Caught {
@@ -205,7 +205,7 @@ faults! {
     }
     backpressure {
         /// A stream takes more than its window.
-        WindowIsIgnored: an_idle_reader_holds_its_writer_at_the_window;
+        WindowIsIgnored: an_idle_reader_holds_its_writer_at_the_window a_window_grows_only_while_it_is_read;
         /// A writer that waits for its window is not woken.
         WindowDoesNotWake: a_reader_that_resumes_gets_everything;
         /// A stream carries one window and no more.
@@ -218,9 +218,13 @@ faults! {
         /// A write into a full window returns `Ok(0)`.
         FullWindowWritesNothing: an_idle_reader_holds_its_writer_at_the_window a_reader_that_resumes_gets_everything;
         /// All streams of a connection share one window.
-        StreamsShareAWindow: a_stalled_stream_holds_up_no_other;
+        StreamsShareAWindow: a_stalled_stream_holds_up_no_other two_hundred_stalled_streams_hold_up_no_other;
         /// A stream whose writer waits holds up all writers of the connection.
-        StalledStreamBlocksSiblings: a_stalled_stream_holds_up_no_other;
+        StalledStreamBlocksSiblings: a_stalled_stream_holds_up_no_other two_hundred_stalled_streams_hold_up_no_other;
+        /// A window does not grow.
+        WindowsStayAsTheyAre: a_window_grows_only_while_it_is_read windows_grow_out_of_one_budget_and_return_it;
+        /// Windows grow out of another budget than the configuration's.
+        BudgetIsIgnored: windows_grow_out_of_one_budget_and_return_it;
         /// A read that waits holds a lock that the writes of the stream need.
         HalvesShareALock:
             many_bytes_in_both_directions_at_once
@@ -522,6 +526,8 @@ impl Fault {
                 let window = asked.stream_window.into();
                 asked.with_connection_window(window)
             }
+            Self::WindowsStayAsTheyAre => asked.with_window_growth(0),
+            Self::BudgetIsIgnored => asked.with_growth_budget(GrowthBudget::of_process()),
             // Few enough to stay within what the case allows for.
             Self::FullBacklogLosesConns => {
                 let more = asked.accept_backlog + 2;

@@ -280,6 +280,11 @@ impl Faults for Cuts {
     fn kill_listening_side(&self) {
         self.0.crash_listeners();
     }
+
+    fn delay(&self, time: Duration) -> bool {
+        self.0.set_profile(LinkProfile::ideal().with_latency(time));
+        true
+    }
 }
 
 fn addr(text: &str) -> Addr {

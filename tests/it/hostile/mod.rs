@@ -564,5 +564,6 @@ fn peer_hello() -> Frame {
         stream_window: 1,
         connection_window: 0,
         flight: 0,
+        takes_growth: false,
     })
 }

@@ -90,6 +90,7 @@ pub(crate) fn hello() -> Frame {
         stream_window: 256 * 1024,
         connection_window: 0,
         flight: 0,
+        takes_growth: false,
     })
 }
 

@@ -6,6 +6,7 @@ use pipewerks::quic::QuicTransport;
 use pipewerks::tcp::TcpTransport;
 use pipewerks::unix::UnixTransport;
 use pipewerks::webrtc::WebRtcTransport;
+use pipewerks::ws::WsTransport;
 use pipewerks::{
     BoxConn, BoxListener, BoxStream, BoxTransport, CloseReason, Config, Conn, Error, Listener,
     Registry, Result, Transport,
@@ -71,6 +72,7 @@ pub(crate) fn impatient(failed_after: Duration) -> Config {
 /// The transports by their schemes, with this configuration.
 pub(crate) fn transport(config: &Config) -> BoxTransport {
     let tcp = TcpTransport::new().with_config(config.clone());
+    let ws = WsTransport::new().with_config(config.clone());
     let unix = UnixTransport::new().with_config(config.clone());
     let quic = QuicTransport::new().with_config(config.clone());
     let webrtc = WebRtcTransport::new(TcpTransport::new()).with_config(config.clone());
@@ -78,6 +80,7 @@ pub(crate) fn transport(config: &Config) -> BoxTransport {
         Registry::new()
             .with(quic.expect("a valid configuration"))
             .with(tcp.expect("a valid configuration"))
+            .with(ws.expect("a valid configuration"))
             .with(unix.expect("a valid configuration"))
             .with(webrtc.expect("a valid configuration")),
     )

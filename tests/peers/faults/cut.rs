@@ -9,7 +9,7 @@ use crate::faults::network::{LEFT, Network, Place};
 use crate::faults::peer::{Peer, Role, Said, Side, Task};
 
 /// How much later than it should something may come, on a machine with other things to do.
-const SLACK: Duration = Duration::from_secs(5);
+pub(crate) const SLACK: Duration = Duration::from_secs(5);
 
 pub(crate) fn trials() -> Vec<Trial> {
     ["tcp", "quic"].into_iter().flat_map(of_scheme).collect()
@@ -42,7 +42,7 @@ pub(crate) fn on_a_network(name: String, test: impl FnOnce(&Network) + Send + 's
 }
 
 /// Namespaces take root, which not everybody is. Where the tests are to be complete, that is a failure.
-fn skip(why: &str) -> Result<Completion, Failed> {
+pub(crate) fn skip(why: &str) -> Result<Completion, Failed> {
     let why = format!("no network namespaces: {why}");
     let required = ["CI", "PIPE_REQUIRE_PEERS"];
     if required.iter().any(|name| env::var_os(name).is_some()) {
@@ -56,25 +56,33 @@ fn run(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
-/// A peer on each host, with transfers under way in both directions.
-pub(crate) async fn peers(network: &Network, scheme: &str, failed_after: Duration) -> [Peer; 2] {
+/// A peer on each host of the network, or on this one, with transfers under way in both directions. The first
+/// listens at `ip`.
+pub(crate) async fn peers(
+    network: Option<&Network>,
+    scheme: &str,
+    ip: &str,
+    failed_after: Duration,
+) -> [Peer; 2] {
     let task = |side, addr| Task {
         role: Role::Flow,
         side,
         addr,
         failed_after,
     };
-    let addr = format!("{scheme}://{LEFT}:0").parse().expect("an address");
-    let mut left = Peer::start(&task(Side::Listen, addr), Some(&network.left));
+    let addr = format!("{scheme}://{ip}:0").parse().expect("an address");
+    let left = network.map(|network| &network.left);
+    let mut left = Peer::start(&task(Side::Listen, addr), left);
     let addr = left.hears("listening ").await.parse().expect("an address");
-    let mut right = Peer::start(&task(Side::Dial, addr), Some(&network.right));
+    let right = network.map(|network| &network.right);
+    let mut right = Peer::start(&task(Side::Dial, addr), right);
     tokio::join!(left.hears("moving"), right.hears("moving"));
     [left, right]
 }
 
 async fn cut(network: &Network, place: Place, scheme: &str) {
     let config = impatient(Duration::from_secs(4));
-    let [mut left, mut right] = peers(network, scheme, config.failed_after).await;
+    let [mut left, mut right] = peers(Some(network), scheme, LEFT, config.failed_after).await;
     let cut = Instant::now();
     network.cut(place);
     let events = [
@@ -107,7 +115,8 @@ fn expect_after(cut: Instant, said: &Said, after: Duration) {
 }
 
 async fn cut_and_heal(network: &Network, place: Place, scheme: &str) {
-    let [mut left, mut right] = peers(network, scheme, Duration::from_secs(60)).await;
+    let failed_after = Duration::from_secs(60);
+    let [mut left, mut right] = peers(Some(network), scheme, LEFT, failed_after).await;
     let cut = Instant::now();
     network.cut(place);
     let lost = "state disconnected";
@@ -124,6 +133,11 @@ async fn cut_and_heal(network: &Network, place: Place, scheme: &str) {
         healed.elapsed()
     );
 
+    expect_all_arrived(&mut [left, right]).await;
+}
+
+/// Ends the transfers. Everything that was sent has arrived.
+pub(crate) async fn expect_all_arrived([left, right]: &mut [Peer; 2]) {
     tokio::join!(left.finish(), right.finish());
     let ends = ["sent ", "received "];
     let (left, right) = tokio::join!(left.hears_all(&ends), right.hears_all(&ends));

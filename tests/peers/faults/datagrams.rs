@@ -5,8 +5,8 @@ use libtest_mimic::Trial;
 use pipewerks::Addr;
 use tokio::time::timeout;
 
-use crate::faults::cut::{on_a_network, peers};
-use crate::faults::network::Network;
+use crate::faults::cut::{expect_all_arrived, on_a_network, peers};
+use crate::faults::network::{LEFT, Network};
 use crate::faults::peer::{Peer, Role, Side, Task};
 use crate::faults::relay::{Relay, Weather};
 
@@ -94,7 +94,7 @@ async fn on_a_bad_path(weather: Weather, rebinds: bool) {
             timeout(SOON, left.hears("peer ")).await.expect("a move");
         }
     }
-    expect_all_arrived([left, right]).await;
+    expect_undisturbed([left, right]).await;
 
     let [lost, overtaken, rebound] = relay.counts();
     println!("{lost} datagrams lost, {overtaken} overtaken, {rebound} new ports");
@@ -106,22 +106,17 @@ async fn on_a_bad_path(weather: Weather, rebinds: bool) {
 
 /// The right host gets another address in place of its own, as a telephone does that leaves the house.
 async fn another_address(network: &Network) {
-    let [mut left, right] = peers(network, "quic", FAILED_AFTER).await;
+    let [mut left, right] = peers(Some(network), "quic", LEFT, FAILED_AFTER).await;
     network.renumber().expect("another address");
     timeout(SOON, left.hears("peer ")).await.expect("a move");
     left.hears(MOVED[1]).await;
-    expect_all_arrived([left, right]).await;
+    expect_undisturbed([left, right]).await;
 }
 
-/// Lets both finish, and looks at what they have sent, received and seen.
-async fn expect_all_arrived([mut left, mut right]: [Peer; 2]) {
-    tokio::join!(left.finish(), right.finish());
-    let ends = ["sent ", "received "];
-    let (said, heard) = tokio::join!(left.hears_all(&ends), right.hears_all(&ends));
-    assert_eq!(said[0].text, heard[1].text);
-    assert_eq!(heard[0].text, said[1].text);
-    for peer in [&left, &right] {
-        // Nobody was thought to be away.
+/// Everything has arrived, and neither side took the other for gone.
+async fn expect_undisturbed(mut ends: [Peer; 2]) {
+    expect_all_arrived(&mut ends).await;
+    for peer in &ends {
         assert!(!peer.has_said("state "), "{:?}", peer.said());
     }
 }

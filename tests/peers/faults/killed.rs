@@ -18,8 +18,9 @@ use crate::faults::peer::{Peer, Role, Side, Task};
 const SOON: Duration = Duration::from_secs(10);
 
 /// Where to listen. The system chooses the port, or the name.
-const ADDRS: [(&str, &str); 3] = [
+const ADDRS: [(&str, &str); 4] = [
     ("tcp", "tcp://127.0.0.1:0"),
+    ("ws", "ws://127.0.0.1:0"),
     ("unix", "unix:///@"),
     ("quic", "quic://127.0.0.1:0"),
 ];
@@ -209,7 +210,7 @@ async fn listen_again() {
 }
 
 /// Stops the process (SIGSTOP), or lets it go on (SIGCONT): its sockets live, and it says nothing.
-fn signal(peer: &Peer, signal: Signal) {
+pub(crate) fn signal(peer: &Peer, signal: Signal) {
     let id = i32::try_from(peer.id()).expect("a process id");
     let pid = Pid::from_raw(id).expect("a process id");
     kill_process(pid, signal).expect("a signal that arrives");

@@ -6,10 +6,12 @@
 //! or `PIPE_REQUIRE_PEERS` is set: then they fail. What becomes of single datagrams is decided by a relay
 //! on the loopback device, which takes no rights, no module of the kernel, and does the same each time.
 
+mod back;
 mod child;
 mod cut;
 mod datagrams;
 mod killed;
+mod lists;
 mod network;
 mod peer;
 mod relay;
@@ -33,6 +35,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         cut::trials(),
         datagrams::trials(),
         webrtc::trials(),
+        back::trials(),
+        lists::trials(),
     ] {
         trials.extend(more);
     }

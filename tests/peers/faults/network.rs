@@ -24,7 +24,7 @@ const RIGHT: &str = "10.213.0.2";
 const RIGHT_LATER: &str = "10.213.0.3";
 
 /// The device of each host, and the bridge.
-const DEVICE: &str = "device0";
+pub(crate) const DEVICE: &str = "device0";
 const BRIDGE: &str = "bridge0";
 
 impl Network {

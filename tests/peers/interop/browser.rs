@@ -1,4 +1,4 @@
-//! Our own streams with a page in a browser, which speaks them with `examples/browser/pipe.js`.
+//! Our own streams with a page in a browser, Chromium or Firefox, which speaks them with `examples/browser/pipe.js`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,9 +10,11 @@ use pipewerks::{CloseReason, Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::interop::peer::Peer;
-use crate::interop::tools::hash;
+use crate::interop::tools::{Program, hash};
+#[cfg(target_os = "linux")]
+use crate::interop::webrtc::firefox_page;
 use crate::interop::webrtc::{Role, connect, page};
-use crate::interop::{Scenario, in_roles};
+use crate::interop::{Place, Scenario, in_roles};
 
 /// How much a stream carries in each direction, in bytes: more than its window.
 const LEN: usize = 1_000_000;
@@ -32,18 +34,29 @@ pub(crate) fn trials() -> Vec<Trial> {
         ("our_close", |stage| Box::pin(our_close(stage))),
         ("its_close", |stage| Box::pin(its_close(stage))),
     ];
+    let chromium = || page("streams", "shown");
+    let trials = with("browser::chromium", Place::Machine, chromium, &scenarios);
+    #[cfg(target_os = "linux")]
+    let trials = {
+        let firefox = || firefox_page("streams");
+        let more = with("browser::firefox", Place::Namespace, firefox, &scenarios);
+        trials.into_iter().chain(more).collect()
+    };
+    trials
+}
+
+fn with(
+    what: &str,
+    place: Place,
+    browser: Program,
+    scenarios: &[(&str, Scenario<Stage>)],
+) -> Vec<Trial> {
     let roles = [Role::Offer, Role::Answer];
-    let run = |role, command, scenario: Scenario<Stage>| async move {
-        let (page, conn) = connect(role, command, Wire::Pipe).await;
+    let run = move |role, command, scenario: Scenario<Stage>| async move {
+        let (page, conn) = connect(place, role, command, Wire::Pipe).await;
         scenario(Stage { page, conn }).await;
     };
-    in_roles(
-        "browser",
-        || page("streams", "shown"),
-        roles,
-        &scenarios,
-        run,
-    )
+    in_roles(what, place, browser, roles, scenarios, run)
 }
 
 impl Stage {

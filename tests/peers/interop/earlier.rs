@@ -21,7 +21,7 @@ use tokio::process::Command;
 use crate::interop::bytes::{ALL, Got, read, write};
 use crate::interop::peer::Peer;
 use crate::interop::tools::{self, Missing};
-use crate::interop::{Scenario, in_roles};
+use crate::interop::{Place, Scenario, in_roles};
 
 const KIB: usize = 1024;
 
@@ -103,7 +103,14 @@ pub(crate) fn trials() -> Vec<Trial> {
                 command,
             })
         };
-        trials.extend(in_roles(&what, program, roles, &scenarios, run));
+        trials.extend(in_roles(
+            &what,
+            Place::Machine,
+            program,
+            roles,
+            &scenarios,
+            run,
+        ));
     }
     trials
 }
@@ -366,9 +373,16 @@ async fn a_dropped_stream_is_reset_and_stopped_with_0(setting: Setting) {
 }
 
 async fn an_unread_stream_waits_at_its_window_and_holds_up_no_other(setting: Setting) {
+    // Over QUIC, the earlier build loses the room of a write for which credit comes before it has counted the write: now
+    // and then, on a busy machine. Many such losses fit into the larger window, and none is left of the smaller one.
+    let connection_window = if setting.addr.starts_with("quic") {
+        1024 * 1024
+    } else {
+        64 * 1024
+    };
     let ours = Limits {
         stream_window: 16 * 1024,
-        connection_window: 64 * 1024,
+        connection_window,
         ..WIDE
     };
     let its = Limits {

@@ -10,6 +10,8 @@ mod browser;
 mod bytes;
 #[cfg(all(feature = "webrtc", target_os = "linux"))]
 mod candidates;
+#[cfg(feature = "ws")]
+mod daemon;
 #[cfg(all(
     unix,
     feature = "tcp",
@@ -19,7 +21,13 @@ mod candidates;
     feature = "webrtc"
 ))]
 mod earlier;
+#[cfg(all(feature = "webrtc", feature = "tcp", target_os = "linux"))]
+mod firewall;
+#[cfg(all(feature = "webrtc", target_os = "linux"))]
+mod nat;
 mod peer;
+#[cfg(all(feature = "tcp", feature = "tls", feature = "ws"))]
+mod proxy;
 #[cfg(feature = "quic")]
 mod quic;
 mod tools;
@@ -27,6 +35,8 @@ mod tools;
 mod turn;
 #[cfg(feature = "webrtc")]
 mod webrtc;
+#[cfg(feature = "ws")]
+mod ws;
 mod yamux;
 
 use std::future::Future;
@@ -34,7 +44,10 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use tools::Missing;
-#[cfg(any(feature = "quic", feature = "webrtc"))]
+
+#[cfg(all(feature = "webrtc", target_os = "linux"))]
+use crate::namespace::Namespace;
+#[cfg(any(feature = "quic", feature = "webrtc", feature = "ws"))]
 use {std::fmt::Debug, std::pin::Pin, tokio::process::Command, tools::Program};
 
 /// How long one test may take, on a loaded machine.
@@ -43,6 +56,10 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// Returns the tests with every peer.
 pub(crate) fn trials() -> Vec<Trial> {
     let trials = yamux::trials();
+    #[cfg(feature = "ws")]
+    let trials: Vec<_> = trials.into_iter().chain(ws::trials()).collect();
+    #[cfg(all(feature = "tcp", feature = "tls", feature = "ws"))]
+    let trials: Vec<_> = trials.into_iter().chain(proxy::trials()).collect();
     #[cfg(feature = "quic")]
     let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
     #[cfg(feature = "webrtc")]
@@ -53,7 +70,13 @@ pub(crate) fn trials() -> Vec<Trial> {
         .chain(turn::trials())
         .collect();
     #[cfg(all(feature = "webrtc", target_os = "linux"))]
-    let trials: Vec<_> = trials.into_iter().chain(candidates::trials()).collect();
+    let trials: Vec<_> = trials
+        .into_iter()
+        .chain(candidates::trials())
+        .chain(nat::trials())
+        .collect();
+    #[cfg(all(feature = "webrtc", feature = "tcp", target_os = "linux"))]
+    let trials: Vec<_> = trials.into_iter().chain(firewall::trials()).collect();
     #[cfg(all(
         unix,
         feature = "tcp",
@@ -66,14 +89,25 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials
 }
 
+/// The network that a test runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// That of this machine.
+    Machine,
+    /// A network namespace of the test's own, with an interface beside loopback.
+    #[cfg(all(feature = "webrtc", target_os = "linux"))]
+    Namespace,
+}
+
 /// What happens on a stage, which is a connection to a peer, as a rule.
-#[cfg(any(feature = "quic", feature = "webrtc"))]
+#[cfg(any(feature = "quic", feature = "webrtc", feature = "ws"))]
 type Scenario<S> = fn(S) -> Pin<Box<dyn Future<Output = ()>>>;
 
 /// Every scenario with a peer in each of its roles, in tests called `what::role::scenario`.
-#[cfg(any(feature = "quic", feature = "webrtc"))]
+#[cfg(any(feature = "quic", feature = "webrtc", feature = "ws"))]
 fn in_roles<R, S, F>(
     what: &str,
+    place: Place,
     peer: Program,
     roles: [R; 2],
     scenarios: &[(&str, Scenario<S>)],
@@ -89,7 +123,7 @@ where
         for &(name, scenario) in scenarios {
             let name = format!("{what}::{role:?}::{name}").to_lowercase();
             let test = move |command| run(role, command, scenario);
-            trials.push(trial(&name, peer, test));
+            trials.push(trial_in(place, &name, peer, test));
         }
     }
     trials
@@ -102,26 +136,62 @@ fn trial<P, F>(
     test: impl FnOnce(P) -> F + Send + 'static,
 ) -> Trial
 where
+    P: Send + 'static,
+    F: Future<Output = ()>,
+{
+    trial_in(Place::Machine, name, peer, test)
+}
+
+/// The same, in this network.
+fn trial_in<P, F>(
+    place: Place,
+    name: &str,
+    peer: impl FnOnce() -> Result<P, Missing> + Send + 'static,
+    test: impl FnOnce(P) -> F + Send + 'static,
+) -> Trial
+where
+    P: Send + 'static,
     F: Future<Output = ()>,
 {
     Trial::ignorable_test(format!("interop::{name}"), move || {
         let peer = match peer() {
             Ok(peer) => peer,
-            Err(missing) if tools::peers_are_required() && !missing.excused => {
-                return Err(missing.why.into());
-            }
-            Err(missing) => return Ok(Completion::ignored_with(missing.why)),
+            Err(missing) => return without(missing),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(Failed::from)?;
-        runtime.block_on(async {
-            tokio::time::timeout(LIMIT, test(peer))
-                .await
-                .map_err(|_| Failed::from(format!("it was not over within {LIMIT:?}")))
-        })?;
+        match place {
+            Place::Machine => run(test(peer))?,
+            #[cfg(all(feature = "webrtc", target_os = "linux"))]
+            Place::Namespace => match Namespace::with_interface("interop") {
+                Ok(namespace) => namespace.inside(move || run(test(peer)))??,
+                Err(why) => {
+                    let why = format!("no network namespaces: {why}");
+                    let excused = false;
+                    return without(Missing { why, excused });
+                }
+            },
+        }
         Ok(Completion::Completed)
+    })
+}
+
+/// What becomes of a test whose peer is missing.
+fn without(missing: Missing) -> Result<Completion, Failed> {
+    if tools::peers_are_required() && !missing.excused {
+        return Err(missing.why.into());
+    }
+    Ok(Completion::ignored_with(missing.why))
+}
+
+/// Runs a test for as long as it may take.
+fn run(test: impl Future<Output = ()>) -> Result<(), Failed> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(Failed::from)?;
+    runtime.block_on(async {
+        tokio::time::timeout(LIMIT, test)
+            .await
+            .map_err(|_| Failed::from(format!("it was not over within {LIMIT:?}")))
     })
 }

@@ -1,20 +1,25 @@
-//! Plain QUIC streams (`quic://…?wire=raw`) with stacks of other makes, each as client and as server.
+//! Plain streams of QUIC (`quic://…?wire=raw`) and of WebTransport (`wt://…?wire=raw`) with stacks of other makes, each as
+//! client and as server, and with a page in a browser as client.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libtest_mimic::Trial;
 use pipewerks::prelude::*;
+use pipewerks::quic::{QuicListener, WtTransport};
 use pipewerks::{BoxConn, BoxStream, CloseReason, Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
 use crate::interop::peer::Peer;
 use crate::interop::tools::{self, Missing, Program, hash};
-use crate::interop::{Scenario, in_roles};
+use crate::interop::{Place, Scenario, in_roles, trial};
 
 /// The protocol that both sides name (ALPN).
 const ALPN: &str = "pipe-interop";
+
+/// The word for WebTransport, in the place of the protocol.
+const WEB: &str = "webtransport";
 
 /// How much a stream carries in each direction, in bytes.
 const LEN: usize = 300_000;
@@ -30,6 +35,8 @@ enum Role {
 struct Stage {
     peer: Peer,
     conn: BoxConn,
+    /// Whether the peer knows streams by QUIC's numbers.
+    has_numbers: bool,
 }
 
 /// Every scenario with every peer in both roles.
@@ -46,8 +53,39 @@ pub(crate) fn trials() -> Vec<Trial> {
     let run = |role, command, scenario: Scenario<Stage>| async move {
         scenario(Stage::set(role, command).await).await;
     };
-    let trials = makes.map(|(make, program)| in_roles(make, program, roles, &scenarios, run));
-    trials.into_iter().flatten().collect()
+    let trials = makes
+        .map(|(make, program)| in_roles(make, Place::Machine, program, roles, &scenarios, run));
+    let run_web = |role, command, scenario: Scenario<Stage>| async move {
+        scenario(Stage::set_web(role, command).await).await;
+    };
+    let web = in_roles(
+        "wt::aioquic",
+        Place::Machine,
+        aioquic,
+        roles,
+        &scenarios,
+        run_web,
+    );
+    let pages = scenarios.map(|(name, scenario)| {
+        let name = format!("wt::chromium::client::{name}");
+        let run = move |command| async move {
+            scenario(Stage::with_page(command).await).await;
+        };
+        trial(&name, chromium, run)
+    });
+    let trials = trials.into_iter().flatten();
+    trials.chain(web).chain(pages).collect()
+}
+
+/// A browser, whose page has no address yet.
+fn chromium() -> Result<Command, Missing> {
+    let browser = tools::program("chromium")?;
+    let mut command = Command::new(tools::node());
+    command
+        .arg(tools::sources().join("webrtc/js/chromium.mjs"))
+        .arg(browser)
+        .arg("webtransport");
+    Ok(command)
 }
 
 /// The peer in Python.
@@ -72,7 +110,7 @@ impl Stage {
                 let peer = Peer::start(command.args(["server", ALPN])).await;
                 let addr = format!("quic://{}&wire=raw&alpn={ALPN}", peer.addr());
                 let conn = pipewerks::dial(addr).await.expect("a connection");
-                Self { peer, conn }
+                Self::new(peer, conn)
             }
             Role::Client => {
                 let on = format!("quic://127.0.0.1:0?wire=raw&alpn={ALPN}");
@@ -81,8 +119,51 @@ impl Stage {
                 let to = format!("127.0.0.1:{port}");
                 let peer = Peer::start(command.args(["client", &to, ALPN])).await;
                 let conn = listener.accept().await.expect("a connection");
-                Self { peer, conn }
+                Self::new(peer, conn)
             }
+        }
+    }
+
+    fn new(peer: Peer, conn: BoxConn) -> Self {
+        Self {
+            peer,
+            conn,
+            has_numbers: true,
+        }
+    }
+
+    /// The same over WebTransport.
+    async fn set_web(role: Role, mut command: Command) -> Self {
+        match role {
+            Role::Server => {
+                let peer = Peer::start(command.args(["server", WEB])).await;
+                let addr = format!("wt://{}&wire=raw", peer.addr().replace('?', "/path?"));
+                let conn = pipewerks::dial(addr).await.expect("a connection");
+                Self::new(peer, conn)
+            }
+            Role::Client => {
+                let listener = listen_web(WtTransport::new()).await;
+                let port = listener.local_addr().port().expect("a port");
+                let to = format!("127.0.0.1:{port}");
+                let peer = Peer::start(command.args(["client", &to, WEB])).await;
+                let conn = listener.accept().await.expect("a connection");
+                Self::new(peer, BoxConn::new(conn))
+            }
+        }
+    }
+
+    /// The same with a page, which comes from another port than the listener's.
+    async fn with_page(mut command: Command) -> Self {
+        let listener = listen_web(WtTransport::new().with_any_origin()).await;
+        let addr = listener.local_addr();
+        let url = format!("https://127.0.0.1:{}/path", addr.port().expect("a port"));
+        let hashes = addr.param("cert-sha256").expect("its certificates");
+        command.arg(url).args(hashes.split('.'));
+        let (peer, conn) = tokio::join!(Peer::start(&mut command), listener.accept());
+        Self {
+            peer,
+            conn: BoxConn::new(conn.expect("a connection")),
+            has_numbers: false,
         }
     }
 
@@ -99,9 +180,20 @@ impl Stage {
         stream.write_all(b"!").await.expect("a first byte");
         let number = stream.id();
         let accepted = self.peer.word("accept").await;
-        assert_eq!(accepted, number.to_string());
-        (stream, number)
+        let accepted = accepted.parse().expect("the number of a stream");
+        if self.has_numbers {
+            assert_eq!(accepted, number);
+        }
+        (stream, accepted)
     }
+}
+
+/// Listens on plain WebTransport, at a path.
+async fn listen_web(transport: WtTransport) -> QuicListener {
+    let on = "wt://127.0.0.1:0/path?wire=raw"
+        .parse()
+        .expect("an address");
+    transport.listen(&on).await.expect("a listener")
 }
 
 /// What a side sends as its own, and the hash of it.
@@ -147,7 +239,9 @@ async fn its_streams(stage: Stage) {
             (stream, bytes)
         };
         let (sent, (mut stream, bytes)) = tokio::join!(stage.send_all(number), receive);
-        assert_eq!(stream.id(), number);
+        if stage.has_numbers {
+            assert_eq!(stream.id(), number);
+        }
         assert_eq!((bytes.len(), hash(&bytes)), (LEN, sent));
 
         let (bytes, hash) = payload(3);

@@ -14,7 +14,7 @@ pub(crate) struct Missing {
 }
 
 /// How a peer is run, if it is there.
-#[cfg(any(feature = "quic", feature = "webrtc"))]
+#[cfg(any(feature = "quic", feature = "webrtc", feature = "ws"))]
 pub(crate) type Program = fn() -> Result<tokio::process::Command, Missing>;
 
 /// Whether a peer that is missing is a failure.

@@ -1,4 +1,4 @@
-//! Plain yamux (`tcp://…?wire=raw`) with stacks of other makes, each as client and as server.
+//! Plain yamux (`?wire=raw`) over `tcp://` and `ws://` with stacks of other makes, each as client and as server.
 
 mod scenarios;
 
@@ -22,6 +22,8 @@ enum Make {
     Go,
     /// @chainsafe/libp2p-yamux.
     Js,
+    /// The same over WebSocket, with the module `ws`.
+    Ws,
 }
 
 /// Which side of the connection the peer is.
@@ -50,7 +52,7 @@ struct Scenario {
 /// Every scenario with every peer in every role.
 pub(crate) fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
-    for make in [Make::Go, Make::Js] {
+    for make in [Make::Go, Make::Js, Make::Ws] {
         for role in [Role::Client, Role::Server] {
             for scenario in scenarios::all() {
                 if !scenario.makes.contains(&make) {
@@ -80,11 +82,19 @@ impl Make {
             LazyLock::new(|| tools::beside_modules("yamux/js", "peer.mjs"));
         match self {
             Self::Go => GO.clone().map(Command::new),
-            Self::Js => JS.clone().map(|script| {
+            Self::Js | Self::Ws => JS.clone().map(|script| {
                 let mut command = Command::new(tools::node());
                 command.arg(script);
                 command
             }),
+        }
+    }
+
+    /// Returns the scheme of the connection, and what the names of its peer's roles begin with.
+    fn carrier(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Go | Self::Js => ("tcp", ""),
+            Self::Ws => ("ws", "ws-"),
         }
     }
 }
@@ -96,19 +106,21 @@ impl Stage {
         mut command: Command,
         argument: Option<&'static str>,
     ) -> Self {
+        let (scheme, prefix) = make.carrier();
         let (peer, conn) = match role {
             Role::Server => {
-                let peer = Peer::start(command.arg("server").args(argument)).await;
-                let addr = format!("tcp://{}?wire=raw", peer.addr());
+                let serve = format!("{prefix}server");
+                let peer = Peer::start(command.arg(serve).args(argument)).await;
+                let addr = format!("{scheme}://{}?wire=raw", peer.addr());
                 let conn = pipewerks::dial(addr).await.expect("a connection");
                 (peer, conn)
             }
             Role::Client => {
-                let listener = pipewerks::listen("tcp://127.0.0.1:0?wire=raw")
+                let listener = pipewerks::listen(format!("{scheme}://127.0.0.1:0?wire=raw"))
                     .await
                     .expect("a listener");
                 let port = listener.local_addr().port().expect("a port");
-                let dial = format!("client=127.0.0.1:{port}");
+                let dial = format!("{prefix}client=127.0.0.1:{port}");
                 let peer = Peer::start(command.arg(dial).args(argument));
                 let (peer, conn) = tokio::join!(peer, listener.accept());
                 (peer, conn.expect("a connection"))

@@ -1,7 +1,7 @@
-"""A peer on aioquic: plain QUIC streams, as it is told on its standard input.
+"""A peer on aioquic: plain QUIC streams, or those of WebTransport, as it is told on its standard input.
 
-usage: peer.py server ALPN
-       peer.py client HOST:PORT ALPN
+usage: peer.py server ALPN|webtransport
+       peer.py client HOST:PORT ALPN|webtransport
 
 Each line is `ID VERB ARGUMENTS…`, and is answered with `ID ok WORDS…` or `ID error TEXT`. The answer to
 0 is the address: a server's carries the hash of its certificate.
@@ -15,6 +15,8 @@ import sys
 import tempfile
 
 from aioquic.asyncio import QuicConnectionProtocol, connect, serve
+from aioquic.h3 import events as h3_events
+from aioquic.h3.connection import H3_ALPN, FrameType, H3Connection
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic import events
 from cryptography import x509
@@ -112,6 +114,104 @@ class Peer(QuicConnectionProtocol):
         return answer
 
 
+# The first code of HTTP/3 for those of WebTransport (draft-ietf-webtrans-http3, section 4.4).
+FIRST_CODE = 0x52E4A40FA8DB
+CLOSE_SESSION = 0x2843
+
+
+def to_http(code):
+    return FIRST_CODE + code + code // 0x1E
+
+
+def from_http(code):
+    code -= FIRST_CODE
+    return code - code // 0x1F
+
+
+class WebPeer(Peer):
+    """A session of WebTransport. The client asks for it; the server grants it to the first who does."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.http = H3Connection(self._quic, enable_webtransport=True)
+        self.session = None
+        self.granted = asyncio.get_running_loop().create_future()
+        self.last = b""
+
+    async def ask(self, host):
+        self.session = self._quic.get_next_available_stream_id()
+        self.http.send_headers(
+            self.session,
+            [
+                (b":method", b"CONNECT"),
+                (b":scheme", b"https"),
+                (b":authority", host.encode()),
+                (b":path", b"/path"),
+                (b":protocol", b"webtransport"),
+            ],
+        )
+        self.transmit()
+        await self.granted
+
+    def quic_event_received(self, event):
+        if isinstance(event, events.StreamReset):
+            self.stream(event.stream_id).end(f"reset {from_http(event.error_code)}")
+        elif isinstance(event, events.StopSendingReceived):
+            stopped = self.stream(event.stream_id).stopped
+            if not stopped.done():
+                stopped.set_result(from_http(event.error_code))
+        elif isinstance(event, events.ConnectionTerminated):
+            if not self.over.done():
+                self.over.set_result((0, event.reason_phrase))
+        for told in self.http.handle_event(event):
+            self.http_event_received(told)
+
+    def http_event_received(self, event):
+        if isinstance(event, h3_events.HeadersReceived):
+            if self._quic.configuration.is_client:
+                status = dict(event.headers)[b":status"]
+                if status == b"200":
+                    self.granted.set_result(None)
+                else:
+                    self.granted.set_exception(RuntimeError(f"status {status}"))
+            else:
+                self.session = event.stream_id
+                self.http.send_headers(event.stream_id, [(b":status", b"200")])
+                self.transmit()
+        elif isinstance(event, h3_events.DataReceived) and event.stream_id == self.session:
+            self.last += event.data
+            if event.stream_ended and not self.over.done():
+                code = int.from_bytes(self.last[3:7], "big")
+                self.over.set_result((code, self.last[7:].decode()))
+        elif isinstance(event, h3_events.WebTransportStreamDataReceived):
+            stream = self.stream(event.stream_id)
+            stream.count += len(event.data)
+            stream.hash.update(event.data)
+            if event.stream_ended:
+                stream.end("end")
+
+    async def do(self, verb, words):
+        if verb == "open":
+            number = self.http.create_webtransport_stream(self.session)
+            # aioquic (1.3) takes what comes back on it for frames of HTTP otherwise.
+            with self.http._get_or_create_stream(number) as stream:
+                stream.frame_type = FrameType.WEBTRANSPORT_STREAM
+                stream.session_id = self.session
+            self.stream(number)
+            self.transmit()
+            return number
+        if verb in ("reset", "stop"):
+            words = [words[0], to_http(int(words[1]))]
+        if verb == "close":
+            reason = " ".join(words[1:]).encode()
+            payload = int(words[0]).to_bytes(4, "big") + reason
+            capsule = (0x4000 | CLOSE_SESSION).to_bytes(2, "big") + bytes([len(payload)]) + payload
+            self.http.send_data(self.session, capsule, end_stream=True)
+            self.transmit()
+            return ""
+        return await super().do(verb, words)
+
+
 def certificate():
     """A key and a certificate of its own, in PEM, and the hash of the certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -162,9 +262,12 @@ async def main():
     global ready
     ready = asyncio.get_running_loop().create_future()
     role, *words = sys.argv[1:]
+    is_web = words[-1] == "webtransport"
+    protocol = WebPeer if is_web else Peer
     config = QuicConfiguration(
         is_client=role == "client",
-        alpn_protocols=[words[-1]],
+        alpn_protocols=H3_ALPN if is_web else [words[-1]],
+        max_datagram_frame_size=65536 if is_web else None,
         max_data=8 * WINDOW,
         max_stream_data=WINDOW,
     )
@@ -174,7 +277,7 @@ async def main():
             file.write(pem)
             file.flush()
             config.load_cert_chain(file.name, file.name)
-        server = await serve("127.0.0.1", 0, configuration=config, create_protocol=Peer)
+        server = await serve("127.0.0.1", 0, configuration=config, create_protocol=protocol)
         port = server._transport.get_extra_info("sockname")[1]
         print("0 ok", f"127.0.0.1:{port}?cert-sha256={digest}", flush=True)
         await obey(ready)
@@ -182,8 +285,10 @@ async def main():
         return
     config.verify_mode = ssl.CERT_NONE
     host, port = words[0].rsplit(":", 1)
-    async with connect(host, int(port), configuration=config, create_protocol=Peer) as peer:
+    async with connect(host, int(port), configuration=config, create_protocol=protocol) as peer:
         await peer.wait_connected()
+        if is_web:
+            await peer.ask(words[0])
         print("0 ok", words[0], flush=True)
         await obey(ready)
 

@@ -26,36 +26,32 @@ import (
 type queue[T any] struct {
 	mutex sync.Mutex
 	items []T
-	more  chan struct{}
+	more  *sync.Cond
 }
 
 func newQueue[T any]() *queue[T] {
-	return &queue[T]{more: make(chan struct{}, 1)}
+	q := &queue[T]{}
+	q.more = sync.NewCond(&q.mutex)
+	return q
 }
 
 func (q *queue[T]) put(item T) {
 	q.mutex.Lock()
+	defer q.mutex.Unlock()
 	q.items = append(q.items, item)
-	q.mutex.Unlock()
-	select {
-	case q.more <- struct{}{}:
-	default:
-	}
+	q.more.Signal()
 }
 
-// The next one. One goroutine at a time may wait.
+// The next one.
 func (q *queue[T]) next() T {
-	for {
-		q.mutex.Lock()
-		if len(q.items) > 0 {
-			item := q.items[0]
-			q.items = q.items[1:]
-			q.mutex.Unlock()
-			return item
-		}
-		q.mutex.Unlock()
-		<-q.more
+	q.mutex.Lock()
+	defer q.mutex.Unlock()
+	for len(q.items) == 0 {
+		q.more.Wait()
 	}
+	item := q.items[0]
+	q.items = q.items[1:]
+	return item
 }
 
 // A data channel whose messages are taken when they are asked for.
@@ -101,6 +97,7 @@ type peer struct {
 	signals    *queue[signal]
 	accepted   *queue[*channel]
 	echoed     *queue[int]
+	creating   sync.Mutex
 	mutex      sync.Mutex
 	channels   map[uint16]*channel
 }
@@ -232,7 +229,10 @@ func (p *peer) do(verb string, words []string) (string, error) {
 	case "echoed":
 		return fmt.Sprint(p.echoed.next()), nil
 	case "open":
+		// Two that are created at the same time may get the same id.
+		p.creating.Lock()
 		inner, err := p.connection.CreateDataChannel(words[0], nil)
+		p.creating.Unlock()
 		if err != nil {
 			return "", err
 		}

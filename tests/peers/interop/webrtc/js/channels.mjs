@@ -32,13 +32,18 @@ export class Peer extends Negotiator {
     this.accepted = new Queue()
     this.echoed = new Queue()
     this.channels = new Map()
-    this.ping = this.negotiated('ping', offers ? 2 : 1)
-    const echo = this.negotiated('echo', offers ? 1 : 2).channel
+    if (connection.negotiates !== false) this.echo()
+    connection.ondatachannel = ({ channel }) => this.accepted.put(new Channel(channel))
+  }
+
+  /** Sends back what comes, and can ping. */
+  echo () {
+    this.ping = this.negotiated('ping', this.offers ? 2 : 1)
+    const echo = this.negotiated('echo', this.offers ? 1 : 2).channel
     echo.onmessage = ({ data }) => {
       echo.send(data)
       this.echoed.put(data.byteLength)
     }
-    connection.ondatachannel = ({ channel }) => this.accepted.put(new Channel(channel))
   }
 
   negotiated (label, id) {
@@ -94,6 +99,6 @@ export class Peer extends Negotiator {
     /** Closes the connection. */
     async end () { this.connection.close() },
     /** Waits until the other side has closed it. */
-    async ended () { await this.ping.closed }
+    async ended () { await (this.ping ?? this.connection).closed }
   }
 }

@@ -1,47 +1,44 @@
 // Chromium without a window, with a page that is a peer and does what it is told on the standard input.
 //
 // usage: node chromium.mjs CHROMIUM channels|streams shown|hidden offer|answer
+//        node chromium.mjs CHROMIUM webtransport URL HASH…
 //
 // A page that may use the microphone is trusted with the addresses of this machine, as this one is.
 // Another one has them hidden behind names of multicast DNS (draft-ietf-mmusic-mdns-ice-candidates, section
 // 3.1.1): with "hidden" the candidates get such names here, which nobody announces in the network.
 //
 // The language is that of negotiator.mjs, with the verbs of channels.mjs or streams.mjs, which the page
-// runs. The browser is driven through its DevTools protocol, over a pipe
+// runs, or of webtransport.mjs. The browser is driven through its DevTools protocol, over a pipe
 // (https://chromedevtools.github.io/devtools-protocol/).
 
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync } from 'node:fs'
-import http from 'node:http'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import path from 'node:path'
 import readline from 'node:readline'
 
-const [program, kind, addresses, role] = process.argv.slice(2)
+import { serve } from './serve.mjs'
 
-const script = (file) => ['text/javascript', readFileSync(new URL(file, import.meta.url))]
+const [program, kind, ...rest] = process.argv.slice(2)
 
-/** What the page loads, by path. */
-const files = new Map([
-  ['/', ['text/html', '<!doctype html><title>peer</title><script type="module" src="page.mjs"></script>']],
-  ['/page.mjs', ['text/javascript', `
-    import { Peer } from './${kind}.mjs'
-    window.peer = new Peer(new RTCPeerConnection(), ${role === 'offer'}, window.say)
-    peer.hidden = ${addresses === 'hidden'}
-    peer.start()
-  `]],
-  ['/negotiator.mjs', script('negotiator.mjs')],
-  ['/channels.mjs', script('channels.mjs')],
-  ['/streams.mjs', script('streams.mjs')],
-  ['/pipe.js', script('../../../../../examples/browser/pipe.js')]
-])
-const server = http.createServer((request, response) => {
-  const [type, body] = files.get(request.url) ?? []
-  response.writeHead(body === undefined ? 404 : 200, { 'content-type': type ?? 'text/plain' })
-  response.end(body)
-})
-await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve))
-const origin = `http://127.0.0.1:${server.address().port}`
+const setUp = kind === 'webtransport'
+  ? () => {
+      const [url, ...hashes] = rest
+      return `window.peer = new Peer(${JSON.stringify(url)}, ${JSON.stringify(hashes)}, window.say)`
+    }
+  : () => {
+      const [addresses, role] = rest
+      return `
+        window.peer = new Peer(new RTCPeerConnection(), ${role === 'offer'}, window.say)
+        peer.hidden = ${addresses === 'hidden'}
+      `
+    }
+
+const origin = await serve(`
+  import { Peer } from './${kind}.mjs'
+  ${setUp()}
+  peer.start().catch((error) => say('0 error ' + error.message))
+`)
 
 /** A browser, which ends with this process. */
 class Browser {
@@ -49,7 +46,7 @@ class Browser {
     const profile = mkdtempSync(path.join(tmpdir(), 'peer-chromium-'))
     // The shell outlives this process, and the browser does not outlive its pipe.
     const shell = spawn('/bin/sh', ['-c', '"$@"; rm -rf "$0"', profile, program,
-      '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage',
+      '--headless', '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
       '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
       '--disable-extensions', '--allow-loopback-in-peer-connection', '--remote-debugging-pipe',
       `--user-data-dir=${profile}`, 'about:blank'

@@ -47,8 +47,8 @@ export class Negotiator {
       if (!candidate) return this.signals.put({ type: 'end-of-candidates' })
       const { sdpMid, sdpMLineIndex } = candidate
       const words = candidate.candidate.split(' ')
-      // The address, as in RFC 8839, section 5.1: it looks on every interface, and loopback will do.
-      if (words[4] !== '127.0.0.1') return
+      // The address, as in RFC 8839, section 5.1: it looks on every interface, and one will do.
+      if (words[4] !== (connection.address ?? '127.0.0.1')) return
       if (this.hidden) words[4] = `${crypto.randomUUID()}.local`
       this.signals.put({ type: 'candidate', candidate: words.join(' '), sdpMid, sdpMLineIndex })
     }

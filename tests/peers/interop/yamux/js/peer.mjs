@@ -1,6 +1,7 @@
-// A peer made of @chainsafe/libp2p-yamux, which does what it is told on its standard input.
+// A peer made of @chainsafe/libp2p-yamux, over TCP or over WebSocket with `ws`, which does what it is told on its
+// standard input.
 //
-// usage: node peer.mjs server|client=ADDR
+// usage: node peer.mjs server|client=ADDR|ws-server|ws-client=ADDR
 //
 // The language is that of peer.rs: a line "ID VERB ARGUMENTS…" is answered with "ID ok WORDS…" or
 // "ID error TEXT". Commands run side by side.
@@ -14,12 +15,13 @@ import { yamux } from '@chainsafe/libp2p-yamux'
 import { defaultLogger } from '@libp2p/logger'
 import { AbstractMultiaddrConnection } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
+import { WebSocket, WebSocketServer, createWebSocketStream } from 'ws'
 
 // How much an inbox takes in before its stream is paused.
 const INBOX = 64 * 1024
 const CHUNK = 64 * 1024
 
-/** A TCP socket, as libp2p's muxers want it. */
+/** A TCP socket, or the stream of a WebSocket, as libp2p's muxers want it. */
 class Socket extends AbstractMultiaddrConnection {
   constructor (socket, direction) {
     const log = defaultLogger().forComponent('socket')
@@ -188,7 +190,29 @@ const verbs = {
   ended: async () => { if (!socket.closed) await once(socket, 'close') }
 }
 
+/** The stream of a WebSocket, which is closed once the other side has closed, as a socket is. */
+function streamOf (socket) {
+  const stream = createWebSocketStream(socket)
+  stream.once('end', () => stream.destroy())
+  return stream
+}
+
 async function connect (role, addr) {
+  if (role === 'ws-server') {
+    const server = new WebSocketServer({ host: '127.0.0.1', port: 0 })
+    await once(server, 'listening')
+    console.log(`0 ok 127.0.0.1:${server.address().port}`)
+    const [socket] = await once(server, 'connection')
+    return streamOf(socket)
+  }
+  if (role === 'ws-client') {
+    const socket = new WebSocket(`ws://${addr}/`)
+    // What comes with the answer is not to be missed.
+    const stream = streamOf(socket)
+    await once(socket, 'open')
+    console.log(`0 ok ${addr}`)
+    return stream
+  }
   if (role === 'server') {
     const server = net.createServer().listen(0, '127.0.0.1')
     await once(server, 'listening')
@@ -205,7 +229,7 @@ async function connect (role, addr) {
 
 const [role, addr] = process.argv[2].split('=')
 const socket = await connect(role, addr)
-const conn = new Socket(socket, role === 'server' ? 'inbound' : 'outbound')
+const conn = new Socket(socket, role.endsWith('server') ? 'inbound' : 'outbound')
 const muxer = yamux({ enableKeepAlive: false })().createStreamMuxer(conn)
 muxer.addEventListener('stream', arrive)
 
