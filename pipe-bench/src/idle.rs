@@ -9,7 +9,7 @@ use crate::opener::{Acceptor, Opener};
 const MESSAGE: usize = 1024;
 
 /// How long connections get to put away what they do not need, in a runtime that has nothing else to do.
-const SETTLED: Duration = Duration::from_millis(200);
+pub const SETTLE: Duration = Duration::from_millis(200);
 
 /// Tells how many bytes of the heap are in use: what a counting allocator is asked.
 pub type Heap = fn() -> usize;
@@ -50,7 +50,8 @@ pub async fn idle_streams<O: Opener, A: Acceptor>(
 }
 
 /// Makes `count` connections and keeps both ends. Returns the bytes of the heap that one takes; first
-/// as connected, then after 1 MiB went over a stream of each, whose both ends are gone again.
+/// as connected, then after 1 MiB went over a stream of each, whose both ends are gone again, and `settle` has
+/// passed.
 ///
 /// # Errors
 ///
@@ -58,6 +59,7 @@ pub async fn idle_streams<O: Opener, A: Acceptor>(
 pub async fn idle_conns<O, A, F>(
     connect: impl Fn() -> F,
     count: usize,
+    settle: Duration,
     heap: Heap,
 ) -> io::Result<[f64; 2]>
 where
@@ -96,7 +98,7 @@ where
         bytes = received;
     }
     // Whatever is put away in the background is put away by then.
-    tokio::time::sleep(SETTLED).await;
+    tokio::time::sleep(settle).await;
     let used = per_conn();
     drop(first);
     Ok([unused, used])

@@ -84,15 +84,20 @@ fn rows(contenders: &[Contender], values: Vec<Vec<f64>>, failures: &[Option<Stri
                 outcome: Err(why.clone()),
             };
         }
-        let ratios = ours.iter().zip(&values).map(|(ours, value)| ours / value);
-        let ratio = Summary::of(ratios.collect()).median;
         Row {
             contender: contender.name.clone(),
-            ours: ratio.is_finite().then_some(ratio),
+            ours: ratio(&ours, &values),
             outcome: Ok(Summary::of(values)),
         }
     });
     rows.collect()
+}
+
+/// The median, over the rounds, of our value divided by another one; none where that is not finite.
+pub(crate) fn ratio(ours: &[f64], values: &[f64]) -> Option<f64> {
+    let ratios = ours.iter().zip(values).map(|(ours, value)| ours / value);
+    let ratio = Summary::of(ratios.collect()).median;
+    ratio.is_finite().then_some(ratio)
 }
 
 async fn run(contender: &Contender, figures: usize) -> io::Result<Vec<f64>> {

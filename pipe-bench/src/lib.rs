@@ -1,10 +1,13 @@
-//! Measures pipewerks side by side with what a user would pick instead.
+//! Measures pipewerks side by side with the alternatives of a user.
 //!
 //! ```text
 //! cargo run --release -p pipe-bench -- inproc
 //! cargo run --release -p pipe-bench -- tcp
+//! cargo run --release -p pipe-bench -- ws
 //! cargo run --release -p pipe-bench -- quic
 //! cargo run --release -p pipe-bench -- webrtc
+//! cargo run --release -p pipe-bench -- wan
+//! cargo run --release -p pipe-bench --features rivals -- rivals
 //! ```
 //!
 //! # How it measures
@@ -26,6 +29,7 @@
 //! work over anything that has streams of bytes: see [`Opener`] and [`Acceptor`].
 
 mod alignment;
+mod cells;
 mod conns;
 mod copies;
 mod idle;
@@ -33,21 +37,30 @@ pub mod inproc;
 mod interleave;
 mod lane;
 mod measure;
+#[path = "../../pipe-ws/tests/it/messages.rs"]
+mod messages;
 mod opener;
 mod page_buffer;
 pub mod quic;
 mod report;
+#[cfg(feature = "rivals")]
+pub mod rivals;
 mod round_trip;
 mod scenario;
 mod streams;
 mod summary;
 pub mod tcp;
+#[cfg(unix)]
+pub mod wan;
 pub mod webrtc;
+pub mod ws;
+pub mod wt;
+mod yamux_crate;
 
 pub use alignment::{Extremes, extremes};
 pub use conns::connect_times;
 pub use copies::copies;
-pub use idle::{Heap, idle_conns, idle_streams};
+pub use idle::{Heap, SETTLE, idle_conns, idle_streams};
 pub use interleave::interleave;
 pub use lane::{Lane, Transfer};
 pub use opener::{Acceptor, ByteStream, ConnStreams, Opener};

@@ -1,6 +1,8 @@
-//! Measures pipewerks side by side with what a user would pick instead.
+//! Measures pipewerks side by side with the alternatives of a user.
 
 mod memory;
+#[cfg(unix)]
+mod wan_args;
 
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
@@ -8,10 +10,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pipe_bench::{
-    Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, quic, tcp, webrtc,
+    Comparison, Environment, Flavor, Report, Scenario, inproc, interleave, quic, tcp, webrtc, ws,
+    wt,
 };
 
-/// Measure pipewerks side by side with what a user would pick instead
+/// Measure pipewerks side by side with the alternatives of a user
 #[derive(Parser)]
 struct Cli {
     #[command(subcommand)]
@@ -26,10 +29,20 @@ enum Subject {
     Inproc,
     /// `tcp://` against the yamux crate, and against TCP with a socket a stream
     Tcp,
+    /// `ws://` against the yamux crate over tokio-tungstenite, and against `tcp://`
+    Ws,
+    /// `tcp://` against other multiplexers of byte streams: zmux, qmux, muxado, h2 and the yamux crate
+    #[cfg(feature = "rivals")]
+    Rivals,
     /// `quic://` against quinn with the same settings, and with its defaults
     Quic,
+    /// `wt://` against `web-transport-quinn` by hand, and against `quic://`
+    Wt,
     /// `webrtc+tcp://` against the webrtc crate used by hand, and pion where it is installed
     Webrtc,
+    /// All transports and their alternatives over a long path that is emulated in this process
+    #[cfg(unix)]
+    Wan(wan_args::WanArgs),
 }
 
 #[derive(Args)]
@@ -40,9 +53,9 @@ struct Options {
     /// Run only the scenarios that have TEXT in their names
     #[arg(long, global = true, value_name = "TEXT")]
     only: Option<String>,
-    /// Run only the contenders that have TEXT in their names; the goals then mean nothing
+    /// Run only the contenders that have TEXT in their names; the goals then mean nothing. Can be given several times
     #[arg(long, global = true, value_name = "TEXT")]
-    contender: Option<String>,
+    contender: Vec<String>,
     /// Run only on this flavor of runtime
     #[arg(long, global = true)]
     runtime: Option<RuntimeArg>,
@@ -89,19 +102,14 @@ fn run(cli: &Cli) -> io::Result<Report> {
         eprintln!("note: {why}");
     }
     for scenario in scenarios(cli, &report.environment) {
-        report
-            .comparisons
-            .extend(measure(&scenario, report.rounds)?);
+        let measured = measure(&scenario, report.rounds)?;
+        report.comparisons.extend(cli.subject.arrange(measured));
     }
     let mut memory_error = None;
-    if options.wants(memory::NAME, Flavor::Current) {
+    if let Some(subject) = cli.subject.of_memory()
+        && options.wants(memory::NAME, Flavor::Current)
+    {
         show(&format!("{} (current)", memory::NAME));
-        let subject = match cli.subject {
-            Subject::Inproc => "inproc",
-            Subject::Tcp => "tcp",
-            Subject::Quic => "quic",
-            Subject::Webrtc => "webrtc",
-        };
         let measured = memory::measure(subject, report.rounds);
         // What was measured before is shown in any case.
         memory_error = measured
@@ -132,16 +140,27 @@ fn run(cli: &Cli) -> io::Result<Report> {
 fn scenarios(cli: &Cli, environment: &Environment) -> Vec<Scenario> {
     let all = [Flavor::Multi, Flavor::Current]
         .into_iter()
-        .flat_map(|flavor| match cli.subject {
+        .flat_map(|flavor| match &cli.subject {
             Subject::Inproc => inproc::speed(flavor, environment),
             Subject::Tcp => tcp::speed(flavor),
+            Subject::Ws => ws::speed(flavor),
+            #[cfg(feature = "rivals")]
+            Subject::Rivals => pipe_bench::rivals::speed(flavor),
             Subject::Quic => quic::speed(flavor),
+            Subject::Wt => wt::speed(flavor),
             Subject::Webrtc => webrtc::speed(flavor),
+            // Its threads are many in any case, so it runs on one flavor unless the other is asked for.
+            #[cfg(unix)]
+            Subject::Wan(args) if flavor == cli.options.flavor().unwrap_or(Flavor::Multi) => {
+                args.plan().scenarios(flavor)
+            }
+            #[cfg(unix)]
+            Subject::Wan(_) => Vec::new(),
         });
     let wanted = all.filter(|scenario| cli.options.wants(scenario.name(), scenario.flavor()));
-    match &cli.options.contender {
-        Some(text) => wanted.map(|scenario| scenario.only(text)).collect(),
-        None => wanted.collect(),
+    match &cli.options.contender[..] {
+        [] => wanted.collect(),
+        texts => wanted.map(|scenario| scenario.only(texts)).collect(),
     }
 }
 
@@ -153,13 +172,48 @@ fn measure(scenario: &Scenario, rounds: usize) -> io::Result<Vec<Comparison>> {
 }
 
 impl Options {
-    fn wants(&self, name: &str, flavor: Flavor) -> bool {
-        let runtime = match self.runtime {
-            Some(RuntimeArg::Multi) => flavor == Flavor::Multi,
-            Some(RuntimeArg::Current) => flavor == Flavor::Current,
-            None => true,
-        };
+    fn wants(&self, name: &str, wanted: Flavor) -> bool {
+        let runtime = self.flavor().is_none_or(|flavor| flavor == wanted);
         runtime && self.only.as_ref().is_none_or(|text| name.contains(text))
+    }
+
+    fn flavor(&self) -> Option<Flavor> {
+        self.runtime.map(|runtime| match runtime {
+            RuntimeArg::Multi => Flavor::Multi,
+            RuntimeArg::Current => Flavor::Current,
+        })
+    }
+}
+
+impl Subject {
+    /// Its name for the program that counts memory, where it counts that of this subject.
+    fn of_memory(&self) -> Option<&'static str> {
+        match self {
+            Self::Inproc => Some("inproc"),
+            Self::Tcp => Some("tcp"),
+            Self::Ws => Some("ws"),
+            #[cfg(feature = "rivals")]
+            Self::Rivals => Some("rivals"),
+            Self::Quic => Some("quic"),
+            Self::Wt => None,
+            Self::Webrtc => Some("webrtc"),
+            #[cfg(unix)]
+            Self::Wan(_) => None,
+        }
+    }
+
+    /// Puts comparisons in the form in which they are shown.
+    fn arrange(&self, comparisons: Vec<Comparison>) -> Vec<Comparison> {
+        match self {
+            #[cfg(unix)]
+            Self::Wan(_) => {
+                let comparisons = comparisons.into_iter();
+                comparisons
+                    .flat_map(pipe_bench::wan::by_transport)
+                    .collect()
+            }
+            _ => comparisons,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -189,11 +189,12 @@ impl<O: Opener + Sync> Opener for Announced<O> {
 pub(crate) struct IdleConns {
     pub(crate) heap: Heap,
     pub(crate) count: usize,
+    pub(crate) settle: Duration,
 }
 
 impl Measure for IdleConns {
     async fn run<P: Pair>(self) -> io::Result<Vec<f64>> {
-        let idle = idle_conns(P::connect, self.count, self.heap).await?;
+        let idle = idle_conns(P::connect, self.count, self.settle, self.heap).await?;
         Ok(idle.to_vec())
     }
 }

@@ -54,6 +54,9 @@ fn build(cargo: &Path) -> io::Result<()> {
             PROGRAM,
         ])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
+    if cfg!(feature = "rivals") {
+        build.args(["--features", "rivals"]);
+    }
     if !cfg!(debug_assertions) {
         build.arg("--release");
     }

@@ -2,7 +2,7 @@
 //! quinn's defaults.
 
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,13 +16,11 @@ use pipe_quic::{Identity, Profile, QuicConn, QuicListener, QuicTransport, TlsOpt
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, Join, join};
 
-use crate::measure::{
-    Calls, LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair, ROUND_TRIPS, Transfers,
-    rate, round_trip_time, streams_per_second,
-};
+use crate::cells::{Amounts, Contenders, cells};
+use crate::measure::{Measure, Pair};
 use crate::{
-    Acceptor, ConnStreams, Figure, Flavor, Heap, Opener, Scenario, connect_times, idle_conns,
-    idle_streams,
+    Acceptor, ConnStreams, Figure, Flavor, Goal, Heap, Opener, SETTLE, Scenario, connect_times,
+    idle_conns, idle_streams,
 };
 
 /// The name of ours.
@@ -32,16 +30,11 @@ const SAME: &str = "quinn, same settings";
 const DEFAULTS: &str = "quinn, its defaults";
 const OWN_SOCKET: &str = "pipewerks, a socket for each";
 
-/// What a transfer moves altogether, in bytes.
-const BYTES: u64 = 128 * 1024 * 1024;
-
-/// The size of large writes, in bytes.
-const LARGE: usize = 64 * 1024;
-
-/// How many streams are opened altogether, one after another and many at once: enough for what a connection
-/// does at its start not to count.
-const STREAMS: usize = 20_000;
-const STREAMS_AT_ONCE: usize = 50_000;
+pub(crate) const AMOUNTS: Amounts = Amounts {
+    bytes: 128 * 1024 * 1024,
+    streams: 20_000,
+    streams_at_once: 50_000,
+};
 
 /// How many connections are made one after another.
 const CONNS: usize = 200;
@@ -54,71 +47,28 @@ const IDLE_CONNS: usize = 100;
 
 /// How fast it is, on one flavor of runtime.
 pub fn speed(flavor: Flavor) -> Vec<Scenario> {
-    let scenario = |name: &str, figure| Scenario::new(name, flavor, vec![figure]);
-    let transfers = |streams| Transfers {
-        streams,
-        bytes: BYTES,
-        write_len: LARGE,
-    };
-    vec![
-        contenders(scenario("64 KiB writes, 1 stream", rate()), transfers(1)),
-        contenders(scenario("64 KiB writes, 8 streams", rate()), transfers(8)),
-        contenders(
-            scenario("64 B messages", round_trip_time()),
-            Messages {
-                round_trips: ROUND_TRIPS,
-            },
-        ),
-        contenders(
-            scenario("64 B messages beside a saturated stream", round_trip_time()),
-            LoadedMessages {
-                round_trips: LOADED_ROUND_TRIPS,
-            },
-        ),
-        contenders(
-            scenario(
-                "1 KiB echo streams, one after another",
-                streams_per_second(),
-            ),
-            Calls {
-                at_once: 1,
-                streams: STREAMS,
-            },
-        ),
-        contenders(
-            scenario("1 KiB echo streams, 100 at once", streams_per_second()),
-            Calls {
-                at_once: 100,
-                streams: STREAMS_AT_ONCE,
-            },
-        ),
-        scenario(
+    let mut scenarios = cells::<Against>(flavor, &AMOUNTS);
+    scenarios.push(
+        Scenario::new(
             "connections with a byte to and fro",
-            Figure::higher("connections", "1/s"),
+            flavor,
+            vec![Figure::higher("connections", "1/s").goal(Goal::RatioAtLeast(0.9))],
         )
-        .contender(OURS, move || {
-            alone(flavor, || async {
-                let ends = OurEnds::new().await?;
-                conns_per_second(|| ends.connect()).await
-            })
-        })
+        .contender(OURS, move || alone(flavor, || conns_of_ours(shared())))
         .contender(SAME, move || alone(flavor, || conns_of_quinn(same)))
         .contender(DEFAULTS, move || {
             alone(flavor, || conns_of_quinn(|| Ok(TransportConfig::default())))
         })
         .contender(OWN_SOCKET, move || {
-            alone(flavor, || async {
-                let mut ends = OurEnds::new().await?;
-                ends.dialing = QuicTransport::new();
-                conns_per_second(|| ends.connect()).await
-            })
+            alone(flavor, || conns_of_ours(own_sockets()))
         }),
-    ]
+    );
+    scenarios
 }
 
-/// How much memory idle streams and connections take, both ends together. All connections share two
-/// sockets: one of its own takes 3 MB of quinn's heap to receive into, of which the system gives only
-/// what is used.
+/// How much memory idle streams and connections take, both ends together. The connections share two
+/// sockets, except where each dial has its own: that takes 2 MB of quinn's heap to receive into, of which the
+/// system gives only what is used.
 ///
 /// `heap` has to count all of the program's, and nothing else may run meanwhile.
 pub fn memory(heap: Heap) -> Vec<Scenario> {
@@ -127,8 +77,8 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
         Figure::lower("after a 1 KiB echo", "B"),
     ];
     let conns = vec![
-        Figure::lower("never used", "B"),
-        Figure::lower("after 1 MiB", "B"),
+        Figure::lower("never used", "B").goal(Goal::RatioAtMost(1.2)),
+        Figure::lower("after 1 MiB", "B").goal(Goal::RatioAtMost(1.2)),
     ];
     vec![
         Scenario::new("idle stream", Flavor::Current, streams)
@@ -149,7 +99,7 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
             }),
         Scenario::new("idle connection", Flavor::Current, conns)
             .contender(OURS, move || {
-                alone(Flavor::Current, move || idle_conns_of_ours(heap))
+                alone(Flavor::Current, move || idle_conns_of_ours(shared(), heap))
             })
             .contender(SAME, move || {
                 alone(Flavor::Current, move || idle_conns_of_quinn(same, heap))
@@ -157,13 +107,18 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
             .contender(DEFAULTS, move || {
                 let defaults = || Ok(TransportConfig::default());
                 alone(Flavor::Current, move || idle_conns_of_quinn(defaults, heap))
+            })
+            .contender(OWN_SOCKET, move || {
+                alone(Flavor::Current, move || {
+                    idle_conns_of_ours(own_sockets(), heap)
+                })
             }),
     ]
 }
 
 /// Runs on a runtime of its own, so that whatever connections do after their end is over with it and is not
 /// counted for the next contender.
-async fn alone<F: Future<Output = io::Result<Vec<f64>>>>(
+pub(crate) async fn alone<F: Future<Output = io::Result<Vec<f64>>>>(
     flavor: Flavor,
     measure: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<Vec<f64>> {
@@ -178,6 +133,11 @@ async fn conns_per_second<O: Opener, A: Acceptor, F: Future<Output = io::Result<
     let start = Instant::now();
     connect_times(connect, CONNS).await?;
     Ok(vec![CONNS as f64 / start.elapsed().as_secs_f64()])
+}
+
+async fn conns_of_ours(dialing: QuicTransport) -> io::Result<Vec<f64>> {
+    let ends = OurEnds::new(dialing).await?;
+    conns_per_second(|| ends.connect()).await
 }
 
 async fn conns_of_quinn(transport: fn() -> io::Result<TransportConfig>) -> io::Result<Vec<f64>> {
@@ -196,10 +156,12 @@ async fn idle_streams_of<O: Opener + Sync, A: Acceptor>(
     Ok(idle.to_vec())
 }
 
-async fn idle_conns_of_ours(heap: Heap) -> io::Result<Vec<f64>> {
-    let ends = OurEnds::new().await?;
+async fn idle_conns_of_ours(dialing: QuicTransport, heap: Heap) -> io::Result<Vec<f64>> {
+    let ends = OurEnds::new(dialing).await?;
     let connect = || ends.connect();
-    Ok(idle_conns(connect, IDLE_CONNS, heap).await?.to_vec())
+    Ok(idle_conns(connect, IDLE_CONNS, SETTLE, heap)
+        .await?
+        .to_vec())
 }
 
 async fn idle_conns_of_quinn(
@@ -208,19 +170,25 @@ async fn idle_conns_of_quinn(
 ) -> io::Result<Vec<f64>> {
     let ends = Ends::new(transport()?, None)?;
     let connect = || shown(ends.connect());
-    Ok(idle_conns(connect, IDLE_CONNS, heap).await?.to_vec())
+    Ok(idle_conns(connect, IDLE_CONNS, SETTLE, heap)
+        .await?
+        .to_vec())
 }
 
-fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
-    scenario
-        .contender(OURS, move || measure.run::<Ours>())
-        .contender(SAME, move || measure.run::<Same>())
-        .contender(DEFAULTS, move || measure.run::<Defaults>())
-        .contender(LOOPBACK, move || measure.run::<Loopback>())
+struct Against;
+
+impl Contenders for Against {
+    fn enter(scenario: Scenario, measure: impl Measure) -> Scenario {
+        scenario
+            .contender(OURS, move || measure.run::<Ours>())
+            .contender(SAME, move || measure.run::<Same>())
+            .contender(DEFAULTS, move || measure.run::<Defaults>())
+            .contender(LOOPBACK, move || measure.run::<Loopback>())
+    }
 }
 
 /// Ours.
-struct Ours;
+pub(crate) struct Ours;
 
 /// Ours, for the loopback device.
 struct Loopback;
@@ -253,24 +221,17 @@ async fn ours(profile: Profile) -> io::Result<(ConnStreams<QuicConn>, ConnStream
     Ok((ConnStreams(near), ConnStreams(far)))
 }
 
-/// A listener of ours, and what dials it over one other socket.
+/// A listener of ours, and what dials it.
 struct OurEnds {
     listener: QuicListener,
     dialing: QuicTransport,
-    /// Its dials end with it.
-    _socket: QuicListener,
 }
 
 impl OurEnds {
-    async fn new() -> io::Result<Self> {
-        let transport = QuicTransport::new();
+    async fn new(dialing: QuicTransport) -> io::Result<Self> {
         let any = Addr::parse("quic://127.0.0.1:0")?;
-        let (listener, socket) = (transport.listen(&any).await?, transport.listen(&any).await?);
-        Ok(Self {
-            listener,
-            dialing: socket.transport(),
-            _socket: socket,
-        })
+        let listener = QuicTransport::new().listen(&any).await?;
+        Ok(Self { listener, dialing })
     }
 
     /// Both sides of a connection.
@@ -279,6 +240,15 @@ impl OurEnds {
         let (near, far) = tokio::try_join!(self.dialing.dial(&addr), self.listener.accept())?;
         Ok((ConnStreams(near), ConnStreams(far)))
     }
+}
+
+/// What dials from one socket, as `pipewerks::dial` does.
+fn shared() -> QuicTransport {
+    QuicTransport::new()
+}
+
+fn own_sockets() -> QuicTransport {
+    QuicTransport::new().with_socket_per_dial(true)
 }
 
 /// quinn with our settings.
@@ -298,7 +268,7 @@ impl Pair for Same {
 }
 
 /// Our settings.
-fn same() -> io::Result<TransportConfig> {
+pub(crate) fn same() -> io::Result<TransportConfig> {
     let config = Config::default();
     let mut transport = TransportConfig::default();
     transport
@@ -320,27 +290,36 @@ impl Pair for Defaults {
 
 /// One side of a connection of quinn, with the endpoint that keeps it alive.
 #[derive(Clone)]
-struct Quinn {
-    conn: Connection,
+pub(crate) struct Quinn {
+    pub(crate) conn: Connection,
     _endpoint: Endpoint,
 }
 
 /// Two endpoints of quinn, with the same cryptography as ours.
-struct Ends {
+pub(crate) struct Ends {
     accepting: Endpoint,
     dialing: Endpoint,
     client: ClientConfig,
 }
 
 impl Ends {
-    fn new(transport: TransportConfig, buffer: Option<usize>) -> io::Result<Self> {
+    pub(crate) fn new(transport: TransportConfig, buffer: Option<usize>) -> io::Result<Self> {
+        Self::with_protocol(b"x", transport, buffer)
+    }
+
+    /// The same with this protocol (ALPN).
+    pub(crate) fn with_protocol(
+        alpn: &[u8],
+        transport: TransportConfig,
+        buffer: Option<usize>,
+    ) -> io::Result<Self> {
         let transport = Arc::new(transport);
         let (tls, identity) = (TlsOptions::new(), Identity::self_signed(["localhost"])?);
-        let server = tls.server_config(&identity, &[b"x"])?;
+        let server = tls.server_config(&identity, &[alpn])?;
         let server = QuicServerConfig::try_from(server).map_err(io::Error::other)?;
         let mut server = ServerConfig::with_crypto(Arc::new(server));
         server.transport_config(transport.clone());
-        let client = tls.client_config(Some(identity.sha256()), &[b"x"])?;
+        let client = tls.client_config(Some(identity.sha256()), &[alpn])?;
         let client = QuicClientConfig::try_from(client).map_err(io::Error::other)?;
         let mut client = ClientConfig::new(Arc::new(client));
         client.transport_config(transport);
@@ -352,8 +331,17 @@ impl Ends {
     }
 
     /// Both sides of a connection.
-    async fn connect(&self) -> io::Result<(Quinn, Quinn)> {
-        let to = self.accepting.local_addr()?;
+    pub(crate) async fn connect(&self) -> io::Result<(Quinn, Quinn)> {
+        self.connect_to(self.local_addr()?).await
+    }
+
+    /// Where connections are accepted.
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.accepting.local_addr()
+    }
+
+    /// Both sides of a connection that is dialed at this address, from which it has to come.
+    pub(crate) async fn connect_to(&self, to: SocketAddr) -> io::Result<(Quinn, Quinn)> {
         let client = self.client.clone();
         let dial = async {
             let connecting = self.dialing.connect_with(client, to, "localhost");

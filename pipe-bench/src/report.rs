@@ -10,7 +10,7 @@ use crate::copies::copies;
 use crate::scenario::{Figure, Flavor, Goal};
 use crate::summary::Summary;
 
-/// What a run of the program has measured.
+/// The measurements of a run of the program.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     /// Where it was measured.
@@ -54,7 +54,7 @@ pub struct Comparison {
 pub struct Row {
     /// The name of the contender.
     pub contender: String,
-    /// Its values, or why an alternative has none. Ours always has some.
+    /// Its values, or why it has none.
     pub outcome: Result<Summary, String>,
     /// The median, over the rounds, of our value divided by this contender's in the same round: what
     /// slows a whole round down leaves it as it is. 1 for ours; none where a value of this contender was zero,
@@ -122,7 +122,7 @@ impl Report {
                         number(*median),
                         format!("{} … {}", number(*min), number(*max)),
                     ),
-                    Err(why) => ("failed".to_owned(), why.clone()),
+                    Err(why) => ("none".to_owned(), why.clone()),
                 };
                 table.add_row([
                     scenario,

@@ -53,10 +53,11 @@ impl Scenario {
         self
     }
 
-    /// Keeps only the contenders that have `text` in their names: to look at one by itself.
+    /// Keeps only the contenders that have one of `texts` in their names: to look at some by themselves.
     #[must_use]
-    pub fn only(mut self, text: &str) -> Self {
-        self.contenders.retain(|c| c.name.contains(text));
+    pub fn only(mut self, texts: &[String]) -> Self {
+        let is_wanted = |name: &str| texts.iter().any(|text| name.contains(text));
+        self.contenders.retain(|c| is_wanted(&c.name));
         self
     }
 
@@ -113,7 +114,7 @@ impl fmt::Display for Flavor {
     }
 }
 
-/// What a number of a scenario is.
+/// The meaning of a number of a scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
     /// What is measured.

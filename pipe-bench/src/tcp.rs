@@ -3,28 +3,25 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::task::Poll;
+use std::sync::Arc;
 
-use futures::future::poll_fn;
 use pipe_core::{Addr, Config, Listener, Transport};
 use pipe_tcp::{MuxConn, TcpTransport};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use yamux::{Connection, Mode};
 
 use crate::measure::{
     Calls, IdleConns, IdleStreams, LOADED_ROUND_TRIPS, LoadedMessages, Measure, Messages, Pair,
     ROUND_TRIPS, STREAMS, Transfers, rate, round_trip_time, streams_per_second,
 };
-use crate::{Acceptor, ConnStreams, Figure, Flavor, Goal, Heap, Opener, Scenario};
+use crate::yamux_crate::latest::{YamuxAcceptor, YamuxOpener, streams};
+use crate::{Acceptor, ConnStreams, Figure, Flavor, Goal, Heap, Opener, SETTLE, Scenario};
 
 /// The name of ours.
 const OURS: &str = "pipewerks tcp";
 const YAMUX: &str = "yamux crate";
 const TCP: &str = "plain TCP";
 
-/// What a transfer moves altogether, in bytes.
+/// Bytes of a whole transfer.
 const BYTES: u64 = 512 * 1024 * 1024;
 
 /// The size of large writes, in bytes.
@@ -139,6 +136,7 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
             IdleConns {
                 heap,
                 count: IDLE_CONNS,
+                settle: SETTLE,
             },
         ),
     ]
@@ -152,7 +150,7 @@ fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
 }
 
 /// Ours.
-struct Ours;
+pub(crate) struct Ours;
 
 impl Pair for Ours {
     type Opener = ConnStreams<MuxConn>;
@@ -171,14 +169,8 @@ impl Pair for Ours {
     }
 }
 
-/// The plain crate, as its documentation shows it: a task that polls the connection, and streams
-/// through the compatibility layer.
+/// The plain crate.
 struct Yamux;
-
-#[derive(Clone)]
-struct YamuxOpener(mpsc::Sender<oneshot::Sender<yamux::Stream>>);
-
-struct YamuxAcceptor(mpsc::Receiver<yamux::Stream>);
 
 impl Pair for Yamux {
     type Opener = YamuxOpener;
@@ -186,87 +178,17 @@ impl Pair for Yamux {
 
     async fn connect() -> io::Result<(YamuxOpener, YamuxAcceptor)> {
         let (near, far) = sockets().await?;
-        let (opens, opening) = mpsc::channel(128);
-        let (_no_opens, never) = mpsc::channel(1);
-        let (ignored, _) = mpsc::channel(1);
-        let (accepts, accepted) = mpsc::channel(512);
-        let config = yamux::Config::default;
-        let near = Connection::new(near.compat(), config(), Mode::Client);
-        let far = Connection::new(far.compat(), config(), Mode::Server);
-        tokio::spawn(drive(near, opening, ignored));
-        tokio::spawn(drive(far, never, accepts));
-        Ok((YamuxOpener(opens), YamuxAcceptor(accepted)))
-    }
-}
-
-/// Polls a connection until it ends or its user is gone.
-async fn drive(
-    mut conn: Connection<Compat<TcpStream>>,
-    mut opens: mpsc::Receiver<oneshot::Sender<yamux::Stream>>,
-    accepts: mpsc::Sender<yamux::Stream>,
-) {
-    let mut opening: Option<oneshot::Sender<yamux::Stream>> = None;
-    let is_server = !accepts.is_closed();
-    poll_fn(|cx| {
-        loop {
-            if opening.is_none()
-                && let Poll::Ready(next) = opens.poll_recv(cx)
-            {
-                match next {
-                    Some(open) => opening = Some(open),
-                    None if is_server => {}
-                    None => return Poll::Ready(()),
-                }
-            }
-            if opening.is_some()
-                && let Poll::Ready(stream) = conn.poll_new_outbound(cx)
-            {
-                let (Some(open), Ok(stream)) = (opening.take(), stream) else {
-                    return Poll::Ready(());
-                };
-                // The caller may have gone.
-                let _ = open.send(stream);
-                continue;
-            }
-            match conn.poll_next_inbound(cx) {
-                Poll::Ready(Some(Ok(stream))) => {
-                    if accepts.try_send(stream).is_err() {
-                        return Poll::Ready(());
-                    }
-                }
-                Poll::Ready(_) => return Poll::Ready(()),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-}
-
-impl Opener for YamuxOpener {
-    type Stream = Compat<yamux::Stream>;
-
-    async fn open(&self) -> io::Result<Self::Stream> {
-        let (open, opened) = oneshot::channel();
-        self.0.send(open).await.map_err(io::Error::other)?;
-        Ok(opened.await.map_err(io::Error::other)?.compat())
-    }
-}
-
-impl Acceptor for YamuxAcceptor {
-    type Stream = Compat<yamux::Stream>;
-
-    async fn accept(&mut self) -> Option<Self::Stream> {
-        Some(self.0.recv().await?.compat())
+        Ok(streams(near, far))
     }
 }
 
 /// TCP with a connection for each stream.
-struct Plain;
+pub(crate) struct Plain;
 
 #[derive(Clone)]
-struct PlainOpener(SocketAddr);
+pub(crate) struct PlainOpener(pub(crate) SocketAddr);
 
-struct PlainAcceptor(TcpListener);
+pub(crate) struct PlainAcceptor(pub(crate) Arc<TcpListener>);
 
 impl Pair for Plain {
     type Opener = PlainOpener;
@@ -275,7 +197,7 @@ impl Pair for Plain {
     async fn connect() -> io::Result<(PlainOpener, PlainAcceptor)> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        Ok((PlainOpener(addr), PlainAcceptor(listener)))
+        Ok((PlainOpener(addr), PlainAcceptor(Arc::new(listener))))
     }
 }
 
@@ -300,7 +222,7 @@ impl Acceptor for PlainAcceptor {
 }
 
 /// Both ends of a TCP connection.
-async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
+pub(crate) async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
     let (near, (far, _)) = tokio::try_join!(TcpStream::connect(addr), listener.accept())?;
@@ -310,14 +232,19 @@ async fn sockets() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 /// Sets what all sockets have in common.
-fn prepare(socket: &TcpStream) -> io::Result<()> {
+pub(crate) fn prepare(socket: &TcpStream) -> io::Result<()> {
     socket.set_nodelay(true)?;
+    set_congestion(socket);
+    Ok(())
+}
+
+/// Sets what all sockets have in common, besides what ours sets by itself.
+pub(crate) fn set_congestion(socket: &TcpStream) {
     // Linux's own choice. Where the system is set to BBR, a timer paces each connection, also over
     // loopback, and that is then what is measured.
     #[cfg(target_os = "linux")]
     // A system without it treats all contenders alike.
     let _ = socket2::SockRef::from(socket).set_tcp_congestion(b"cubic");
-    Ok(())
 }
 
 #[cfg(test)]

@@ -10,13 +10,13 @@ use std::io;
 
 use pipe_core::{Addr, Listener, Transport};
 use pipe_tcp::TcpTransport;
-use pipe_webrtc::{Faults, WebRtcConn, WebRtcTransport};
+use pipe_webrtc::{Engine, Faults, WebRtcConn, WebRtcSettings, WebRtcTransport};
 
 use crate::measure::{
     Calls, IdleConns, IdleStreams, LoadedMessages, Measure, Messages, Pair, Transfers, rate,
     round_trip_time, streams_per_second,
 };
-use crate::{ConnStreams, Figure, Flavor, Goal, Heap, Scenario};
+use crate::{ConnStreams, Figure, Flavor, Goal, Heap, SETTLE, Scenario};
 use by_hand::{ByHand, DEEP};
 use conns::{Connect, Crowded};
 use pion::Request;
@@ -25,7 +25,13 @@ use pion::Request;
 const OURS: &str = "pipewerks webrtc";
 const BY_HAND: &str = "webrtc crate, by hand";
 
-/// What a transfer moves altogether, in bytes.
+/// Ours, where the connections that a listener accepts share one UDP port.
+const ON_ONE_PORT: &str = "pipewerks on one UDP port";
+
+/// Ours on the other engine.
+const ON_CRATE: &str = "pipewerks on that crate";
+
+/// Bytes of a whole transfer.
 const BYTES: u64 = 32 * 1024 * 1024;
 
 /// The same in small writes, and with losses, where SCTP waits for its timers.
@@ -165,6 +171,7 @@ pub fn memory(heap: Heap) -> Vec<Scenario> {
             IdleConns {
                 heap,
                 count: IDLE_CONNS,
+                settle: SETTLE,
             },
         ),
     ]
@@ -174,6 +181,8 @@ fn contenders(scenario: Scenario, measure: impl Measure) -> Scenario {
     scenario
         .contender(OURS, move || measure.run::<Ours>())
         .contender(BY_HAND, move || measure.run::<ByHand>())
+        .contender(ON_CRATE, move || measure.run::<OnCrate>())
+        .contender(ON_ONE_PORT, move || measure.run::<OnOnePort>())
 }
 
 fn with_pion(scenario: Scenario, measure: impl Measure + Into<Request>) -> Scenario {
@@ -189,7 +198,9 @@ fn small(scenario: Scenario, transfers: Transfers) -> Scenario {
 fn large(scenario: Scenario, transfers: Transfers) -> Scenario {
     let scenario = scenario
         .contender(OURS, move || transfers.run::<Ours>())
-        .contender(BY_HAND, move || transfers.run::<ByHand<0, DEEP>>());
+        .contender(BY_HAND, move || transfers.run::<ByHand<0, DEEP>>())
+        .contender(ON_CRATE, move || transfers.run::<OnCrate>())
+        .contender(ON_ONE_PORT, move || transfers.run::<OnOnePort>());
     pion::join_behind(scenario, transfers)
 }
 
@@ -197,7 +208,8 @@ fn large(scenario: Scenario, transfers: Transfers) -> Scenario {
 fn lossy<const LOSS: u16>(scenario: Scenario, transfers: Transfers) -> Scenario {
     let scenario = scenario
         .contender(OURS, move || transfers.run::<Ours<LOSS>>())
-        .contender(BY_HAND, move || transfers.run::<ByHand<LOSS>>());
+        .contender(BY_HAND, move || transfers.run::<ByHand<LOSS>>())
+        .contender(ON_CRATE, move || transfers.run::<OnCrate<LOSS>>());
     pion::join(scenario, Request::from(transfers).with_loss(LOSS))
 }
 
@@ -212,7 +224,8 @@ fn eight_streams(flavor: Flavor, name: &str, write_len: usize, bytes: u64) -> Sc
     let scenario = Scenario::new(name, flavor, vec![figure])
         .contender(OURS, move || of(8).run::<Ours>())
         .contender("the same, 1 stream", move || of(1).run::<Ours>())
-        .contender(BY_HAND, move || of(8).run::<ByHand>());
+        .contender(BY_HAND, move || of(8).run::<ByHand>())
+        .contender(ON_CRATE, move || of(8).run::<OnCrate>());
     pion::join(scenario, of(8))
 }
 
@@ -234,19 +247,51 @@ impl<const LOSS: u16> Pair for Ours<LOSS> {
     type Acceptor = ConnStreams<WebRtcConn>;
 
     async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
-        let faults = Faults::new();
-        let mut transport = WebRtcTransport::new(TcpTransport::new());
-        if LOSS > 0 {
-            transport = transport.with_faults(faults.clone());
-        }
-        let listener = transport
-            .listen(&Addr::parse("webrtc+tcp://127.0.0.1:0")?)
-            .await?;
-        let addr = listener.local_addr();
-        let (near, far) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
-        faults.set_loss(f64::from(LOSS) / 1000.0)?;
-        Ok((ConnStreams(near), ConnStreams(far)))
+        connect(WebRtcSettings::default(), LOSS).await
     }
+}
+
+/// The same with one UDP port for the connections of a listener, of which there is one here.
+struct OnOnePort;
+
+impl Pair for OnOnePort {
+    type Opener = ConnStreams<WebRtcConn>;
+    type Acceptor = ConnStreams<WebRtcConn>;
+
+    async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
+        connect(WebRtcSettings::default().with_udp_port(0), 0).await
+    }
+}
+
+/// The same on the engine of the crate `webrtc`.
+struct OnCrate<const LOSS: u16 = 0>;
+
+impl<const LOSS: u16> Pair for OnCrate<LOSS> {
+    type Opener = ConnStreams<WebRtcConn>;
+    type Acceptor = ConnStreams<WebRtcConn>;
+
+    async fn connect() -> io::Result<(Self::Opener, Self::Acceptor)> {
+        let settings = WebRtcSettings::default().with_engine(Engine::WebRtcCrate);
+        connect(settings, LOSS).await
+    }
+}
+
+async fn connect(
+    settings: WebRtcSettings,
+    loss: u16,
+) -> io::Result<(ConnStreams<WebRtcConn>, ConnStreams<WebRtcConn>)> {
+    let faults = Faults::new();
+    let mut transport = WebRtcTransport::new(TcpTransport::new()).with_settings(settings)?;
+    if loss > 0 {
+        transport = transport.with_faults(faults.clone());
+    }
+    let listener = transport
+        .listen(&Addr::parse("webrtc+tcp://127.0.0.1:0")?)
+        .await?;
+    let addr = listener.local_addr();
+    let (near, far) = tokio::try_join!(transport.dial(&addr), listener.accept())?;
+    faults.set_loss(f64::from(loss) / 1000.0)?;
+    Ok((ConnStreams(near), ConnStreams(far)))
 }
 
 #[cfg(test)]
@@ -266,7 +311,7 @@ mod tests {
         let work = async {
             works::<Ours>().await;
             works::<Ours<1>>().await;
-            assert!(connect::<Ours>().await > 0.0);
+            assert!(time_to_connect::<Ours>().await > 0.0);
             let crowded = Crowded { stalled: 8 };
             assert!(crowded.run::<Ours>().await.unwrap()[0] > 0.0);
         };
@@ -278,7 +323,7 @@ mod tests {
         often_enough("transfers", works::<ByHand>).await;
         often_enough("transfers with losses", works::<ByHand<1, DEEP>>).await;
         often_enough("connections", async || {
-            assert!(connect::<ByHand>().await > 0.0);
+            assert!(time_to_connect::<ByHand>().await > 0.0);
         })
         .await;
     }
@@ -296,7 +341,7 @@ mod tests {
         panic!("{what}: none of {RUNS} runs ended");
     }
 
-    async fn connect<P: Pair>() -> f64 {
+    async fn time_to_connect<P: Pair>() -> f64 {
         Connect { times: 2 }.run::<P>().await.unwrap()[0]
     }
 }

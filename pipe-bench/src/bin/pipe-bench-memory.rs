@@ -25,6 +25,9 @@ struct Args {
 enum Subject {
     Inproc,
     Tcp,
+    Ws,
+    #[cfg(feature = "rivals")]
+    Rivals,
     Quic,
     Webrtc,
 }
@@ -34,6 +37,9 @@ fn main() -> io::Result<()> {
     let scenarios = match args.subject {
         Subject::Inproc => vec![pipe_bench::inproc::memory(heap)],
         Subject::Tcp => pipe_bench::tcp::memory(heap),
+        Subject::Ws => pipe_bench::ws::memory(heap),
+        #[cfg(feature = "rivals")]
+        Subject::Rivals => pipe_bench::rivals::memory(heap),
         Subject::Quic => pipe_bench::quic::memory(heap),
         Subject::Webrtc => pipe_bench::webrtc::memory(heap),
     };
