@@ -9,7 +9,10 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::new("inproc", "inproc://swap"),
     Route::new("tcp", "tcp://127.0.0.1:0"),
     Route::new("tls", "tls://127.0.0.1:0"),
+    Route::new("ws", "ws://127.0.0.1:0"),
+    Route::new("wss", "wss://127.0.0.1:0"),
     Route::new("quic", "quic://127.0.0.1:0"),
+    Route::new("wt", "wt://127.0.0.1:0"),
     // A name of the system's choice, which there is on Linux alone.
     #[cfg(target_os = "linux")]
     Route::new("unix", "unix:///@"),

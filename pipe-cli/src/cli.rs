@@ -13,7 +13,8 @@ use crate::transfer::{ReceiveArgs, SendArgs};
 /// Streams, files, ports and measurements over any transport
 ///
 /// Addresses name the transport: tcp://host:port, tls://host:port, quic://host:port, unix:///path,
-/// webrtc+tcp://host:port.
+/// webrtc+tcp://host:port. Several with commas between them are one address, in quotes:
+/// 'quic://host:7000,tls://host:7000' is dialed at the first that connects, and listened on at all.
 #[derive(Parser, Debug)]
 #[command(name = "pipe", version, after_help = HELP)]
 pub(crate) struct Cli {

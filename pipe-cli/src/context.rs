@@ -24,7 +24,7 @@ struct Listening<'a> {
 }
 
 impl Context {
-    /// Listens, and reports the address to dial. With `secret`, that has a token; a token that the
+    /// Listens, and reports the address to dial, or the list of them. With `secret`, that has a token; a token that the
     /// address has already counts in any case.
     pub(crate) async fn listen(
         &self,
@@ -34,7 +34,7 @@ impl Context {
         secret: bool,
     ) -> Result<Door, Failure> {
         let addr = Net::addr(addr)?;
-        let token = match &addr.token {
+        let token = match addr.token()? {
             Some(_) if guard.no_token => {
                 let why = format!("{addr}: it has a token, which --no-token leaves out");
                 return Err(Failure::usage(why));
@@ -45,8 +45,11 @@ impl Context {
         };
         let listener = Net::new(net)?.listen(&addr).await?;
         let local = listener.local_addr();
-        if let Some(why) = exposed(&addr, &local) {
-            self.report.warn(format_args!("{local}: {why}"));
+        let bound = addr.alternatives().iter().zip(local.alternatives());
+        for (asked, local) in bound {
+            if let Some(why) = exposed(asked, local) {
+                self.report.warn(format_args!("{local}: {why}"));
+            }
         }
         let shown = match &token {
             Some(token) => local.with_param(PARAM, token.as_str()),
@@ -72,6 +75,14 @@ fn exposed(asked: &Addr, local: &Addr) -> Option<&'static str> {
         "tcp" => {
             "tcp:// is neither encrypted nor authenticated, and others than this machine can reach it: who is \
              on the way can read and change everything, the token too; tls:// and quic:// prevent that"
+        }
+        "ws" => {
+            "ws:// is neither encrypted nor authenticated, and others than this machine can reach it: who is on \
+             the way can read and change everything, the token too; wss:// prevents that"
+        }
+        "webrtc+ws" => {
+            "the signalling over ws:// is not authenticated, and others than this machine can reach it: who \
+             is on the way can take the place of either side; webrtc+wss:// prevents that"
         }
         "webrtc+tcp" => {
             "the signalling over tcp:// is not authenticated, and others than this machine can reach it: who \
@@ -107,6 +118,10 @@ mod tests {
             ("tcp://192.0.2.1:0", "tcp://192.0.2.1:1", true),
             ("tcp://host:0", "tcp://192.0.2.1:1", true),
             ("webrtc+tcp://0.0.0.0:0", "webrtc+tcp://0.0.0.0:1", true),
+            ("ws://0.0.0.0:0", "ws://127.0.0.1:1", true),
+            ("ws://[::1]:0/a", "ws://[::1]:1/a", false),
+            ("webrtc+ws://0.0.0.0:0", "webrtc+ws://0.0.0.0:1", true),
+            ("wss://0.0.0.0:0", "wss://0.0.0.0:1", false),
             ("tls://0.0.0.0:0", "tls://0.0.0.0:1", false),
             ("quic://0.0.0.0:0", "quic://0.0.0.0:1", false),
             ("unix:///x", "unix:///x", false),

@@ -96,6 +96,8 @@ impl Accept {
         let mut checks = JoinSet::new();
         let mut strangers: VecDeque<(u64, BoxConn)> = VecDeque::new();
         let mut number = 0;
+        // A listener on a list gives an error for each of its listeners that ends, and goes on with the others.
+        let mut may_fail = listener.local_addr().alternatives().len();
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
@@ -108,6 +110,10 @@ impl Accept {
                         number += 1;
                         strangers.push_back((number, conn.clone()));
                         checks.spawn(check(number, conn, self.token.clone(), self.places.clone(), self.admit.clone()));
+                    }
+                    Err(error) if may_fail > 1 => {
+                        may_fail -= 1;
+                        tracing::warn!(error = explain(&error), "accepting a connection failed");
                     }
                     Err(error) => {
                         let failure = failed(&listener.local_addr(), &error);

@@ -2,7 +2,7 @@
 //!
 //! - `pipe listen` and `pipe dial` join streams to standard input and output, or to commands.
 //! - `pipe ping` shows round trips and the state of the connection.
-//! - `pipe perf` measures what a connection carries; its protocol is that of [`perf`].
+//! - `pipe perf` measures the throughput of a connection; its protocol is that of [`perf`].
 //! - `pipe forward` and `pipe expose` carry connections of TCP.
 //! - `pipe send` and `pipe receive` move files; their protocol is that of [`transfer`].
 //! - `pipe doctor` goes through the steps of a dial.
@@ -21,11 +21,14 @@ mod duration;
 mod exit;
 mod failure;
 mod forward;
+mod given;
 mod manual;
 mod net;
 mod netcat;
 mod perf;
 mod ping;
+mod presenting;
+mod proxy;
 mod pump;
 mod rate;
 mod redial;
@@ -69,6 +72,10 @@ fn main() -> ExitCode {
         json: cli.json,
         data_on_stdout: matches!(cli.command, Command::Listen(_) | Command::Dial(_)),
     };
+    if let Err(failure) = given::take() {
+        report.failure(&failure);
+        return failure.exit.into();
+    }
     let done = match Runtime::new() {
         Ok(runtime) => {
             let done = runtime.block_on(async {

@@ -2,8 +2,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use pipewerks::tls::{Identity, Roots, TlsOptions};
+use pipewerks::quic::{QuicTransport, WtTransport};
+use pipewerks::tcp::{Proxy, TcpDialer, TcpTransport};
+use pipewerks::tls::{Identity, Roots, TlsOptions, TlsTransport};
 use pipewerks::webrtc::{IceServer, WebRtcSettings};
+use pipewerks::ws::WsTransport;
 use pipewerks::{Addr, BoxConn, BoxListener, Config, Error, Listener, Registry, Transport};
 use tokio::time::timeout;
 use tracing::debug;
@@ -11,6 +14,9 @@ use tracing::debug;
 use crate::address::Address;
 use crate::duration;
 use crate::failure::{Failure, explain};
+use crate::given::Takers;
+use crate::presenting::presenting;
+use crate::proxy::{ProxyArgs, target};
 
 /// Time limit of a connection's graceful end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -19,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Transport options")]
 pub(crate) struct NetArgs {
-    /// Certificate to show (tls, quic), with those that lead to its root, in PEM. A listener without
+    /// Certificate to show (tls, wss, quic, wt), with those that lead to its root, in PEM. A listener without
     /// one makes one on the spot; the address that it prints has its hash
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -46,10 +52,30 @@ pub(crate) struct NetArgs {
     /// After how much silence of the peer a connection has failed [default: 30s]
     #[arg(long, value_name = "TIME", value_parser = duration::parse)]
     failed_after: Option<Duration>,
+    #[command(flatten)]
+    proxy: ProxyArgs,
+    /// Dialing, a header of the request, as in 'Cookie: a=b' (ws, wss, wt; repeatable)
+    #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
+    header: Vec<(String, String)>,
+    /// Listening, an origin whose pages may connect, as in https://example.org (ws, wss, wt; repeatable) [default: that of the
+    /// listener's own host]
+    #[allow(rustdoc::bare_urls, reason = "the help has no markup")]
+    #[arg(long, value_name = "ORIGIN")]
+    origin: Vec<String>,
     /// Listening on unix://, the permissions of the socket file, in octal digits [default: by the umask]
     #[cfg(unix)]
     #[arg(long, value_name = "MODE", value_parser = octal)]
     socket_mode: Option<u32>,
+    /// Listening, take a socket that this command was started with, as by systemd (LISTEN_FDS), instead of making one: the
+    /// first that fits the address, or the one with this name (tcp, tls, ws, wss, quic, wt, unix)
+    #[arg(
+        long,
+        value_name = "NAME",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = ""
+    )]
+    listen_fds: Option<String>,
     /// STUN server (webrtc; repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     stun: Vec<String>,
@@ -71,6 +97,17 @@ pub(crate) struct NetArgs {
     /// Send packets through the TURN server only (webrtc)
     #[arg(long, requires = "turn")]
     relay_only: bool,
+    /// Listening, one UDP port for the packets of all connections (webrtc) [default: one for each
+    /// connection]
+    #[arg(long, value_name = "PORT")]
+    udp_port: Option<u16>,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) => Ok((name.to_owned(), value.trim().to_owned())),
+        None => Err("expected a name, a colon and a value".to_owned()),
+    }
 }
 
 #[cfg(unix)]
@@ -82,6 +119,10 @@ fn octal(text: &str) -> Result<u32, String> {
 #[derive(Clone, Debug)]
 pub(crate) struct Net {
     registry: Registry,
+    takers: Takers,
+    /// The name of the given socket to listen on, which may be empty.
+    given: Option<String>,
+    dialer: TcpDialer,
     /// Time limit for making a connection.
     pub(crate) connect_timeout: Duration,
 }
@@ -92,29 +133,28 @@ impl Net {
         let misused = |error: Error| Failure::usage(explain(&error));
         let config = args.config(Config::default());
         let tls = args.tls().map_err(misused)?;
-        let build = || -> pipewerks::Result<Registry> {
-            use pipewerks::{quic::QuicTransport, tcp::TcpTransport, tls::TlsTransport};
+        let dialer = args.proxy.dialer().map_err(misused)?;
+        let build = || -> pipewerks::Result<(Registry, Takers)> {
+            let takers = args.takers(&config, &tls, &dialer)?;
             let registry = Registry::new()
-                .with(TcpTransport::new().with_config(config.clone())?)
-                .with(
-                    TlsTransport::new()
-                        .with_config(config.clone())?
-                        .with_tls(tls.clone()),
-                )
-                .with(
-                    QuicTransport::new()
-                        .with_config(config.clone())?
-                        .with_tls(tls),
-                );
+                .with(takers.tcp.clone())
+                .with(takers.tls.clone())
+                .with(takers.ws.clone())
+                .with(takers.wt.clone())
+                .with(takers.quic.clone());
             #[cfg(unix)]
-            let registry = registry.with(args.unix(&config)?);
+            let registry = registry.with(takers.unix.clone());
             let webrtc = pipewerks::webrtc::WebRtcTransport::new(registry.clone())
                 .with_config(args.config(pipewerks::webrtc::default_config()))?
-                .with_settings(args.webrtc())?;
-            Ok(registry.with(webrtc))
+                .with_settings(args.webrtc().with_turn_dialer(dialer.clone()))?;
+            Ok((registry.with(webrtc), takers))
         };
+        let (registry, takers) = build().map_err(misused)?;
         Ok(Self {
-            registry: build().map_err(misused)?,
+            registry,
+            takers,
+            given: args.listen_fds.clone(),
+            dialer,
             connect_timeout: config.handshake_timeout,
         })
     }
@@ -122,7 +162,8 @@ impl Net {
     /// Reads an address, and refuses one that no other process can have anything to do with.
     pub(crate) fn addr(text: &str) -> Result<Address, Failure> {
         let addr = Address::parse(text)?;
-        if matches!(addr.scheme(), "inproc" | "webrtc+inproc") {
+        let is_inside = |part: &Addr| matches!(part.scheme(), "inproc" | "webrtc+inproc");
+        if let Some(addr) = addr.alternatives().iter().find(|part| is_inside(part)) {
             return Err(Failure::usage(format!(
                 "{addr}: names of inproc:// live in one process, and this command is one by itself: use \
                  unix:// or tcp:// between two"
@@ -137,21 +178,33 @@ impl Net {
     }
 
     /// Returns the same with the error of the transport. The token of the address is shown to the
-    /// peer.
+    /// peer. Of a list, the address wins whose peer takes its token, too.
     pub(crate) async fn try_dial(&self, addr: &Address) -> pipewerks::Result<BoxConn> {
         debug!(%addr, "dialing");
-        let conn = self.registry.dial(addr).await;
+        let transports = presenting(&self.registry, addr, self.connect_timeout);
+        let conn = transports.dial(addr).await;
         debug!(%addr, connected = conn.is_ok(), "dialed");
-        let conn = conn?;
-        if let Some(token) = &addr.token {
-            token.present(&conn, self.connect_timeout).await?;
+        conn
+    }
+
+    /// Returns the proxy that an address is dialed through, over the sockets of `under`.
+    pub(crate) fn proxy(&self, addr: &Addr, under: &str) -> pipewerks::Result<Option<Proxy>> {
+        match target(addr, under) {
+            Some(to) if matches!(under, "tcp" | "tls" | "ws" | "wss") => {
+                Ok(self.dialer.proxy(under, &to)?.cloned())
+            }
+            _ => Ok(None),
         }
-        Ok(conn)
     }
 
     pub(crate) async fn listen(&self, addr: &Addr) -> Result<BoxListener, Failure> {
-        let listener = self.registry.listen(addr).await;
-        let listener = listener.map_err(|error| Failure::unreached(addr.as_str(), &error))?;
+        let listener = match &self.given {
+            Some(name) => self.takers.listen(name, addr)?,
+            None => {
+                let listener = self.registry.listen(addr).await;
+                listener.map_err(|error| Failure::unreached(addr.as_str(), &error))?
+            }
+        };
         debug!(addr = %listener.local_addr(), "listening");
         Ok(listener)
     }
@@ -223,6 +276,65 @@ impl NetArgs {
         Ok(tls)
     }
 
+    /// Returns the transports that listen on given sockets, too.
+    fn takers(
+        &self,
+        config: &Config,
+        tls: &TlsOptions,
+        dialer: &TcpDialer,
+    ) -> pipewerks::Result<Takers> {
+        let mut tcp = TcpTransport::new()
+            .with_config(config.clone())?
+            .with_dialer(dialer.clone());
+        let mut over_tls = TlsTransport::new()
+            .with_config(config.clone())?
+            .with_dialer(dialer.clone())
+            .with_tls(tls.clone());
+        let mut ws = self.ws(config, tls)?.with_dialer(dialer.clone());
+        if let Some(protocol) = self.proxy.protocol()? {
+            tcp = tcp.with_proxy_protocol(protocol.clone());
+            over_tls = over_tls.with_proxy_protocol(protocol.clone());
+            ws = ws.with_proxy_protocol(protocol);
+        }
+        Ok(Takers {
+            tcp,
+            tls: over_tls,
+            ws,
+            quic: QuicTransport::new()
+                .with_config(config.clone())?
+                .with_tls(tls.clone()),
+            wt: self.wt(config, tls)?,
+            #[cfg(unix)]
+            unix: self.unix(config)?,
+        })
+    }
+
+    fn ws(&self, config: &Config, tls: &TlsOptions) -> pipewerks::Result<WsTransport> {
+        let mut ws = WsTransport::new()
+            .with_config(config.clone())?
+            .with_tls(tls.clone());
+        for (name, value) in &self.header {
+            ws = ws.with_header(name, value)?;
+        }
+        if !self.origin.is_empty() {
+            ws = ws.with_allowed_origins(&self.origin);
+        }
+        Ok(ws)
+    }
+
+    fn wt(&self, config: &Config, tls: &TlsOptions) -> pipewerks::Result<WtTransport> {
+        let mut wt = WtTransport::new()
+            .with_config(config.clone())?
+            .with_tls(tls.clone());
+        for (name, value) in &self.header {
+            wt = wt.with_header(name, value)?;
+        }
+        if !self.origin.is_empty() {
+            wt = wt.with_allowed_origins(&self.origin);
+        }
+        Ok(wt)
+    }
+
     #[cfg(unix)]
     fn unix(&self, config: &Config) -> pipewerks::Result<pipewerks::unix::UnixTransport> {
         let unix = pipewerks::unix::UnixTransport::new().with_config(config.clone())?;
@@ -238,9 +350,13 @@ impl NetArgs {
             let user = self.turn_user.as_deref().unwrap_or_default();
             IceServer::turn(url, user, &self.turn_password)
         });
-        WebRtcSettings::default()
+        let settings = WebRtcSettings::default()
             .with_ice_servers(stun.chain(turn))
-            .with_relay_only(self.relay_only)
+            .with_relay_only(self.relay_only);
+        match self.udp_port {
+            Some(port) => settings.with_udp_port(port),
+            None => settings,
+        }
     }
 }
 

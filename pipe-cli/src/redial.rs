@@ -34,6 +34,7 @@ impl Redialer {
     /// Dials for the first time, and not again if that fails.
     pub(crate) async fn new(net: Net, addr: Address, report: Report) -> Result<Self, Failure> {
         let conn = net.dial(&addr).await?;
+        let remote = conn.remote_addr();
         let redialer = Self {
             net,
             addr,
@@ -43,7 +44,7 @@ impl Redialer {
                 number: 1,
             }),
         };
-        redialer.note("connected");
+        redialer.note("connected", &remote);
         Ok(redialer)
     }
 
@@ -66,7 +67,7 @@ impl Redialer {
         loop {
             match self.net.try_dial(&self.addr).await {
                 Ok(conn) => {
-                    self.note("connected");
+                    self.note("connected", &conn.remote_addr());
                     current.conn = Some(conn.clone());
                     current.number += 1;
                     return Ok((conn, current.number));
@@ -99,8 +100,11 @@ impl Redialer {
         self.current.lock().await.conn.take()
     }
 
-    fn note(&self, event: &str) {
-        let addr = self.addr.as_str();
+    fn note(&self, event: &str, remote: &Addr) {
+        let addr = match self.addr.alternatives() {
+            [_] => self.addr.as_str(),
+            _ => remote.as_str(),
+        };
         let event = json!({"event": event, "remote": addr});
         self.report
             .note(format_args!("connected to {addr}"), &event);

@@ -3,7 +3,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pipe_core::backend::{DriverGuard, HandshakeQueue};
+use pipe_core::backend::{DriverGuard, HandshakeQueue, SessionConn};
 use pipe_core::{CloseReason, Error, ErrorKind, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -51,12 +51,12 @@ impl Driver {
     }
 
     pub(crate) async fn run(mut self) {
-        while self.conn.status().check().is_ok() {
+        while self.conn.status.check().is_ok() {
             if let Err(error) = self.step().await {
-                self.conn.end(CloseReason::Failed(error));
+                self.conn.end(&CloseReason::Failed(error));
             }
         }
-        if !matches!(self.conn.status().reason(), Some(CloseReason::Failed(_))) {
+        if !matches!(self.conn.status.reason(), Some(CloseReason::Failed(_))) {
             let _ = timeout(CLOSE_TIMEOUT, self.finish()).await;
         }
     }

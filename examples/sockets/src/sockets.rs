@@ -1,4 +1,4 @@
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -71,6 +71,15 @@ impl StreamIo for Socket {
         let write = |socket: &TcpStream| socket.try_write(buf);
         self.poll(cx, TcpStream::poll_write_ready, write)
     }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let write = |socket: &TcpStream| socket.try_write_vectored(bufs);
+        self.poll(cx, TcpStream::poll_write_ready, write)
+    }
 }
 
 impl Socket {
@@ -114,10 +123,10 @@ async fn connect(conn: Conn, stream: Stream, at: SocketAddr) {
 }
 
 async fn try_connect(conn: &Conn, stream: &Stream, at: SocketAddr) -> io::Result<()> {
-    let limit = conn.config().handshake_timeout;
+    let limit = conn.config.handshake_timeout;
     let mut socket = timeout(limit, TcpStream::connect(at)).await??;
     socket.set_nodelay(true)?;
-    let preamble = [&conn.binding().token[..], &stream.id().to_be_bytes()].concat();
+    let preamble = [&conn.binding().token[..], &stream.id.to_be_bytes()].concat();
     socket.write_all(&preamble).await?;
     socket.read_u8().await?;
     attach(stream, socket)

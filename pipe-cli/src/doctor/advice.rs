@@ -6,11 +6,17 @@ use super::reach::Reached;
 
 pub(super) const ADDRESS: &str = "\
 The address itself is wrong: nothing was sent. It has the form tcp://host:port, tls://host:port, \
-quic://host:port, unix:///path or webrtc+tcp://host:port. Copy the one that the listener prints.";
+ws://host:port/path, wss://host:port/path, quic://host:port, wt://host:port/path, unix:///path or webrtc+tcp://host:port, \
+or of several of these with commas between them. Copy the one that the listener prints.";
 
 pub(super) const PING: &str = "\
 The connection was made, and then the peer did not answer. It may have been stopped, or the path lets \
 small packets through and drops others.";
+
+pub(super) const PROXY: &str = "\
+The dial goes through a proxy, which the option --proxy or the environment (ALL_PROXY, HTTPS_PROXY, http_proxy) names. Check \
+that its address is right, that it accepts this side (a user and a password go before its host, with an @), and that it lets \
+this host and port be dialed: many let port 443 alone. `--proxy none` dials directly.";
 
 /// Returns advice about a dial that failed.
 pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
@@ -19,7 +25,7 @@ pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
     match error.kind() {
         ErrorKind::AddrInvalid | ErrorKind::AddrUnsupported | ErrorKind::ConfigInvalid => ADDRESS,
         ErrorKind::Refused if addr.scheme().ends_with("unix") => {
-            "Nobody listens at this socket. Start the other side, such as `pipe listen ADDR`, and check \
+            "No process listens at this socket. Start the other side, such as `pipe listen ADDR`, and check \
              that both sides name the same path."
         }
         ErrorKind::Refused => {
@@ -40,7 +46,7 @@ pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
         }
         ErrorKind::Handshake | ErrorKind::Protocol => {
             "Something answers that speaks another protocol. Check that both sides use the same scheme \
-             (tcp:// and tls:// do not understand each other), and that it is no other service. A peer of \
+             (tcp:// and tls:// do not understand each other, nor do ws:// and wss://), and that it is no other service. A peer of \
              another make is reached with ?wire=raw."
         }
         ErrorKind::TimedOut if webrtc && reached == Reached::Yes => {

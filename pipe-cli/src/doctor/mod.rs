@@ -10,6 +10,7 @@ use pipewerks::{Addr, BoxConn, Conn, PeerIdentity};
 use tokio::time::{Instant, timeout};
 
 use self::steps::Steps;
+use crate::address::Address;
 use crate::context::Context;
 use crate::duration::millis;
 use crate::exit::Exit;
@@ -21,33 +22,71 @@ const PINGS: usize = 3;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DoctorArgs {
-    /// Address that cannot be dialed, or that can
+    /// Address that cannot be dialed, or that can. Each address of a list is checked by itself
     addr: String,
     #[command(flatten)]
     net: NetArgs,
 }
 
-/// Goes through the steps until one fails, and reports them all.
+/// Goes through the steps until one fails, and reports them all: for each address of a list by itself. Of a list, it is
+/// enough that one is well.
 pub(crate) async fn doctor(context: &Context, args: &DoctorArgs) -> Result<Exit, Failure> {
     let mut steps = Steps::default();
-    let examined = tokio::select! {
-        examined = examine(args, &mut steps) => examined,
-        () = context.stop.asked() => Err(context.stopped()),
-    };
-    steps.tell(&context.report, &args.addr, examined.as_ref().err());
-    examined
-}
-
-async fn examine(args: &DoctorArgs, steps: &mut Steps) -> Result<Exit, Failure> {
     let began = Instant::now();
-    let addr = match Net::addr(&args.addr).and_then(|addr| NetArgs::known(&addr).map(|()| addr)) {
+    let addr = match Net::addr(&args.addr) {
         Ok(addr) => addr,
         Err(failure) => {
             steps.failed("address", began, &failure.message);
             steps.advise(advice::ADDRESS);
+            steps.tell(&context.report, &args.addr, Some(&failure));
             return Err(failure);
         }
     };
+    if let [_] = addr.alternatives() {
+        return diagnose(context, args, &addr, &args.addr, steps).await;
+    }
+    let mut outcomes = Vec::new();
+    for (at, part) in addr.parts().enumerate() {
+        let mut steps = Steps::default();
+        steps.title(&part, at);
+        outcomes.push(diagnose(context, args, &part, part.as_str(), steps).await);
+        if context.stop.is_asked() {
+            return Err(context.stopped());
+        }
+    }
+    let is_well = outcomes.iter().any(Result::is_ok);
+    match outcomes.into_iter().find_map(Result::err) {
+        Some(first) if !is_well => {
+            let why = format!("{addr}: no address of the list is well");
+            Err(Failure::new(first.exit, why))
+        }
+        _ => Ok(Exit::Done),
+    }
+}
+
+/// Goes through the steps of a single address, and reports them. `shown` is the address in the report.
+async fn diagnose(
+    context: &Context,
+    args: &DoctorArgs,
+    addr: &Address,
+    shown: &str,
+    mut steps: Steps,
+) -> Result<Exit, Failure> {
+    let examined = tokio::select! {
+        examined = examine(args, addr, &mut steps) => examined,
+        () = context.stop.asked() => Err(context.stopped()),
+    };
+    steps.tell(&context.report, shown, examined.as_ref().err());
+    examined
+}
+
+async fn examine(args: &DoctorArgs, addr: &Address, steps: &mut Steps) -> Result<Exit, Failure> {
+    let began = Instant::now();
+    if let Err(failure) = NetArgs::known(addr) {
+        steps.failed("address", began, &failure.message);
+        steps.advise(advice::ADDRESS);
+        return Err(failure);
+    }
     steps.passed("address", began, format!("transport {}", addr.scheme()));
     let began = Instant::now();
     let net = match Net::new(&args.net) {
@@ -59,23 +98,37 @@ async fn examine(args: &DoctorArgs, steps: &mut Steps) -> Result<Exit, Failure> 
     };
     // The scheme of the sockets: those of the signalling, for WebRTC.
     let under = addr.scheme().trim_start_matches("webrtc+");
-    let reached = reach::reach(&addr, under, steps).await;
-    if matches!(under, "tls" | "quic") {
-        steps.passed("trust", Instant::now(), args.net.trust(&addr));
+    let began = Instant::now();
+    let proxy = match net.proxy(addr, under) {
+        Ok(proxy) => proxy,
+        Err(error) => {
+            steps.failed("proxy", began, &explain(&error));
+            return Err(Failure::usage(explain(&error)));
+        }
+    };
+    if let Some(proxy) = &proxy {
+        steps.passed("proxy", began, format!("through {proxy}"));
+    }
+    let reached = reach::reach(addr, under, proxy.as_ref(), steps).await;
+    if matches!(under, "tls" | "wss" | "quic" | "wt") {
+        steps.passed("trust", Instant::now(), args.net.trust(addr));
     }
     let began = Instant::now();
-    let conn = match net.try_dial(&addr).await {
+    let conn = match net.try_dial(addr).await {
         Ok(conn) => conn,
         Err(error) => {
             steps.failed("connection", began, &explain(&error));
-            steps.advise(advice::of(&error, &addr, reached));
+            steps.advise(match &proxy {
+                Some(_) => advice::PROXY,
+                None => advice::of(&error, addr, reached),
+            });
             return Err(Failure::unreached(addr.as_str(), &error));
         }
     };
     let detail = format!("from {} to {}", conn.local_addr(), conn.remote_addr());
     steps.passed("connection", began, detail);
     about_peer(&conn, steps).await;
-    let pinged = ping(&addr, &conn, &net, steps).await;
+    let pinged = ping(addr, &conn, &net, steps).await;
     farewell(&conn).await;
     pinged
 }

@@ -2,11 +2,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pipewerks::Addr;
+use pipewerks::tcp::{HostPort, Proxy};
 use tokio::net::{TcpStream, UdpSocket, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use super::steps::Steps;
 use crate::failure::io_text;
+use crate::proxy::target;
 
 /// Time limit for the answer of one address.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -24,18 +26,26 @@ pub(super) enum Reached {
     Unknown,
 }
 
-/// Resolves the name, and tries the sockets.
-pub(super) async fn reach(addr: &Addr, under: &str, steps: &mut Steps) -> Reached {
+/// Resolves the name, and tries the sockets: those of the proxy, if there is one.
+pub(super) async fn reach(
+    addr: &Addr,
+    under: &str,
+    proxy: Option<&Proxy>,
+    steps: &mut Steps,
+) -> Reached {
     if under == "unix" {
         return reach_unix(addr, steps).await;
     }
+    let to = match proxy {
+        Some(proxy) => Some(proxy.host_port().clone()),
+        None => target(addr, under),
+    };
     // Where they are missing, the dial reports it.
-    let (Some(host), Some(port)) = (addr.host(), addr.port()) else {
+    let Some(HostPort { host, port }) = to else {
         return Reached::Unknown;
     };
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     let began = Instant::now();
-    let found: Vec<_> = match timeout(LIMIT, lookup_host((host, port))).await {
+    let found: Vec<_> = match timeout(LIMIT, lookup_host((host.as_str(), port))).await {
         Ok(Ok(found)) => found.collect(),
         Ok(Err(error)) => {
             steps.failed("name", began, &format!("{host}: {}", io_text(&error)));
@@ -52,7 +62,7 @@ pub(super) async fn reach(addr: &Addr, under: &str, steps: &mut Steps) -> Reache
     let mut reached = Reached::No;
     for found in found {
         let began = Instant::now();
-        let tried = if under == "quic" {
+        let tried = if matches!(under, "quic" | "wt") {
             udp(found).await
         } else {
             tcp(found).await

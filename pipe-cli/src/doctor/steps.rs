@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::address::Address;
 use crate::duration::millis;
 use crate::failure::Failure;
 use crate::report::Report;
@@ -14,6 +15,8 @@ use crate::report::Report;
 pub(super) struct Steps {
     steps: Vec<Step>,
     advice: Vec<String>,
+    /// The first line for people.
+    title: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -25,6 +28,12 @@ struct Step {
 }
 
 impl Steps {
+    /// Puts the address before the steps, where there are those of several: this one stands at this place among them.
+    pub(super) fn title(&mut self, addr: &Address, at: usize) {
+        let gap = if at == 0 { "" } else { "\n" };
+        self.title = Some(format!("{gap}{addr}"));
+    }
+
     pub(super) fn passed(&mut self, name: &'static str, began: Instant, detail: impl Into<String>) {
         self.add(name, true, began.elapsed(), detail.into());
     }
@@ -49,6 +58,9 @@ impl Steps {
 
     pub(super) fn tell(&self, report: &Report, addr: &str, failure: Option<&Failure>) {
         let mut text = String::new();
+        if let Some(title) = &self.title {
+            let _ = writeln!(text, "{title}");
+        }
         for Step {
             name,
             ok,

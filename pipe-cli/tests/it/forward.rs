@@ -10,9 +10,9 @@ use rustix::process::Signal;
 use socket2::SockRef;
 
 use crate::pipe::{LIMIT, Pipe};
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! { connections_are_carried_at_once_and_end_as_they_would }
+on_every_route! { connections_are_carried_at_once_and_end_as_they_would }
 
 /// A port that answers what it has heard, backwards, when its client has ended its direction. Tells what
 /// each connection came to.

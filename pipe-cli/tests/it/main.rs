@@ -4,11 +4,13 @@
 mod book;
 mod doctor;
 mod forward;
+mod lists;
 mod misuse;
 mod netcat;
 mod perf;
 mod ping;
 mod pipe;
+mod proxy;
 mod route;
 mod strangers;
 mod transfer;

@@ -1,19 +1,21 @@
 //! `pipe listen` and `pipe dial`.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::UdpSocket;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal};
 
 use crate::pipe::{LIMIT, Pipe};
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! {
+on_every_route! {
     bytes_go_both_ways_and_each_way_ends_by_itself
     a_command_answers_each_stream
 }
@@ -49,6 +51,31 @@ fn a_command_answers_each_stream(route: &Route) {
     }
     let dialed = Pipe::run(&["dial", &addr, "--stream", "3"], b"line\n").ok();
     assert_eq!(dialed.text(), "LINE\n".repeat(3));
+    listener.signal(Signal::TERM);
+    listener.wait().ok();
+}
+
+#[test]
+fn connections_over_webrtc_share_a_udp_port() {
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let addr = taken.local_addr().unwrap();
+    let port = addr.port().to_string();
+    let args = [
+        "listen",
+        "webrtc+tcp://127.0.0.1:0",
+        "--exec",
+        "cat",
+        "--udp-port",
+        &port,
+    ];
+    Pipe::run(&args, b"").fails(3, &["udp_port", &port, "is taken"]);
+    drop(taken);
+    let listener = Pipe::start(&args);
+    let dialed = listener.addr();
+    assert!(UdpSocket::bind(addr).is_err(), "it is bound");
+    for _ in 0..2 {
+        assert_eq!(Pipe::run(&["dial", &dialed], b"hello").ok().text(), "hello");
+    }
     listener.signal(Signal::TERM);
     listener.wait().ok();
 }
@@ -217,15 +244,17 @@ fn input_and_output_that_do_not_block_carry_everything() {
     let mut dialed = dialer.spawn().unwrap();
     drop(dialer);
     let sent = bytes.clone();
+    let (goes_on, first_came) = mpsc::channel();
     let writer = thread::spawn(move || {
-        // Nothing is there to read at first, nor does it all fit at once.
+        // Nothing is there to read until the first byte has come, nor does the rest fit at once.
         to_dialer.write_all(&sent[..1]).unwrap();
-        thread::sleep(Duration::from_millis(100));
+        first_came.recv().unwrap();
         to_dialer.write_all(&sent[1..]).unwrap();
     });
     from_listener.set_read_timeout(Some(LIMIT)).unwrap();
     let mut came = vec![0];
     from_listener.read_exact(&mut came).unwrap();
+    goes_on.send(()).unwrap();
     // The reader is slow: the output would block.
     thread::sleep(Duration::from_millis(500));
     from_listener.read_to_end(&mut came).unwrap();

@@ -4,9 +4,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::pipe::{Pipe, bare};
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! { everything_is_measured }
+on_every_route! { everything_is_measured }
 
 fn everything_is_measured(route: &Route) {
     let server = Pipe::start(&["perf", "--serve", &route.addr]);

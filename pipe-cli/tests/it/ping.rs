@@ -3,9 +3,9 @@
 use rustix::process::Signal;
 
 use crate::pipe::Pipe;
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! {
+on_every_route! {
     round_trips_are_shown_as_ping_shows_them
     the_other_side_hears_that_the_connection_was_closed
 }

@@ -11,12 +11,14 @@ use rustix::process::{Pid, Signal, kill_process};
 /// How long anything may take on a busy machine.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
-/// An address as messages show it: without its token.
+/// An address as messages show it: without its token, or without those of a list.
 pub(crate) fn bare(addr: &str) -> String {
-    match addr.split_once("token=") {
+    let bare = |part: &str| match part.split_once("token=") {
         Some((before, _)) => before.trim_end_matches(['?', '&']).to_owned(),
-        None => addr.to_owned(),
-    }
+        None => part.to_owned(),
+    };
+    let parts: Vec<_> = addr.split(',').map(bare).collect();
+    parts.join(",")
 }
 
 /// A process of the program. Dropping it kills it.
@@ -49,8 +51,12 @@ impl Pipe {
     }
 
     pub(crate) fn start_command(command: &mut Command) -> Self {
+        Self::start_with_input(command, Stdio::piped())
+    }
+
+    pub(crate) fn start_with_input(command: &mut Command, input: impl Into<Stdio>) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .env_remove("RUST_LOG")

@@ -1,4 +1,4 @@
-//! Addresses to listen on, one for each transport.
+//! Addresses to listen on, one for each transport, and a list of several.
 
 use std::net::{TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -12,10 +12,15 @@ pub(crate) struct Route {
 }
 
 impl Route {
-    /// For the transport of this name.
+    /// For the transport of this name, or `list`.
     pub(crate) fn of(name: &str) -> Self {
-        let dir = (name == "unix").then(|| tempfile::tempdir().unwrap());
+        let dir = ["unix", "list"].contains(&name);
+        let dir = dir.then(|| tempfile::tempdir().unwrap());
         let addr = match (name, &dir) {
+            ("list", Some(dir)) => {
+                let socket = dir.path().join("socket");
+                format!("tls://127.0.0.1:0,unix://{}", socket.display())
+            }
             (_, Some(dir)) => format!("unix://{}/socket", dir.path().display()),
             ("webrtc", None) => "webrtc+tcp://127.0.0.1:0".to_owned(),
             (name, None) => format!("{name}://127.0.0.1:0"),
@@ -25,10 +30,8 @@ impl Route {
 
     /// The same with a port that can be listened on again, after whoever listened has gone.
     pub(crate) fn lasting(&self) -> String {
-        match self.addr.strip_suffix(":0") {
-            Some(host) => format!("{host}:{}", lasting_port()),
-            None => self.addr.clone(),
-        }
+        self.addr
+            .replace("127.0.0.1:0", &format!("127.0.0.1:{}", lasting_port()))
     }
 }
 
@@ -48,11 +51,11 @@ fn lasting_port() -> u16 {
 /// Makes a test of each function for each transport.
 macro_rules! on_every_transport {
     ($($test:ident)*) => {
-        on_every_transport! { @ tcp $($test)* }
-        on_every_transport! { @ tls $($test)* }
-        on_every_transport! { @ unix $($test)* }
-        on_every_transport! { @ quic $($test)* }
-        on_every_transport! { @ webrtc $($test)* }
+        crate::route::on_every_transport! { @ tcp $($test)* }
+        crate::route::on_every_transport! { @ tls $($test)* }
+        crate::route::on_every_transport! { @ unix $($test)* }
+        crate::route::on_every_transport! { @ quic $($test)* }
+        crate::route::on_every_transport! { @ webrtc $($test)* }
     };
     (@ $transport:ident $($test:ident)*) => {
         mod $transport {
@@ -66,3 +69,12 @@ macro_rules! on_every_transport {
     };
 }
 pub(crate) use on_every_transport;
+
+/// Makes the same for each transport, and for a list of addresses.
+macro_rules! on_every_route {
+    ($($test:ident)*) => {
+        crate::route::on_every_transport! { $($test)* }
+        crate::route::on_every_transport! { @ list $($test)* }
+    };
+}
+pub(crate) use on_every_route;

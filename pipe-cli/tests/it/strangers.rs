@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::pipe::{LIMIT, Pipe, bare};
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! {
+on_every_route! {
     an_address_without_its_token_opens_nothing
 }
 
@@ -44,7 +44,8 @@ fn answer(addr: &str, fields: Value) -> String {
 }
 
 fn token(addr: &str) -> &str {
-    addr.split_once("token=").unwrap().1
+    let (_, from) = addr.split_once("token=").unwrap();
+    from.split(',').next().unwrap()
 }
 
 /// A receiver that knows no token, with its folder and address.

@@ -12,9 +12,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::pipe::{LIMIT, Pipe, bare};
-use crate::route::{Route, on_every_transport};
+use crate::route::{Route, on_every_route};
 
-on_every_transport! {
+on_every_route! {
     files_and_folders_arrive_as_they_were
     a_sender_that_was_killed_goes_on_where_it_was
     a_receiver_that_was_killed_goes_on_where_it_was

@@ -1,11 +1,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use pipe_conformance::{Fixture, Setup};
+use pipe_conformance::{Cabled, Fixture, Setup};
 use pipe_core::{Addr, Config, Result};
 use pipe_fifo::FifoTransport;
 use tempfile::TempDir;
 
-use crate::cable::{Cable, Cabled};
+use crate::cable::lay;
 
 // ANCHOR: fixture
 /// FIFOs in a folder of their own.
@@ -24,26 +24,20 @@ impl Fifo {
 }
 
 impl Fixture for Fifo {
-    type Transport = Cabled;
+    type Transport = Cabled<FifoTransport>;
 
     fn name(&self) -> &str {
         "fifo"
     }
 
-    fn setup(&self, config: Config) -> Result<Setup<Cabled>> {
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = FifoTransport::new().with_config(config)?;
-        let cable = None;
-        Ok(Setup::new(Cabled { transport, cable }))
+        Ok(Cabled::setup(transport))
     }
 
-    fn setup_with_faults(&self, config: Config) -> Result<Setup<Cabled>> {
+    fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = FifoTransport::new().with_config(config)?;
-        let cable = Cable::new();
-        let setup = Setup::new(Cabled {
-            transport,
-            cable: Some(cable.clone()),
-        });
-        Ok(setup.with_faults(cable))
+        Ok(Cabled::setup_with_faults(transport, lay))
     }
 
     fn listen_addr(&self) -> Addr {

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use pipe_conformance::{Fixture, Setup, Stalled};
+use pipe_conformance::{Cabled, Capability, Fixture, Setup, Stalled};
 use pipe_core::{Addr, Config, Result};
 use pipe_sockets::SocketsTransport;
 use socket2::{Domain, Socket, Type};
@@ -12,32 +12,31 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
-use crate::proxied::{Cable, Proxied};
+use crate::cable::lay;
 
 /// Sockets on loopback.
 pub(crate) struct Sockets;
 
 impl Fixture for Sockets {
-    type Transport = Proxied;
+    type Transport = Cabled<SocketsTransport>;
 
     fn name(&self) -> &str {
         "sockets"
     }
 
-    fn setup(&self, config: Config) -> Result<Setup<Proxied>> {
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = SocketsTransport::new(config)?;
-        let cable = None;
-        Ok(Setup::new(Proxied { transport, cable }))
+        Ok(Cabled::setup(transport))
     }
 
-    fn setup_with_faults(&self, config: Config) -> Result<Setup<Proxied>> {
+    fn setup_with_faults(&self, config: Config) -> Result<Setup<Self::Transport>> {
         let transport = SocketsTransport::new(config)?;
-        let cable = Cable::new();
-        let setup = Setup::new(Proxied {
-            transport,
-            cable: Some(cable.clone()),
-        });
-        Ok(setup.with_faults(cable))
+        Ok(Cabled::setup_with_faults(transport, lay))
+    }
+
+    fn lacks(&self) -> Vec<(Capability, &'static str)> {
+        let why = "the buffers of its sockets are the windows of its streams";
+        vec![(Capability::GrowingWindows, why)]
     }
 
     fn listen_addr(&self) -> Addr {

@@ -1,7 +1,7 @@
 //! The conformance suite on `sockets://`.
 
+mod cable;
 mod fixture;
-mod proxied;
 
 fn main() -> std::process::ExitCode {
     pipe_conformance::Suite::new().with(fixture::Sockets).main()
