@@ -33,9 +33,21 @@ soak RUNS="50":
 soak-webrtc *TESTS:
     ci/soak-webrtc {{TESTS}}
 
+# Every attack on every transport, one after another, with the bounds of a quiet machine, and a table of what it costs.
+attacks *ARGS:
+    PIPE_HOSTILE_SLACK=1 cargo test --release --workspace --test attacks -- {{ARGS}}
+
 # Ours and the alternatives, in turn.
 bench *ARGS:
     cargo run --release -p pipe-bench -- {{ARGS}}
+
+# SCTP beside other stacks, over simulated paths.
+bench-sctp *ARGS:
+    cargo run --release --manifest-path pipe-sctp/differential/Cargo.toml -- {{ARGS}}
+
+# SCTP for long: a day of traffic, a million streams, a hundred million forged packets.
+soak-sctp:
+    ci/soak-sctp
 
 # Everything, as CI does it.
 ci:

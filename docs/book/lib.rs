@@ -18,10 +18,13 @@ chapters! {
     inproc: "src/inproc.md";
     tcp: "src/tcp.md";
     tls: "src/tls.md";
+    ws: "src/ws.md";
     unix: "src/unix.md";
     quic: "src/quic.md";
+    wt: "src/wt.md";
     webrtc: "src/webrtc.md";
     bytes: "src/bytes.md";
+    several: "src/several.md";
     security: "src/security.md";
     swapping: "src/swapping.md";
 }
@@ -32,8 +35,10 @@ chapters! {
     readme_net: "../../pipe-net/README.md";
     readme_inproc: "../../pipe-inproc/README.md";
     readme_mux: "../../pipe-mux/README.md";
+    readme_sctp: "../../pipe-sctp/README.md";
     readme_tcp: "../../pipe-tcp/README.md";
     readme_tls: "../../pipe-tls/README.md";
+    readme_ws: "../../pipe-ws/README.md";
     readme_unix: "../../pipe-unix/README.md";
     readme_quic: "../../pipe-quic/README.md";
     readme_webrtc: "../../pipe-webrtc/README.md";
