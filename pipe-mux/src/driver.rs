@@ -125,7 +125,7 @@ impl<R: AsyncRead + Unpin + Send + 'static> Driver<R> {
         let lost = poll_fn(|cx| turns.poll(cx, |cx| self.poll(cx))).await;
         if let Err(error) = lost {
             self.is_broken |= error.kind() == ErrorKind::Protocol;
-            self.tell_ready(Err(error.clone()));
+            self.tell_ready(Err(broke_off(error.clone())));
             self.conn.end(&CloseReason::Failed(error));
         }
         // The last frames get out, unless the peer does not take them.
@@ -387,6 +387,15 @@ impl<R> Drop for Driver<R> {
 
 fn far_future() -> Instant {
     Instant::now() + Duration::from_secs(24 * 60 * 60)
+}
+
+/// Returns the error of a handshake whose byte stream was lost.
+fn broke_off(error: Error) -> Error {
+    if error.kind() != ErrorKind::Failed {
+        return error;
+    }
+    let why = format!("the peer broke off in the handshake: {error}");
+    Error::with_source(ErrorKind::Handshake, why, error)
 }
 
 fn lost(error: io::Error) -> Error {

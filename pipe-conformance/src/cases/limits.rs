@@ -231,7 +231,7 @@ async fn a_full_accept_backlog_loses_no_connection(env: Env) {
     assert_eq!(seen.len(), dialed.len(), "each dial is accepted once");
 }
 
-/// The connection, or nothing when the dial was refused for lack of room.
+/// The connection, or nothing when the dial was refused for lack of room, or broken off for another one.
 fn unless_refused<C>(dialed: Result<C>) -> Option<C> {
     match dialed {
         Ok(conn) => Some(conn),
@@ -240,6 +240,7 @@ fn unless_refused<C>(dialed: Result<C>) -> Option<C> {
                 ErrorKind::Refused,
                 ErrorKind::LimitReached,
                 ErrorKind::TimedOut,
+                ErrorKind::Handshake,
             ];
             assert!(kinds.contains(&e.kind()), "a dial failed: {e:?}");
             None

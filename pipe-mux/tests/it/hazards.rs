@@ -59,6 +59,21 @@ fn flood(mut stream: MuxStream) -> JoinHandle<Error> {
 }
 
 // Yamux: a reset reads as a clean end.
+#[tokio::test]
+async fn a_peer_that_breaks_off_in_the_handshake_is_a_failed_handshake() {
+    for begin in [&b""[..], &[0]] {
+        let (here, mut there) = duplex(1024);
+        let breaking_off = async {
+            there.write_all(begin).await.expect("room");
+            drop(there);
+        };
+        let (dialed, ()) = tokio::join!(Mux::client(here, Config::default()), breaking_off);
+        let error = dialed.expect_err("no connection");
+        assert_eq!(error.kind(), ErrorKind::Handshake, "{error}");
+        assert!(error.to_string().contains("broke off"), "{error}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_reset_is_no_end() {
     let (client, server) = pair().await;
