@@ -1,4 +1,4 @@
-use crate::frame::{Header, MAX_CONTROL, MAX_HEADER, Opcode, Role, Violation, apply_mask};
+use crate::frame::{BLOCK, Header, MAX_CONTROL, MAX_HEADER, Opcode, Role, Violation, apply_mask};
 
 /// Takes the payload of binary messages out of the frames of a peer, as the bytes arrive: it holds a header and
 /// a control frame at most, however long the messages are.
@@ -91,21 +91,18 @@ impl Decoder {
                 Some(frame) => {
                     let left = frame.header.length - frame.come;
                     let count = left.min((piece.len() - at) as u64) as usize;
-                    let to = if frame.header.opcode.is_control() {
+                    let offset = (frame.come % 4) as usize;
+                    if frame.header.opcode.is_control() {
                         let come = frame.come as usize;
                         let to = &mut self.control[come..come + count];
                         to.copy_from_slice(&piece[at..at + count]);
-                        to
+                        if let Some(mask) = frame.header.mask {
+                            apply_mask(to, mask, offset);
+                        }
                     } else {
                         let to = decoded.data;
-                        if to != at {
-                            piece.copy_within(at..at + count, to);
-                        }
+                        move_payload(piece, at, to, count, frame.header.mask, offset);
                         decoded.data += count;
-                        &mut piece[to..to + count]
-                    };
-                    if let Some(mask) = frame.header.mask {
-                        apply_mask(to, mask, (frame.come % 4) as usize);
                     }
                     frame.come += count as u64;
                     count
@@ -186,6 +183,28 @@ impl Decoder {
             }),
             _ => None,
         }
+    }
+}
+
+/// Moves `count` bytes of a payload, which are `offset` bytes into it, towards the front of the piece, and unmasks them.
+fn move_payload(
+    piece: &mut [u8],
+    mut from: usize,
+    mut to: usize,
+    count: usize,
+    mask: Option<[u8; 4]>,
+    offset: usize,
+) {
+    let Some(mask) = mask else {
+        piece.copy_within(from..from + count, to);
+        return;
+    };
+    let end = from + count;
+    while from < end {
+        let count = BLOCK.min(end - from);
+        piece.copy_within(from..from + count, to);
+        apply_mask(&mut piece[to..to + count], mask, offset);
+        (from, to) = (from + count, to + count);
     }
 }
 

@@ -6,7 +6,7 @@ use pipe_core::backend::first_bytes;
 use tokio::io::AsyncWrite;
 
 use crate::decoder::Control;
-use crate::frame::{Header, MAX_HEADER, Opcode, Role, apply_mask};
+use crate::frame::{BLOCK, Header, MAX_HEADER, Opcode, Role, apply_mask};
 use crate::mask_keys::MaskKeys;
 
 /// Maximum length of the payload of a message that is sent, in bytes. The ends of streams and pings wait behind
@@ -246,12 +246,12 @@ impl<W: AsyncWrite + Unpin> Sender<W> {
         self.out.reserve(len + length);
         self.out.extend_from_slice(&header[..len]);
         let mut offset = 0;
-        for piece in payload {
+        for block in payload.flat_map(|piece| piece.chunks(BLOCK)) {
             let at = self.out.len();
-            self.out.extend_from_slice(piece);
+            self.out.extend_from_slice(block);
             if let Some(mask) = mask {
                 apply_mask(&mut self.out[at..], mask, offset);
-                offset += piece.len();
+                offset += block.len();
             }
         }
         Ok(())
