@@ -33,6 +33,8 @@ mod error;
 mod establish;
 mod events;
 mod filter;
+#[cfg(feature = "http")]
+mod http;
 mod ice_server;
 mod interfaces;
 mod listener;
@@ -55,9 +57,15 @@ pub use engine::fuzzing;
 pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats, UdpPortStats};
 pub use events::{ConnEvent, ConnEvents};
 pub use filter::{AddrFilter, InterfaceFilter, Network};
+#[cfg(feature = "http")]
+pub use http::{WhipService, WhipTransport};
 pub use ice_server::IceServer;
 pub use listener::WebRtcListener;
 pub use pipe_net::{HostPort, NoProxy, Proxy, TcpDialer};
+#[cfg(feature = "http")]
+pub use pipe_net::{HttpRequest, HttpVerdict, ProxyProtocol, SocketOptions};
+#[cfg(feature = "http")]
+pub use pipe_tls::CertSha256;
 pub use pipe_tls::{Identity, Roots, TlsOptions};
 pub use settings::{Engine, WebRtcSettings, default_config};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};

@@ -39,4 +39,10 @@ pub trait Signaling: Send + 'static {
     ///
     /// Dropping the future must lose no message.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Signal>>> + Send;
+
+    /// Returns whether the side that answers can send [`Signal::Restart`]. Where it cannot, ICE restarts when the other
+    /// side finds that it has to. It can by default.
+    fn can_ask_for_restarts(&self) -> bool {
+        true
+    }
 }
