@@ -4,8 +4,9 @@ use std::sync::Arc;
 use pipe_core::{Error, ErrorKind, Result};
 use tokio::sync::{mpsc, oneshot};
 
-use super::fragment::{Fragment, add_candidates};
+use super::fragment::Fragment;
 use super::resources::{Patch, Resource};
+use crate::candidates::add_candidates;
 use crate::signaling::{Refusal, Signal, Signaling};
 
 /// The answer to an offer, with all candidates, or why there is none.

@@ -7,8 +7,9 @@ use tokio::time::{sleep, timeout, timeout_at};
 use url::Url;
 
 use super::client::{Ask, Client, Connected, Reply};
-use super::fragment::{Fragment, add_candidates};
+use super::fragment::Fragment;
 use super::wire::{FRAGMENT, SDP};
+use crate::candidates::add_candidates;
 use crate::conn::WebRtcConn;
 use crate::signaling::{Signal, Signaling};
 

@@ -2,6 +2,7 @@ use std::fmt;
 
 use pipe_core::Result;
 
+use crate::candidates::add_candidates;
 use crate::error::protocol;
 use crate::signaling::IceCandidate;
 
@@ -129,37 +130,6 @@ impl Fragment {
     }
 }
 
-/// Returns a description with these candidates at the end of its first section.
-pub(crate) fn add_candidates<'a>(
-    description: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-    is_complete: bool,
-) -> String {
-    let end = end_of_first_section(description);
-    let (before, after) = description.split_at(end);
-    let mut text = String::with_capacity(description.len() + 512);
-    text.push_str(before);
-    for candidate in candidates {
-        for part in ["a=", candidate, "\r\n"] {
-            text.push_str(part);
-        }
-    }
-    if is_complete && !before.contains("a=end-of-candidates") {
-        text.push_str("a=end-of-candidates\r\n");
-    }
-    text.push_str(after);
-    text
-}
-
-/// Returns where the second section begins, or the end.
-fn end_of_first_section(description: &str) -> usize {
-    let mut sections = description.match_indices("m=").map(|(at, _)| at);
-    let mut begins = sections
-        .by_ref()
-        .filter(|at| *at == 0 || description.as_bytes()[at - 1] == b'\n');
-    begins.nth(1).unwrap_or(description.len())
-}
-
 fn credential(
     name: &str,
     value: Option<String>,
@@ -247,15 +217,10 @@ mod tests {
     }
 
     #[test]
-    fn candidates_are_added_to_the_first_section() {
-        let text = add_candidates(OFFER, ["candidate:3 x", "candidate:4 y"], true);
-        let end =
-            "a=candidate:1 old\r\na=candidate:3 x\r\na=candidate:4 y\r\na=end-of-candidates\r\n";
-        assert!(text.ends_with(end), "{text}");
-        assert_eq!(add_candidates(&text, [], true), text);
+    fn a_fragment_may_have_other_candidates() {
         let fragment = Fragment::parse(OFFER).unwrap();
         let with = fragment.with_candidates(["candidate:5 z".to_owned()], false);
-        assert!(with.to_string().ends_with("a=candidate:5 z\r\n"));
+        assert!(with.to_string().ends_with("a=mid:0\r\na=candidate:5 z\r\n"));
     }
 
     #[test]

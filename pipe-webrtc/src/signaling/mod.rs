@@ -10,7 +10,7 @@ use std::future::Future;
 use pipe_core::Result;
 
 pub use by_hand::{Answered, Offered};
-pub(crate) use by_hand::{ConnTask, Hand, Reply, hand};
+pub(crate) use by_hand::{ConnTask, Hand, Reply, hand, write};
 pub use memory::MemorySignaling;
 pub use message::{Description, IceCandidate, MAX_SIGNAL_LEN, Refusal, SIGNALING_VERSION, Signal};
 pub use stream::StreamSignaling;
