@@ -126,8 +126,16 @@ mod tests {
             ("ws://[::1]:0/a", "ws://[::1]:1/a", false),
             ("webrtc+ws://0.0.0.0:0", "webrtc+ws://0.0.0.0:1", true),
             ("webrtc+http://0.0.0.0:0", "webrtc+http://0.0.0.0:1", true),
-            ("webrtc+http://127.0.0.1:0/a", "webrtc+http://127.0.0.1:1/a", false),
-            ("webrtc+https://0.0.0.0:0", "webrtc+https://0.0.0.0:1", false),
+            (
+                "webrtc+http://127.0.0.1:0/a",
+                "webrtc+http://127.0.0.1:1/a",
+                false,
+            ),
+            (
+                "webrtc+https://0.0.0.0:0",
+                "webrtc+https://0.0.0.0:1",
+                false,
+            ),
             ("wss://0.0.0.0:0", "wss://0.0.0.0:1", false),
             ("tls://0.0.0.0:0", "tls://0.0.0.0:1", false),
             ("quic://0.0.0.0:0", "quic://0.0.0.0:1", false),

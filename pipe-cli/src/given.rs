@@ -60,7 +60,9 @@ impl Takers {
     pub(crate) fn listen(&self, name: &str, addr: &Addr) -> Result<BoxListener, Failure> {
         let fits = |given: &GivenSocket| {
             let kind = match addr.scheme() {
-                "tcp" | "tls" | "ws" | "wss" | "webrtc+http" | "webrtc+https" => matches!(given.kind, GivenKind::Tcp(_)),
+                "tcp" | "tls" | "ws" | "wss" | "webrtc+http" | "webrtc+https" => {
+                    matches!(given.kind, GivenKind::Tcp(_))
+                }
                 "quic" | "wt" => matches!(given.kind, GivenKind::Udp(_)),
                 "unix" => matches!(given.kind, GivenKind::Unix(_)),
                 _ => false,

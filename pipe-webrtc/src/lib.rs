@@ -9,7 +9,8 @@
 //! # Signalling
 //!
 //! `webrtc+tcp://host:port` signals over the transport of `tcp://`, and so on for every scheme of the
-//! transport that [`WebRtcTransport::new`] is given. A program with a channel of its own implements
+//! transport that [`WebRtcTransport::new`] is given. `webrtc+http://host:port/path` and `webrtc+https://…` signal by requests over
+//! HTTP, in the shape of WHIP: those are addresses of `WhipTransport`, behind the feature `http`. A program with a channel of its own implements
 //! [`Signaling`] and uses [`WebRtcTransport::offer_over`] and [`WebRtcTransport::answer_over`]; a person
 //! carries one text each way with [`WebRtcTransport::offer_by_hand`].
 //!

@@ -239,7 +239,12 @@ impl Requests {
                 next = self.signals.try_recv().ok();
             }
             if let Some(offer) = offer {
-                match self.restart(session, &offer, candidates).await {
+                if !is_complete {
+                    let (found, all) = self.gather().await;
+                    candidates.extend(found);
+                    is_complete = all;
+                }
+                match self.restart(session, &offer, candidates, is_complete).await {
                     Some(answer) => self.hand(Signal::answer(answer)).await,
                     None => return,
                 }
@@ -282,9 +287,10 @@ impl Requests {
         session: &mut Session,
         offer: &str,
         candidates: Vec<String>,
+        is_complete: bool,
     ) -> Option<String> {
         let candidates = candidates.iter().map(String::as_str);
-        let own = Fragment::parse(&add_candidates(offer, candidates, false)).ok()?;
+        let own = Fragment::parse(&add_candidates(offer, candidates, is_complete)).ok()?;
         let mut pause = PAUSE;
         loop {
             match self.patch(session, "*", &own).await {

@@ -240,4 +240,24 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::Protocol, "{text}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(
+            lines in proptest::collection::vec(
+                "(a=ice-ufrag:|a=ice-pwd:|a=candidate:|a=mid:|m=|a=end-of-candidates|)[ -~é\\r]{0,30}",
+                0..12,
+            ),
+            description in "[ -~é\\r\\n]{0,100}",
+        ) {
+            let text = lines.join("\n");
+            if let Ok(fragment) = Fragment::parse(&text) {
+                let again = Fragment::parse(&fragment.to_string()).unwrap();
+                assert!(again.is_of(&fragment));
+                assert_eq!(again.candidates().count(), fragment.candidates().count());
+                fragment.apply(&description);
+            }
+            let _ = Fragment::parse(&format!("{FRAGMENT}{text}")).map(|own| own.apply(OFFER));
+        }
+    }
 }

@@ -35,7 +35,7 @@ pub(crate) struct IceSession {
     pub(crate) tag: String,
     /// The peer's offer, with the credentials of this session.
     pub(crate) offer: String,
-    /// The credentials of the peer.
+    /// The credentials of the peer, without its candidates.
     pub(crate) peer: Fragment,
 }
 
@@ -62,7 +62,7 @@ impl Resources {
         let (patches, patched) = mpsc::channel(PATCHES);
         let ice = IceSession {
             tag: fresh_tag()?,
-            peer: Fragment::parse(offer)?,
+            peer: Fragment::parse(offer)?.with_candidates([], false),
             offer: offer.to_owned(),
         };
         let resource = Arc::new(Resource {
@@ -100,12 +100,12 @@ impl Resource {
     }
 
     /// Begins another session of ICE. Returns its tag.
-    pub(crate) fn restart(&self, offer: String, peer: Fragment) -> Result<String> {
+    pub(crate) fn restart(&self, offer: String, peer: &Fragment) -> Result<String> {
         let tag = fresh_tag()?;
         *self.ice.lock() = IceSession {
             tag: tag.clone(),
             offer,
-            peer,
+            peer: peer.with_candidates([], false),
         };
         Ok(tag)
     }
@@ -186,7 +186,7 @@ mod tests {
         let resources = Arc::new(Resources::default());
         let (entry, _patches) = resources.add(OFFER).unwrap();
         let IceSession { tag, offer, peer } = entry.resource.ice();
-        let other = entry.resource.restart(offer, peer).unwrap();
+        let other = entry.resource.restart(offer, &peer).unwrap();
         assert_ne!(other, tag);
         assert_eq!(entry.resource.ice().tag, other);
     }

@@ -263,10 +263,10 @@ impl WhipService {
             let why = "other credentials restart ICE, which takes If-Match: *";
             return Err(Refusal::new(400, why));
         }
-        self.restart(&resource, &ice, peer).await
+        self.restart(&resource, &ice, &peer).await
     }
 
-    async fn restart(&self, resource: &Resource, ice: &IceSession, peer: Fragment) -> Answer {
+    async fn restart(&self, resource: &Resource, ice: &IceSession, peer: &Fragment) -> Answer {
         let offer = peer.apply(&ice.offer);
         let (restarted, restarts) = oneshot::channel();
         let signals = vec![Signal::offer(offer.clone(), None)];

@@ -57,7 +57,9 @@ async fn curl(curl: &PathBuf, args: &[&str], body: Option<&str>) -> Answer {
         .args(args);
     if let Some(body) = body {
         std::fs::write(&file, body).expect("a file");
-        command.arg("--data-binary").arg(format!("@{}", file.display()));
+        command
+            .arg("--data-binary")
+            .arg(format!("@{}", file.display()));
     }
     let output = command.output().await.expect("curl runs");
     let text = String::from_utf8(output.stdout).expect("text");
@@ -117,8 +119,10 @@ async fn offer(program: PathBuf, engine: Engine, wire: Wire) {
     let none = curl(&program, &patch, Some(&ice)).await;
     assert_eq!(none.status, "428", "{none:?}");
     let tagged = [&patch[..], &["--header", &tag]].concat();
-    let with = format!("{ice}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n\
-        a=candidate:9 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n");
+    let with = format!(
+        "{ice}m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\na=mid:0\r\n\
+        a=candidate:9 1 udp 1 127.0.0.1 9 typ host\r\na=end-of-candidates\r\n"
+    );
     let taken = curl(&program, &tagged, Some(&with)).await;
     assert_eq!(taken.status, "204", "{taken:?}");
     let any = [&patch[..], &["--header", "If-Match: *"]].concat();
@@ -154,7 +158,11 @@ async fn refusals(program: PathBuf) {
         (&["--header", SDP, &url], Some("v=0"), "400"),
         (&["--header", SDP, &url], Some(&long), "413"),
         (&["--header", SDP, &elsewhere], Some("v=0"), "404"),
-        (&["--header", SDP, "--header", page, &url], Some("v=0"), "403"),
+        (
+            &["--header", SDP, "--header", page, &url],
+            Some("v=0"),
+            "403",
+        ),
     ] {
         let answer = curl(&program, args, body).await;
         assert_eq!(answer.status, status, "{args:?}: {answer:?}");
@@ -174,5 +182,8 @@ async fn over_tls(program: PathBuf) {
         tokio::try_join!(offered.accept(&answer.body), listener.accept()).expect("a connection");
     dialed.close(7, "enough");
     let reason = accepted.closed().await;
-    assert!(matches!(reason, CloseReason::Remote { code: 7, .. }), "{reason:?}");
+    assert!(
+        matches!(reason, CloseReason::Remote { code: 7, .. }),
+        "{reason:?}"
+    );
 }

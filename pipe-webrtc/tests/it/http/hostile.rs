@@ -19,11 +19,8 @@ async fn pour(to: SocketAddr, begin: &str, again: &str) -> Option<u16> {
     stream.write_all(begin.as_bytes()).await.expect("a write");
     let (mut reader, mut writer) = stream.split();
     let pouring = async {
-        let mut sent = 0;
-        while writer.write_all(again.as_bytes()).await.is_ok() {
-            sent += again.len();
-            assert!(sent < 64 << 20, "it takes everything");
-        }
+        // What comes after the answer is read away for a second.
+        while writer.write_all(again.as_bytes()).await.is_ok() {}
     };
     let reading = async {
         let mut bytes = Vec::new();
