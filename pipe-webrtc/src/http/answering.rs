@@ -131,7 +131,7 @@ impl Signaling for Answering {
                 patch = self.patches.recv() => match patch {
                     Some(Patch { signals, restarted }) => {
                         self.received.extend(signals);
-                        self.restarted = restarted.or(self.restarted.take());
+                        self.restarted = restarted.or_else(|| self.restarted.take());
                     }
                     None => return Ok(None),
                 },

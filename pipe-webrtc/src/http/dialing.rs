@@ -64,7 +64,7 @@ struct Session {
 
 impl Lifetime {
     /// Keeps the resource as long as this connection.
-    pub(crate) fn is_of(self, conn: &WebRtcConn) {
+    pub(crate) fn follow(self, conn: &WebRtcConn) {
         // A task that has gone keeps nothing.
         let _ = self.0.send(conn.state());
     }
@@ -271,7 +271,7 @@ impl Requests {
                     return;
                 }
                 Ok(reply) => {
-                    tracing::debug!(status = %reply.status, attempt, "candidates are not taken")
+                    tracing::debug!(status = %reply.status, attempt, "candidates are not taken");
                 }
                 Err(error) => tracing::debug!(%error, attempt, "candidates are not sent"),
             }
@@ -302,7 +302,7 @@ impl Requests {
                     session.own = own;
                     session.answer = theirs.apply(&session.answer);
                     let tag = reply.header(http::header::ETAG).map(str::to_owned);
-                    session.tag = tag.or(session.tag.take());
+                    session.tag = tag.or_else(|| session.tag.take());
                     return Some(session.answer.clone());
                 }
                 Ok(reply) if matches!(reply.status.as_u16(), 404 | 410) => return None,

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::{self, HeaderName};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Body;
 use pipe_core::backend::Admission;
@@ -122,7 +123,7 @@ impl WhipService {
         let Some(asked) = asked else {
             return Refusal::new(400, "the target of the request is no path").into_response();
         };
-        let named = parts.uri.authority().map(|authority| authority.as_str());
+        let named = parts.uri.authority().map(Authority::as_str);
         let host = named.or_else(|| asked.header("host")).unwrap_or_default();
         if let Err(refusal) = self.0.gate.admit_page(&asked, host) {
             return refusal.into_response();

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::addr::{HttpAddr, PLAIN, SECURE};
 use super::client::Client;
-use super::dialing::{Dialing, Lifetime};
+use super::dialing::Dialing;
 use super::door::{Door, Serving};
 use super::gate::Gate;
 use super::offers::Offers;
@@ -356,7 +356,7 @@ impl WhipTransport {
         let limit = self.setup.config.handshake_timeout;
         let (lifetime, signaling) = Dialing::start(client, connected, limit);
         let conn = plan.establish(signaling).await?;
-        Lifetime::is_of(lifetime, &conn);
+        lifetime.follow(&conn);
         Ok(conn)
     }
 }

@@ -31,7 +31,10 @@ async fn server(answers: Vec<String>) -> (SocketAddr, mpsc::UnboundedReceiver<St
             }
             let text = String::from_utf8_lossy(&bytes).into_owned();
             let _ = tell.send(text.lines().next().unwrap_or_default().to_owned());
-            let answer = answers.get(number).or(answers.last()).expect("an answer");
+            let answer = answers
+                .get(number)
+                .or_else(|| answers.last())
+                .expect("an answer");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
