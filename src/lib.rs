@@ -199,6 +199,8 @@ pub fn registry() -> &'static Registry {
             let signaling = registry.clone();
             registry.with(webrtc::WebRtcTransport::new(signaling))
         };
+        #[cfg(feature = "whip")]
+        let registry = registry.with(webrtc::WhipTransport::new());
         registry
     });
     &DEFAULT

@@ -17,6 +17,7 @@ pub(crate) const ROUTES: &[Route] = &[
     #[cfg(target_os = "linux")]
     Route::new("unix", "unix:///@"),
     Route::new("webrtc", "webrtc+inproc://swap"),
+    Route::new("webrtc-http", "webrtc+http://127.0.0.1:0/swap"),
     Route::new("inproc-lan", "inproc://swap")
         .over("lan")
         .at_most(400, 16 * MIB),

@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use crate::doctor::DoctorArgs;
 use crate::exit::HELP;
 use crate::forward::{ExposeArgs, ForwardArgs};
-use crate::netcat::{DialArgs, ListenArgs};
+use crate::netcat::{DialArgs, ListenArgs, OfferArgs};
 use crate::perf::PerfArgs;
 use crate::ping::PingArgs;
 use crate::transfer::{ReceiveArgs, SendArgs};
@@ -37,6 +37,12 @@ pub(crate) enum Command {
     Listen(ListenArgs),
     /// Connect, and join a stream to standard input and output
     Dial(DialArgs),
+    /// Make an offer of WebRTC as a file, and connect by the answer in another one
+    ///
+    /// Any program carries them, as curl does to where `pipe listen webrtc+http://HOST:PORT/PATH` listens:
+    /// curl --data-binary @OFFER -H 'Content-Type: application/sdp' URL > ANSWER. Then a stream is joined to
+    /// standard input and output, as by `pipe dial`.
+    Offer(OfferArgs),
     /// Measure round trips, as ping(8) does
     ///
     /// On the other side, anything of pipewerks may listen: `pipe listen ADDR` will do, and goes on

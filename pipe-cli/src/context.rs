@@ -84,6 +84,10 @@ fn exposed(asked: &Addr, local: &Addr) -> Option<&'static str> {
             "the signalling over ws:// is not authenticated, and others than this machine can reach it: who \
              is on the way can take the place of either side; webrtc+wss:// prevents that"
         }
+        "webrtc+http" => {
+            "the signalling over http:// is not authenticated, and others than this machine can reach it: who \
+             is on the way can take the place of either side; webrtc+https:// prevents that"
+        }
         "webrtc+tcp" => {
             "the signalling over tcp:// is not authenticated, and others than this machine can reach it: who \
              is on the way can take the place of either side; webrtc+tls:// prevents that"
@@ -121,6 +125,17 @@ mod tests {
             ("ws://0.0.0.0:0", "ws://127.0.0.1:1", true),
             ("ws://[::1]:0/a", "ws://[::1]:1/a", false),
             ("webrtc+ws://0.0.0.0:0", "webrtc+ws://0.0.0.0:1", true),
+            ("webrtc+http://0.0.0.0:0", "webrtc+http://0.0.0.0:1", true),
+            (
+                "webrtc+http://127.0.0.1:0/a",
+                "webrtc+http://127.0.0.1:1/a",
+                false,
+            ),
+            (
+                "webrtc+https://0.0.0.0:0",
+                "webrtc+https://0.0.0.0:1",
+                false,
+            ),
             ("wss://0.0.0.0:0", "wss://0.0.0.0:1", false),
             ("tls://0.0.0.0:0", "tls://0.0.0.0:1", false),
             ("quic://0.0.0.0:0", "quic://0.0.0.0:1", false),

@@ -10,6 +10,7 @@ use pipewerks::tcp::{GivenKind, GivenSocket};
 use pipewerks::tls::TlsTransport;
 #[cfg(unix)]
 use pipewerks::unix::UnixTransport;
+use pipewerks::webrtc::WhipTransport;
 use pipewerks::ws::WsTransport;
 use pipewerks::{Addr, BoxListener};
 
@@ -27,6 +28,7 @@ pub(crate) struct Takers {
     pub(crate) tcp: TcpTransport,
     pub(crate) tls: TlsTransport,
     pub(crate) ws: WsTransport,
+    pub(crate) whip: WhipTransport,
     pub(crate) quic: QuicTransport,
     pub(crate) wt: WtTransport,
     #[cfg(unix)]
@@ -58,7 +60,9 @@ impl Takers {
     pub(crate) fn listen(&self, name: &str, addr: &Addr) -> Result<BoxListener, Failure> {
         let fits = |given: &GivenSocket| {
             let kind = match addr.scheme() {
-                "tcp" | "tls" | "ws" | "wss" => matches!(given.kind, GivenKind::Tcp(_)),
+                "tcp" | "tls" | "ws" | "wss" | "webrtc+http" | "webrtc+https" => {
+                    matches!(given.kind, GivenKind::Tcp(_))
+                }
                 "quic" | "wt" => matches!(given.kind, GivenKind::Udp(_)),
                 "unix" => matches!(given.kind, GivenKind::Unix(_)),
                 _ => false,
@@ -82,7 +86,8 @@ impl Takers {
             GivenKind::Tcp(socket) => match addr.scheme() {
                 "tcp" => self.tcp.listen_on(socket, addr).map(BoxListener::new),
                 "tls" => self.tls.listen_on(socket, addr).map(BoxListener::new),
-                _ => self.ws.listen_on(socket, addr).map(BoxListener::new),
+                "ws" | "wss" => self.ws.listen_on(socket, addr).map(BoxListener::new),
+                _ => self.whip.listen_on(socket, addr).map(BoxListener::new),
             },
             GivenKind::Udp(socket) => match addr.scheme() {
                 "wt" => self.wt.listen_on(socket, addr).map(BoxListener::new),

@@ -1,6 +1,7 @@
 //! The command `pipe`: common uses of a connection, over any transport of pipewerks.
 //!
 //! - `pipe listen` and `pipe dial` join streams to standard input and output, or to commands.
+//! - `pipe offer` does so over WebRTC whose offer and answer are files.
 //! - `pipe ping` shows round trips and the state of the connection.
 //! - `pipe perf` measures the throughput of a connection; its protocol is that of [`perf`].
 //! - `pipe forward` and `pipe expose` carry connections of TCP.
@@ -70,7 +71,10 @@ fn main() -> ExitCode {
     log(cli.verbose);
     let report = Report {
         json: cli.json,
-        data_on_stdout: matches!(cli.command, Command::Listen(_) | Command::Dial(_)),
+        data_on_stdout: matches!(
+            cli.command,
+            Command::Listen(_) | Command::Dial(_) | Command::Offer(_)
+        ),
     };
     if let Err(failure) = given::take() {
         report.failure(&failure);
@@ -102,6 +106,7 @@ async fn run(command: &Command, report: Report) -> Result<Exit, Failure> {
     match command {
         Command::Listen(args) => netcat::listen(&context, args).await,
         Command::Dial(args) => netcat::dial(&context, args).await,
+        Command::Offer(args) => netcat::offer(&context, args).await,
         Command::Ping(args) => ping::ping(&context, args).await,
         Command::Perf(args) => perf::perf(&context, args).await,
         Command::Forward(args) => forward::forward(&context, args).await,

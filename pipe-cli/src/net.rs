@@ -5,7 +5,7 @@ use clap::Args;
 use pipewerks::quic::{QuicTransport, WtTransport};
 use pipewerks::tcp::{Proxy, TcpDialer, TcpTransport};
 use pipewerks::tls::{Identity, Roots, TlsOptions, TlsTransport};
-use pipewerks::webrtc::{IceServer, WebRtcSettings};
+use pipewerks::webrtc::{IceServer, WebRtcSettings, WebRtcTransport, WhipTransport};
 use pipewerks::ws::WsTransport;
 use pipewerks::{Addr, BoxConn, BoxListener, Config, Error, Listener, Registry, Transport};
 use tokio::time::timeout;
@@ -25,7 +25,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Transport options")]
 pub(crate) struct NetArgs {
-    /// Certificate to show (tls, wss, quic, wt), with those that lead to its root, in PEM. A listener without
+    /// Certificate to show (tls, wss, quic, wt, webrtc+https), with those that lead to its root, in PEM. A listener without
     /// one makes one on the spot; the address that it prints has its hash
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -54,10 +54,10 @@ pub(crate) struct NetArgs {
     failed_after: Option<Duration>,
     #[command(flatten)]
     proxy: ProxyArgs,
-    /// Dialing, a header of the request, as in 'Cookie: a=b' (ws, wss, wt; repeatable)
+    /// Dialing, a header of the request, as in 'Cookie: a=b' (ws, wss, wt, webrtc+http; repeatable)
     #[arg(long, value_name = "NAME: VALUE", value_parser = header)]
     header: Vec<(String, String)>,
-    /// Listening, an origin whose pages may connect, as in https://example.org (ws, wss, wt; repeatable) [default: that of the
+    /// Listening, an origin whose pages may connect, as in https://example.org (ws, wss, wt, webrtc+http; repeatable) [default: that of the
     /// listener's own host]
     #[allow(rustdoc::bare_urls, reason = "the help has no markup")]
     #[arg(long, value_name = "ORIGIN")]
@@ -67,7 +67,7 @@ pub(crate) struct NetArgs {
     #[arg(long, value_name = "MODE", value_parser = octal)]
     socket_mode: Option<u32>,
     /// Listening, take a socket that this command was started with, as by systemd (LISTEN_FDS), instead of making one: the
-    /// first that fits the address, or the one with this name (tcp, tls, ws, wss, quic, wt, unix)
+    /// first that fits the address, or the one with this name (tcp, tls, ws, wss, quic, wt, unix, webrtc+http)
     #[arg(
         long,
         value_name = "NAME",
@@ -144,10 +144,10 @@ impl Net {
                 .with(takers.quic.clone());
             #[cfg(unix)]
             let registry = registry.with(takers.unix.clone());
-            let webrtc = pipewerks::webrtc::WebRtcTransport::new(registry.clone())
+            let webrtc = WebRtcTransport::new(registry.clone())
                 .with_config(args.config(pipewerks::webrtc::default_config()))?
                 .with_settings(args.webrtc().with_turn_dialer(dialer.clone()))?;
-            Ok((registry.with(webrtc), takers))
+            Ok((registry.with(webrtc).with(takers.whip.clone()), takers))
         };
         let (registry, takers) = build().map_err(misused)?;
         Ok(Self {
@@ -190,7 +190,7 @@ impl Net {
     /// Returns the proxy that an address is dialed through, over the sockets of `under`.
     pub(crate) fn proxy(&self, addr: &Addr, under: &str) -> pipewerks::Result<Option<Proxy>> {
         match target(addr, under) {
-            Some(to) if matches!(under, "tcp" | "tls" | "ws" | "wss") => {
+            Some(to) if matches!(under, "tcp" | "tls" | "ws" | "wss" | "http" | "https") => {
                 Ok(self.dialer.proxy(under, &to)?.cloned())
             }
             _ => Ok(None),
@@ -291,15 +291,18 @@ impl NetArgs {
             .with_dialer(dialer.clone())
             .with_tls(tls.clone());
         let mut ws = self.ws(config, tls)?.with_dialer(dialer.clone());
+        let mut whip = self.whip(tls, dialer)?;
         if let Some(protocol) = self.proxy.protocol()? {
             tcp = tcp.with_proxy_protocol(protocol.clone());
             over_tls = over_tls.with_proxy_protocol(protocol.clone());
-            ws = ws.with_proxy_protocol(protocol);
+            ws = ws.with_proxy_protocol(protocol.clone());
+            whip = whip.with_proxy_protocol(protocol);
         }
         Ok(Takers {
             tcp,
             tls: over_tls,
             ws,
+            whip,
             quic: QuicTransport::new()
                 .with_config(config.clone())?
                 .with_tls(tls.clone()),
@@ -322,6 +325,21 @@ impl NetArgs {
         Ok(ws)
     }
 
+    fn whip(&self, tls: &TlsOptions, dialer: &TcpDialer) -> pipewerks::Result<WhipTransport> {
+        let mut whip = WhipTransport::new()
+            .with_config(self.config(pipewerks::webrtc::default_config()))?
+            .with_settings(self.webrtc().with_turn_dialer(dialer.clone()))?
+            .with_tls(tls.clone())
+            .with_dialer(dialer.clone());
+        for (name, value) in &self.header {
+            whip = whip.with_header(name, value)?;
+        }
+        if !self.origin.is_empty() {
+            whip = whip.with_allowed_origins(&self.origin);
+        }
+        Ok(whip)
+    }
+
     fn wt(&self, config: &Config, tls: &TlsOptions) -> pipewerks::Result<WtTransport> {
         let mut wt = WtTransport::new()
             .with_config(config.clone())?
@@ -342,6 +360,17 @@ impl NetArgs {
             Some(mode) => unix.with_mode(mode),
             None => Ok(unix),
         }
+    }
+
+    /// Returns the transport of connections whose signalling is carried by hand.
+    pub(crate) fn by_hand(&self) -> Result<WebRtcTransport<Registry>, Failure> {
+        let build = || -> pipewerks::Result<WebRtcTransport<Registry>> {
+            let dialer = self.proxy.dialer()?;
+            WebRtcTransport::new(Registry::new())
+                .with_config(self.config(pipewerks::webrtc::default_config()))?
+                .with_settings(self.webrtc().with_turn_dialer(dialer))
+        };
+        build().map_err(|error| Failure::usage(explain(&error)))
     }
 
     fn webrtc(&self) -> WebRtcSettings {

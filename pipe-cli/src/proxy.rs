@@ -5,12 +5,12 @@ use pipewerks::tcp::{HostPort, Proxy, ProxyProtocol, TcpDialer};
 /// The options about proxies.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ProxyArgs {
-    /// Dialing over TCP (tcp, tls, ws, wss, TURN over TCP and TLS), connect through this proxy: http://HOST:PORT or socks5://HOST:PORT, with
-    /// USER:PASSWORD@ before the host where it wants them, or none [default: the one that ALL_PROXY, HTTPS_PROXY (tls, wss)
-    /// or http_proxy (ws) names, but for the hosts in NO_PROXY and this machine]
+    /// Dialing over TCP (tcp, tls, ws, wss, webrtc+http, TURN over TCP and TLS), connect through this proxy: http://HOST:PORT or socks5://HOST:PORT, with
+    /// USER:PASSWORD@ before the host where it wants them, or none [default: the one that ALL_PROXY, HTTPS_PROXY (tls, wss, webrtc+https)
+    /// or http_proxy (ws, webrtc+http) names, but for the hosts in NO_PROXY and this machine]
     #[arg(long, value_name = "URL", env = "PIPE_PROXY", hide_env_values = true)]
     proxy: Option<String>,
-    /// Listening on tcp, tls, ws or wss, accept connections of proxies in these networks only, each with a header of the PROXY
+    /// Listening on tcp, tls, ws, wss or webrtc+http, accept connections of proxies in these networks only, each with a header of the PROXY
     /// protocol, which says who the peer is: IP addresses or networks as in 10.0.0.0/8, separated by commas, or all
     #[arg(long, value_name = "FROM", value_delimiter = ',')]
     proxy_protocol: Vec<String>,
@@ -41,8 +41,8 @@ impl ProxyArgs {
 /// Returns the host and the port that are dialed over the sockets of `under`, where the address has them.
 pub(crate) fn target(addr: &Addr, under: &str) -> Option<HostPort> {
     let default = match under {
-        "ws" => Some(80),
-        "wss" | "wt" => Some(443),
+        "ws" | "http" => Some(80),
+        "wss" | "wt" | "https" => Some(443),
         _ => None,
     };
     let (host, port) = (addr.host()?, addr.port().or(default)?);

@@ -82,8 +82,8 @@ impl TcpDialer {
     ///
     /// | Address | Variables, the first that is set |
     /// |---|---|
-    /// | `tls://`, `wss://`, TURN over TLS | `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY` |
-    /// | `ws://` | `http_proxy`, `all_proxy`, `ALL_PROXY` |
+    /// | `tls://`, `wss://`, `webrtc+https://`, TURN over TLS | `https_proxy`, `HTTPS_PROXY`, `all_proxy`, `ALL_PROXY` |
+    /// | `ws://`, `webrtc+http://` | `http_proxy`, `all_proxy`, `ALL_PROXY` |
     /// | `tcp://`, TURN over TCP | `all_proxy`, `ALL_PROXY` |
     ///
     /// An empty variable is not set. `no_proxy` or `NO_PROXY` lists the hosts that are dialed directly ([`NoProxy`]).

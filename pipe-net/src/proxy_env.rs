@@ -44,8 +44,8 @@ impl ProxyEnv {
     /// Returns the proxy for addresses of a scheme.
     pub(crate) fn proxy(&self, scheme: &str) -> Result<Option<&Proxy>> {
         let own = match scheme {
-            "tls" | "wss" | "turns" => &self.secure,
-            "ws" => &self.plain,
+            "tls" | "wss" | "turns" | "webrtc+https" => &self.secure,
+            "ws" | "webrtc+http" => &self.plain,
             _ => &None,
         };
         match own.as_ref().or(self.all.as_ref()) {

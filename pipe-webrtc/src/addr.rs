@@ -40,6 +40,24 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
             return Err(addr.invalid(format!("the option {name:?} is given twice")));
         }
     }
+    let wire = wire_of(addr, wire)?;
+    let mut inner = Addr::parse(url.as_str())?;
+    let mut target = Target {
+        name: None,
+        wire,
+        local: is_local(&inner),
+    };
+    // A name can follow only where host and port are the whole address.
+    if inner.port().is_some() && inner.path().len() > 1 {
+        target.name = Some(inner.path()[1..].to_owned());
+        url.set_path("");
+        inner = Addr::parse(url.as_str())?;
+    }
+    Ok((inner, target))
+}
+
+/// Reads the options `wire` and `ping`. `wire` is the default where an address names none.
+pub(crate) fn wire_of(addr: &Addr, wire: Wire) -> Result<Wire> {
     let raw = match pipe_core::Wire::named_in(addr)? {
         Some(named) => named == pipe_core::Wire::Raw,
         None => wire.is_raw(),
@@ -54,19 +72,7 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
     if !raw && named.is_some() && !ping {
         return Err(addr.invalid("ping=off needs wire=raw, since the other wire pings"));
     }
-    let mut inner = Addr::parse(url.as_str())?;
-    let mut target = Target {
-        name: None,
-        wire: if raw { Wire::Raw { ping } } else { Wire::Pipe },
-        local: is_local(&inner),
-    };
-    // A name can follow only where host and port are the whole address.
-    if inner.port().is_some() && inner.path().len() > 1 {
-        target.name = Some(inner.path()[1..].to_owned());
-        url.set_path("");
-        inner = Addr::parse(url.as_str())?;
-    }
-    Ok((inner, target))
+    Ok(if raw { Wire::Raw { ping } } else { Wire::Pipe })
 }
 
 fn url_of(addr: &Addr) -> Result<Url> {

@@ -127,6 +127,37 @@ pub(crate) fn first_mid(sdp: &str) -> Option<&str> {
         .find_map(|line| line.trim_end().strip_prefix("a=mid:"))
 }
 
+/// Returns a description with these candidates at the end of its first section.
+pub(crate) fn add_candidates<'a>(
+    description: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+    is_complete: bool,
+) -> String {
+    let end = end_of_first_section(description);
+    let (before, after) = description.split_at(end);
+    let mut text = String::with_capacity(description.len() + 512);
+    text.push_str(before);
+    for candidate in candidates {
+        for part in ["a=", candidate, "\r\n"] {
+            text.push_str(part);
+        }
+    }
+    if is_complete && !before.contains("a=end-of-candidates") {
+        text.push_str("a=end-of-candidates\r\n");
+    }
+    text.push_str(after);
+    text
+}
+
+/// Returns where the second section begins, or the end.
+fn end_of_first_section(description: &str) -> usize {
+    let mut sections = description.match_indices("m=").map(|(at, _)| at);
+    let mut begins = sections
+        .by_ref()
+        .filter(|at| *at == 0 || description.as_bytes()[at - 1] == b'\n');
+    begins.nth(1).unwrap_or(description.len())
+}
+
 #[cfg(test)]
 mod tests {
     use pipe_core::ErrorKind;
@@ -188,6 +219,23 @@ mod tests {
         // A description without candidates begins anew.
         assert_eq!(limit.begin("v=0\r\n").unwrap(), "v=0\r\n");
         assert!(limit.admit(&candidate(1)).unwrap());
+    }
+
+    #[test]
+    fn candidates_are_added_to_the_first_section() {
+        let (first, second) = (
+            "v=0\r\nm=application 9\r\na=mid:0\r\n",
+            "m=video 9\r\na=mid:1\r\n",
+        );
+        let description = format!("{first}{second}");
+        let text = add_candidates(&description, ["candidate:3 x", "candidate:4 y"], true);
+        let added = "a=candidate:3 x\r\na=candidate:4 y\r\na=end-of-candidates\r\n";
+        assert_eq!(text, format!("{first}{added}{second}"));
+        assert_eq!(add_candidates(&text, [], true), text);
+        assert_eq!(
+            add_candidates(first, ["candidate:1"], false),
+            format!("{first}a=candidate:1\r\n")
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -153,6 +153,12 @@ impl WebRtcConn {
     pub(crate) fn shared(&self) -> &Shared {
         self.0.conn()
     }
+
+    /// Returns what is left of the connection when its handles are gone. It holds none.
+    #[cfg(feature = "http")]
+    pub(crate) fn to_shared(&self) -> Arc<Shared> {
+        self.0.conn().clone()
+    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@
 //! # Signalling
 //!
 //! `webrtc+tcp://host:port` signals over the transport of `tcp://`, and so on for every scheme of the
-//! transport that [`WebRtcTransport::new`] is given. A program with a channel of its own implements
+//! transport that [`WebRtcTransport::new`] is given. `webrtc+http://host:port/path` and `webrtc+https://…` signal by requests over
+//! HTTP, in the shape of WHIP: those are addresses of `WhipTransport`, behind the feature `http`. A program with a channel of its own implements
 //! [`Signaling`] and uses [`WebRtcTransport::offer_over`] and [`WebRtcTransport::answer_over`]; a person
 //! carries one text each way with [`WebRtcTransport::offer_by_hand`].
 //!
@@ -33,6 +34,8 @@ mod error;
 mod establish;
 mod events;
 mod filter;
+#[cfg(feature = "http")]
+mod http;
 mod ice_server;
 mod interfaces;
 mod listener;
@@ -55,9 +58,15 @@ pub use engine::fuzzing;
 pub use engine::{CandidatePair, Certificate, ChannelInfo, Faults, SctpStats, UdpPortStats};
 pub use events::{ConnEvent, ConnEvents};
 pub use filter::{AddrFilter, InterfaceFilter, Network};
+#[cfg(feature = "http")]
+pub use http::{WhipService, WhipTransport};
 pub use ice_server::IceServer;
 pub use listener::WebRtcListener;
 pub use pipe_net::{HostPort, NoProxy, Proxy, TcpDialer};
+#[cfg(feature = "http")]
+pub use pipe_net::{HttpRequest, HttpVerdict, ProxyProtocol, SocketOptions};
+#[cfg(feature = "http")]
+pub use pipe_tls::CertSha256;
 pub use pipe_tls::{Identity, Roots, TlsOptions};
 pub use settings::{Engine, WebRtcSettings, default_config};
 pub use signaling::{Answered, MemorySignaling, Offered, Signaling, StreamSignaling};

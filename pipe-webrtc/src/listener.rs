@@ -48,8 +48,18 @@ impl WebRtcListener {
             signaling,
             target,
         };
+        let queue = HandshakeQueue::spawn(Arc::new(source), addr.clone(), &config, admission);
+        Self::of_queue(queue, addr, port)
+    }
+
+    /// Accepts by this queue.
+    pub(crate) fn of_queue(
+        queue: HandshakeQueue<WebRtcConn>,
+        addr: Addr,
+        port: Option<Arc<SharedPort>>,
+    ) -> Self {
         Self {
-            queue: HandshakeQueue::spawn(Arc::new(source), addr.clone(), &config, admission),
+            queue,
             addr,
             port: Mutex::new(port),
         }

@@ -133,6 +133,14 @@ impl<S: Signaling> Negotiation<S> {
             }
             Command::EndOfCandidates => self.signaling.send(Signal::EndOfCandidates).await,
             Command::Restart(done) => {
+                if !self.shared.offerer && !self.signaling.can_ask_for_restarts() {
+                    if let Some(done) = done {
+                        let why = "the listener cannot ask for a restart over this signalling; the dialer restarts ICE";
+                        // The caller may have gone.
+                        let _ = done.send(Err(Error::new(ErrorKind::Unsupported, why)));
+                    }
+                    return Ok(());
+                }
                 self.restarted.extend(done);
                 if self.shared.offerer {
                     self.restart().await

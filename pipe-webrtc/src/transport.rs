@@ -13,7 +13,7 @@ use crate::listener::WebRtcListener;
 use crate::settings::WebRtcSettings;
 use crate::setup::Setup;
 use crate::signaling::{
-    Answered, ConnTask, Hand, Offered, Reply, Signaling, StreamSignaling, hand,
+    Answered, ConnTask, Hand, Offered, Reply, Signal, Signaling, StreamSignaling, hand, write,
 };
 use crate::wire::Wire;
 
@@ -160,8 +160,13 @@ impl<T: Transport> WebRtcTransport<T> {
     pub async fn offer_by_hand(&self) -> Result<Offered> {
         let (signaling, text, reply) = hand(None)?;
         let conn = self.by_hand(true, signaling)?;
-        let (text, conn) = gathered(text, conn).await?;
-        Ok(Offered { text, reply, conn })
+        let (signals, conn) = gathered(text, conn).await?;
+        Ok(Offered {
+            text: write(&signals)?,
+            signals,
+            reply,
+            conn,
+        })
     }
 
     /// Takes the peer's offer, carried by a person, and makes the answer to carry back.
@@ -177,8 +182,11 @@ impl<T: Transport> WebRtcTransport<T> {
     pub async fn answer_by_hand(&self, offer: &str) -> Result<Answered> {
         let (signaling, text, _reply): (Hand, _, Reply) = hand(Some(offer))?;
         let conn = self.by_hand(false, signaling)?;
-        let (text, conn) = gathered(text, conn).await?;
-        Ok(Answered { text, conn })
+        let (signals, conn) = gathered(text, conn).await?;
+        Ok(Answered {
+            text: write(&signals)?,
+            conn,
+        })
     }
 
     fn unnamed(&self) -> Target {
@@ -252,13 +260,13 @@ impl<T: Transport> Transport for WebRtcTransport<T> {
     }
 }
 
-/// Waits for the text to be carried by hand, as long as the connection can still be made.
+/// Waits for what is to be carried by hand, as long as the connection can still be made.
 async fn gathered(
-    text: tokio::sync::oneshot::Receiver<Result<String>>,
+    text: tokio::sync::oneshot::Receiver<Vec<Signal>>,
     conn: ConnTask,
-) -> Result<(String, ConnTask)> {
+) -> Result<(Vec<Signal>, ConnTask)> {
     match text.await {
-        Ok(text) => Ok((text?, conn)),
+        Ok(signals) => Ok((signals, conn)),
         Err(_) => match conn.join().await {
             Err(error) => Err(error),
             Ok(_) => Err(Error::new(ErrorKind::Failed, "the negotiation has no text")),

@@ -1,4 +1,4 @@
-//! The conformance suite over WebRTC, with the signalling in process, over TCP and over WebSocket.
+//! The conformance suite over WebRTC, with the signalling in process, over TCP, over WebSocket and over HTTP.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
@@ -8,7 +8,7 @@ use pipe_conformance::{Fixture, Setup, conformance};
 use pipe_core::{Addr, Config, Result, Transport};
 use pipe_inproc::{InprocTransport, Namespace};
 use pipe_tcp::TcpTransport;
-use pipe_webrtc::{Engine, Faults, WebRtcSettings, WebRtcTransport};
+use pipe_webrtc::{Engine, Faults, WebRtcSettings, WebRtcTransport, WhipTransport};
 use pipe_ws::WsTransport;
 use socket2::{Domain, Socket, Type};
 
@@ -23,6 +23,9 @@ struct OnOnePort;
 
 /// WebRTC on loopback; the two sides find each other over TCP.
 struct OverTcp;
+
+/// WebRTC on loopback; the two sides find each other by requests over HTTP.
+struct OverHttp;
 
 impl Fixture for OverInproc {
     type Transport = WebRtcTransport<InprocTransport>;
@@ -120,6 +123,31 @@ impl Fixture for OverTcp {
     }
 }
 
+impl Fixture for OverHttp {
+    type Transport = WhipTransport;
+
+    fn name(&self) -> &str {
+        "webrtc-http"
+    }
+
+    fn setup(&self, config: Config) -> Result<Setup<Self::Transport>> {
+        let faults = Faults::new();
+        let transport = WhipTransport::new()
+            .with_settings(loopback())?
+            .with_config(config)?
+            .with_faults(faults.clone());
+        Ok(Setup::new(transport).with_faults(PacketFaults(faults)))
+    }
+
+    fn listen_addr(&self) -> Addr {
+        addr("webrtc+http://127.0.0.1:0/pipe")
+    }
+
+    fn vacant_addr(&self) -> Addr {
+        addr(&format!("webrtc+http://{}/pipe", *VACANT))
+    }
+}
+
 /// The address of a socket that is bound, so that nobody else gets the port, and does not listen.
 static VACANT: LazyLock<SocketAddr> = LazyLock::new(|| {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
@@ -168,4 +196,4 @@ impl pipe_conformance::Faults for PacketFaults {
     }
 }
 
-conformance!(OverInproc, OnOnePort, OverTcp, OnCrate);
+conformance!(OverInproc, OnOnePort, OverTcp, OverHttp, OnCrate);

@@ -6,7 +6,8 @@ use super::reach::Reached;
 
 pub(super) const ADDRESS: &str = "\
 The address itself is wrong: nothing was sent. It has the form tcp://host:port, tls://host:port, \
-ws://host:port/path, wss://host:port/path, quic://host:port, wt://host:port/path, unix:///path or webrtc+tcp://host:port, \
+ws://host:port/path, wss://host:port/path, quic://host:port, wt://host:port/path, unix:///path, webrtc+tcp://host:port or \
+webrtc+https://host:port/path, \
 or of several of these with commas between them. Copy the one that the listener prints.";
 
 pub(super) const PING: &str = "\
@@ -46,7 +47,7 @@ pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
         }
         ErrorKind::Handshake | ErrorKind::Protocol => {
             "Something answers that speaks another protocol. Check that both sides use the same scheme \
-             (tcp:// and tls:// do not understand each other, nor do ws:// and wss://), and that it is no other service. A peer of \
+             (tcp:// and tls:// do not understand each other, nor do ws:// and wss://, or http:// and https://), and that it is no other service. A peer of \
              another make is reached with ?wire=raw."
         }
         ErrorKind::TimedOut if webrtc && reached == Reached::Yes => {

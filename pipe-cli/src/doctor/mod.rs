@@ -110,7 +110,7 @@ async fn examine(args: &DoctorArgs, addr: &Address, steps: &mut Steps) -> Result
         steps.passed("proxy", began, format!("through {proxy}"));
     }
     let reached = reach::reach(addr, under, proxy.as_ref(), steps).await;
-    if matches!(under, "tls" | "wss" | "quic" | "wt") {
+    if matches!(under, "tls" | "wss" | "quic" | "wt" | "https") {
         steps.passed("trust", Instant::now(), args.net.trust(addr));
     }
     let began = Instant::now();

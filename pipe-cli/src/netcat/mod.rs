@@ -1,8 +1,9 @@
-//! `pipe listen` and `pipe dial`: streams joined to standard input and output, or to commands.
+//! `pipe listen`, `pipe dial` and `pipe offer`: streams joined to standard input and output, or to commands.
 
 mod broadcast;
 mod exec;
 pub(crate) mod group;
+mod offer;
 
 use clap::Args;
 use futures::future::{join_all, try_join_all};
@@ -17,6 +18,8 @@ use crate::failure::Failure;
 use crate::net::{Net, NetArgs, farewell};
 use crate::serve::{Guard, serve};
 use crate::standard::Input;
+
+pub(crate) use offer::{OfferArgs, offer};
 
 /// Maximum number of commands that run at once for the streams of peers.
 const MAX_COMMANDS: usize = 256;
@@ -64,25 +67,35 @@ pub(crate) async fn dial(context: &Context, args: &DialArgs) -> Result<Exit, Fai
         conn = net.dial(&addr) => conn?,
         () = context.stop.asked() => return Err(context.stopped()),
     };
+    over(context, addr.as_str(), &conn, &args.streams).await
+}
+
+/// Joins streams that this side opens over a connection, and ends it.
+async fn over(
+    context: &Context,
+    addr: &str,
+    conn: &BoxConn,
+    args: &StreamArgs,
+) -> Result<Exit, Failure> {
     let remote = conn.remote_addr();
     context.report.note(
         format_args!("connected to {remote}"),
         &json!({"event": "connected", "remote": remote.as_str(), "local": conn.local_addr().as_str()}),
     );
-    let lost = |error: pipewerks::Error| Failure::on_conn(addr.as_str(), &error);
-    let opened = try_join_all((0..args.streams.count).map(|_| conn.open_stream()));
+    let lost = |error: pipewerks::Error| Failure::on_conn(addr, &error);
+    let opened = try_join_all((0..args.count).map(|_| conn.open_stream()));
     let streams = tokio::select! {
         streams = opened => streams.map_err(lost)?,
         () = context.stop.asked() => return Err(context.stopped()),
     };
-    let joined = match &args.streams.exec {
+    let joined = match &args.exec {
         None => {
             let mut input = Input::default();
-            broadcast::join(context, addr.as_str(), &mut input, streams).await
+            broadcast::join(context, addr, &mut input, streams).await
         }
-        Some(command) => run_all(context, addr.as_str(), command, &conn, streams).await,
+        Some(command) => run_all(context, addr, command, conn, streams).await,
     };
-    farewell(&conn).await;
+    farewell(conn).await;
     joined
 }
 

@@ -7,6 +7,7 @@ mod forward;
 mod lists;
 mod misuse;
 mod netcat;
+mod offer;
 mod perf;
 mod ping;
 mod pipe;

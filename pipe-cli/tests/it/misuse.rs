@@ -65,6 +65,7 @@ fn an_address_without_a_listener_is_told_on_every_transport() {
         "tls://127.0.0.1:1".to_owned(),
         format!("quic://127.0.0.1:1?cert-sha256={}", "00".repeat(32)),
         "webrtc+tcp://127.0.0.1:1".to_owned(),
+        "webrtc+http://127.0.0.1:1/a".to_owned(),
         format!("unix://{}/socket", dir.path().display()),
     ] {
         let at = addr.trim_start_matches("webrtc+");
@@ -118,7 +119,7 @@ fn certificates_of_ones_own_are_checked_on_both_sides() {
         )
         .unwrap();
     }
-    for scheme in ["tls", "quic", "webrtc+tls"] {
+    for scheme in ["tls", "quic", "webrtc+tls", "webrtc+https"] {
         let listen = format!("{scheme}://127.0.0.1:0");
         let listener = Pipe::start(&[
             "listen",

@@ -6,6 +6,7 @@ use tokio::sync::oneshot;
 
 use super::{MAX_SIGNAL_LEN, Signal, Signaling};
 use crate::WebRtcConn;
+use crate::candidates::add_candidates;
 
 /// Prefix of every blob.
 const PREFIX: &str = "pipe-webrtc-1.";
@@ -14,6 +15,7 @@ const PREFIX: &str = "pipe-webrtc-1.";
 /// [`WebRtcTransport::offer_by_hand`](crate::WebRtcTransport::offer_by_hand).
 #[derive(Debug)]
 pub struct Offered {
+    pub(crate) signals: Vec<Signal>,
     pub(crate) text: String,
     pub(crate) reply: Reply,
     pub(crate) conn: ConnTask,
@@ -37,7 +39,13 @@ impl Offered {
         &self.text
     }
 
-    /// Takes the peer's answer and makes the connection.
+    /// Returns the offer as a plain session description with all candidates, for a listener of another make or for one that
+    /// is signalled over HTTP (`webrtc+http://`).
+    pub fn sdp(&self) -> String {
+        describe(&self.signals)
+    }
+
+    /// Takes the peer's answer and makes the connection: the text of [`Answered`], or a plain session description.
     ///
     /// # Errors
     ///
@@ -48,7 +56,10 @@ impl Offered {
     ///
     /// Dropping the future gives the connection up.
     pub async fn accept(self, answer: &str) -> Result<WebRtcConn> {
-        let signals = parse(answer)?;
+        let signals = match plain(answer)? {
+            Some(sdp) => vec![Signal::answer(sdp), Signal::EndOfCandidates],
+            None => parse(answer)?,
+        };
         // A negotiation that is over reports so below.
         let _ = self.reply.0.send(signals);
         self.conn.join().await
@@ -93,7 +104,7 @@ impl Drop for ConnTask {
 /// Signalling by hand: sent messages are collected into one text, and received ones come from one.
 pub(crate) struct Hand {
     gathered: Vec<Signal>,
-    text: Option<oneshot::Sender<Result<String>>>,
+    text: Option<oneshot::Sender<Vec<Signal>>>,
     reply: Option<oneshot::Receiver<Vec<Signal>>>,
     received: std::vec::IntoIter<Signal>,
 }
@@ -102,11 +113,9 @@ pub(crate) struct Hand {
 #[derive(Debug)]
 pub(crate) struct Reply(oneshot::Sender<Vec<Signal>>);
 
-/// Returns the signalling, the text that it collects, and the destination of the reply. An answerer
+/// Returns the signalling, the signals that it collects, and the destination of the reply. An answerer
 /// has the peer's text from the start.
-pub(crate) fn hand(
-    offer: Option<&str>,
-) -> Result<(Hand, oneshot::Receiver<Result<String>>, Reply)> {
+pub(crate) fn hand(offer: Option<&str>) -> Result<(Hand, oneshot::Receiver<Vec<Signal>>, Reply)> {
     let received = offer.map(parse).transpose()?.unwrap_or_default();
     let (text, gathered) = oneshot::channel();
     let (reply, replied) = oneshot::channel();
@@ -127,7 +136,7 @@ impl Signaling for Hand {
         }
         if last && let Some(text) = self.text.take() {
             // The task that waits for the text may have gone.
-            let _ = text.send(write(&std::mem::take(&mut self.gathered)));
+            let _ = text.send(std::mem::take(&mut self.gathered));
         }
         Ok(())
     }
@@ -154,13 +163,40 @@ impl Signaling for Hand {
     }
 }
 
-fn write(signals: &[Signal]) -> Result<String> {
+/// Returns the text that stands for these signals.
+pub(crate) fn write(signals: &[Signal]) -> Result<String> {
     let json = serde_json::to_string(signals)
         .map_err(|error| Error::new(ErrorKind::Io, format!("writing signals: {error}")))?;
     Ok(format!(
         "{PREFIX}{}",
         BASE64URL_NOPAD.encode(json.as_bytes())
     ))
+}
+
+/// Returns the description among these signals, with the candidates.
+fn describe(signals: &[Signal]) -> String {
+    let (mut description, mut candidates) = ("", Vec::new());
+    for signal in signals {
+        match signal {
+            Signal::Offer(own) => description = &own.sdp,
+            Signal::Candidate(found) => candidates.push(found.candidate.as_str()),
+            _ => {}
+        }
+    }
+    add_candidates(description, candidates, true)
+}
+
+/// Returns a text that is a plain session description, which begins with its version (RFC 8866, section 5.1).
+fn plain(text: &str) -> Result<Option<String>> {
+    let text = text.trim_start();
+    if !text.starts_with("v=0") {
+        return Ok(None);
+    }
+    if text.len() > MAX_SIGNAL_LEN {
+        let why = format!("a description of more than {MAX_SIGNAL_LEN} bytes");
+        return Err(Error::new(ErrorKind::Protocol, why));
+    }
+    Ok(Some(text.to_owned()))
 }
 
 fn parse(text: &str) -> Result<Vec<Signal>> {

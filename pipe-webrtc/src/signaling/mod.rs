@@ -10,7 +10,7 @@ use std::future::Future;
 use pipe_core::Result;
 
 pub use by_hand::{Answered, Offered};
-pub(crate) use by_hand::{ConnTask, Hand, Reply, hand};
+pub(crate) use by_hand::{ConnTask, Hand, Reply, hand, write};
 pub use memory::MemorySignaling;
 pub use message::{Description, IceCandidate, MAX_SIGNAL_LEN, Refusal, SIGNALING_VERSION, Signal};
 pub use stream::StreamSignaling;
@@ -39,4 +39,10 @@ pub trait Signaling: Send + 'static {
     ///
     /// Dropping the future must lose no message.
     fn receive(&mut self) -> impl Future<Output = Result<Option<Signal>>> + Send;
+
+    /// Returns whether the side that answers can send [`Signal::Restart`]. Where it cannot, ICE restarts when the other
+    /// side finds that it has to. It can by default.
+    fn can_ask_for_restarts(&self) -> bool {
+        true
+    }
 }

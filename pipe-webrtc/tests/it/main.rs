@@ -12,6 +12,7 @@ mod events;
 mod foreign;
 mod hazards;
 mod hostile;
+mod http;
 mod negotiation;
 mod port;
 mod port_attacks;

@@ -35,6 +35,8 @@ mod tools;
 mod turn;
 #[cfg(feature = "webrtc")]
 mod webrtc;
+#[cfg(all(feature = "whip", feature = "inproc"))]
+mod whip;
 #[cfg(feature = "ws")]
 mod ws;
 mod yamux;
@@ -60,6 +62,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trials: Vec<_> = trials.into_iter().chain(ws::trials()).collect();
     #[cfg(all(feature = "tcp", feature = "tls", feature = "ws"))]
     let trials: Vec<_> = trials.into_iter().chain(proxy::trials()).collect();
+    #[cfg(all(feature = "whip", feature = "inproc"))]
+    let trials: Vec<_> = trials.into_iter().chain(whip::trials()).collect();
     #[cfg(feature = "quic")]
     let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
     #[cfg(feature = "webrtc")]
