@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::fmt;
+use std::future::pending;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -221,14 +222,13 @@ impl Watch {
             let error = events.error.as_deref();
             error.is_some_and(|error| error.contains(&quoted))
         };
-        match self.events.wait_for(of_subject).await {
-            Ok(events) => {
-                let text = events.error.as_deref().unwrap_or_default();
-                let why = format!("the broker does not allow it: {text}");
-                Error::new(ErrorKind::Unauthenticated, why)
-            }
-            Err(_) => std::future::pending().await,
-        }
+        let found = self.events.wait_for(of_subject).await;
+        let text = found.ok().and_then(|events| events.error.clone());
+        let Some(text) = text else {
+            return pending().await;
+        };
+        let why = format!("the broker does not allow it: {text}");
+        Error::new(ErrorKind::Unauthenticated, why)
     }
 }
 
