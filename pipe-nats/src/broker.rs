@@ -71,7 +71,9 @@ impl Brokers {
         if let Some(broker) = slot.upgrade().filter(|broker| !broker.is_gone()) {
             return Ok(broker);
         }
-        let broker = Arc::new(Broker::connect(servers, options()?).await?);
+        let connecting = Broker::connect(servers, options()?);
+        // The future of the client is too large for the stack of a task.
+        let broker = Arc::new(Box::pin(connecting).await?);
         *slot = Arc::downgrade(&broker);
         Ok(broker)
     }
