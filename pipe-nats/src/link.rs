@@ -289,7 +289,7 @@ impl Link {
             self.set_deadline(now);
             return None;
         }
-        let bytes: Vec<_> = self.written.range(from..from + count).copied().collect();
+        let bytes = copy(&self.written, from, count);
         let offset = self.next;
         self.next += count as u64;
         if is_last {
@@ -312,7 +312,7 @@ impl Link {
             offset,
             received,
             window: self.told.saturating_sub(received) as u32,
-            bytes: bytes.into(),
+            bytes,
         })
     }
 
@@ -371,6 +371,16 @@ impl Link {
         self.send_again();
         self.flags |= PROBE;
     }
+}
+
+fn copy(buf: &VecDeque<u8>, from: usize, count: usize) -> Bytes {
+    let mut bytes = Vec::with_capacity(count);
+    let (first, second) = buf.as_slices();
+    let begin = first.get(from..).unwrap_or_default();
+    bytes.extend_from_slice(&begin[..begin.len().min(count)]);
+    let from = from.saturating_sub(first.len());
+    bytes.extend_from_slice(&second[from..][..count - bytes.len()]);
+    bytes.into()
 }
 
 /// Frees the memory of a buffer that was large and is empty.
