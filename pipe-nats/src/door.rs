@@ -10,15 +10,15 @@ use std::time::Duration;
 use async_nats::{Message, Subscriber};
 use futures::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use pipe_core::backend::Progress;
+use pipe_core::backend::{FIRST_BYTE_TIMEOUT, Progress};
 use pipe_core::{Addr, Config, Error, ErrorKind, Incoming, Result};
 use pipe_mux::{Acceptor, Mux, MuxConn};
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::addr::NatsAddr;
 use crate::broker::Broker;
-use crate::carrier::{Inboxes, open};
+use crate::carrier::{Inboxes, Reader, open};
 use crate::greeting::{Answer, Request};
 use crate::source::Source;
 use crate::subject::is_inbox;
@@ -151,7 +151,7 @@ async fn again(source: &Source) -> (Arc<Broker>, Subscriber) {
             Ok(subscribed) => return subscribed,
             Err(error) => tracing::warn!(%error, "a listener has no broker"),
         }
-        tokio::time::sleep(pause).await;
+        sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
@@ -264,6 +264,13 @@ impl Acceptor for Door {
     }
 
     async fn upgrade(welcome: &Welcome, mut call: Call, progress: &Progress) -> Result<MuxConn> {
+        // The request was the first message of the peer. It is answered once the connection has a place, since others have
+        // room while this listener has none.
+        if timeout(PATIENCE, progress.begin()).await.is_err() {
+            call.answer(Answer::Busy);
+            let why = "there is no room for it, and its dialer asks again";
+            return Err(Error::new(ErrorKind::LimitReached, why));
+        }
         let own = call.broker.fresh_inbox()?;
         let subscribed = call.broker.subscribe(own.clone()).await?;
         let Some(peer) = call.inbox.take() else {
@@ -278,10 +285,20 @@ impl Acceptor for Door {
             own: subscribed,
             peer,
         });
-        progress.first_byte(reader.first_byte()).await?;
+        first_byte(&reader).await?;
+        progress.heard();
         let remote = welcome.on.peer(&call.request.name)?;
         let mux = Mux::builder().config(welcome.config.clone());
         let mux = mux.addrs(welcome.local.clone(), remote);
         mux.server_split(reader, writer).await
     }
+}
+
+/// Waits for what the dialer sends in its connection.
+async fn first_byte(reader: &Reader) -> Result<()> {
+    let Ok(first) = timeout(FIRST_BYTE_TIMEOUT, reader.first_byte()).await else {
+        let why = format!("the peer sent nothing within {FIRST_BYTE_TIMEOUT:?}");
+        return Err(Error::new(ErrorKind::TimedOut, why));
+    };
+    Ok(first?)
 }

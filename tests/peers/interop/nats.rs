@@ -431,13 +431,13 @@ async fn carries<A: Conn, B: Conn>(opener: &A, taker: &B) {
         let mut stream = opener.open_stream().await?;
         stream.write_all(&sent).await?;
         stream.shutdown().await?;
-        pipewerks::Result::Ok(stream)
+        pipewerks::Result::<_>::Ok(stream)
     };
     let reading = async {
         let mut received = Vec::new();
         let mut stream = taker.accept_stream().await?;
         stream.read_to_end(&mut received).await?;
-        pipewerks::Result::Ok(received)
+        pipewerks::Result::<_>::Ok(received)
     };
     let (_, received) = tokio::try_join!(writing, reading).expect("all of it");
     assert!(received == sent, "it has changed on its way");
