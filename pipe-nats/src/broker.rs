@@ -25,9 +25,6 @@ const MAX_WAITING: usize = 256;
 /// Longest pause between two attempts to connect to a broker again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Time for which a client tries to connect again. What runs over it has failed by then.
-const PATIENCE: Duration = Duration::from_secs(120);
-
 /// A client of a broker, which connects again when the connection is lost. A drop ends it once nothing runs over it.
 pub(crate) struct Broker {
     client: Client,
@@ -52,7 +49,8 @@ pub(crate) struct Brokers(Arc<Mutex<HashMap<Servers, Slot>>>);
 type Slot = Arc<AsyncMutex<Weak<Broker>>>;
 
 impl Brokers {
-    /// Returns the client of these servers. Connects one with `options` where there is none.
+    /// Returns the client of these servers. Connects one with `options` where there is none; it gives up when it has no
+    /// broker for so long as `patience`.
     ///
     /// # Cancel safety
     ///
@@ -60,6 +58,7 @@ impl Brokers {
     pub(crate) async fn get(
         &self,
         servers: &Servers,
+        patience: Duration,
         options: impl FnOnce() -> Result<ConnectOptions>,
     ) -> Result<Arc<Broker>> {
         let slot = {
@@ -71,7 +70,7 @@ impl Brokers {
         if let Some(broker) = slot.upgrade().filter(|broker| !broker.is_gone()) {
             return Ok(broker);
         }
-        let connecting = Broker::connect(servers, options()?);
+        let connecting = Broker::connect(servers, options()?, patience);
         // The future of the client is too large for the stack of a task.
         let broker = Arc::new(Box::pin(connecting).await?);
         *slot = Arc::downgrade(&broker);
@@ -85,12 +84,17 @@ fn is_used(slot: &Slot) -> bool {
 }
 
 impl Broker {
-    async fn connect(servers: &Servers, options: ConnectOptions) -> Result<Self> {
+    async fn connect(
+        servers: &Servers,
+        options: ConnectOptions,
+        patience: Duration,
+    ) -> Result<Self> {
+        let attempts = patience.div_duration_f64(LONGEST_PAUSE).ceil() as usize;
         let (report, mut events) = watch::channel(Events::default());
         let options = options
             .subscription_capacity(MAX_WAITING)
             .reconnect_delay_callback(pause)
-            .max_reconnects(PATIENCE.as_secs() as usize)
+            .max_reconnects(attempts)
             .event_callback(move |event| {
                 note(&report, event);
                 std::future::ready(())

@@ -29,6 +29,9 @@ const LINGER: Duration = Duration::from_secs(3);
 /// Time limit for the last message to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Pause before another look at a client that is not connected. It tells when it is, at times a moment before.
+const UNTIL_CONNECTED: Duration = Duration::from_millis(100);
+
 /// Maximum number of messages taken before the answer to them is sent.
 const BATCH: usize = 64;
 
@@ -256,13 +259,17 @@ impl Shared {
         {
             return Step::Send(segment.encode());
         }
-        Step::Wait(room.and(state.link.poll_timeout()))
+        Step::Wait(match room {
+            Some(_) => state.link.poll_timeout(),
+            None => Some(now + UNTIL_CONNECTED),
+        })
     }
 
     /// Returns whether the connection is over without the peer knowing.
     fn is_broken_off(&self) -> bool {
         let state = self.state.lock();
-        !(state.link.is_all_confirmed() && state.link.is_at_end()) && !state.link.is_reset()
+        let is_complete = state.link.is_all_confirmed() && state.link.is_at_end();
+        !is_complete && !state.link.is_reset()
     }
 }
 

@@ -38,9 +38,8 @@ impl Request {
     /// Reads a request. `None` for anything else.
     pub(crate) fn decode(message: &[u8]) -> Option<Self> {
         let mut words = words(message)?;
-        let name = match (words.next(), words.next()) {
-            (Some("dial"), Some(name)) => name,
-            _ => return None,
+        let (Some("dial"), Some(name)) = (words.next(), words.next()) else {
+            return None;
         };
         let is_name = name.len() <= MAX_NAME && name.bytes().all(|b| b.is_ascii_alphanumeric());
         is_name.then(|| Self {

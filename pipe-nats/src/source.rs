@@ -1,5 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::{ConnectOptions, Subscriber};
 use pipe_core::{Error, Result};
@@ -8,12 +9,17 @@ use pipe_tls::TlsOptions;
 use crate::addr::{NatsAddr, Servers};
 use crate::broker::{Broker, Brokers};
 
+/// Time for which a client tries to connect again, at least.
+const PATIENCE: Duration = Duration::from_secs(120);
+
 /// How a transport reaches brokers.
 #[derive(Clone)]
 pub(crate) struct Reach {
     pub(crate) brokers: Brokers,
     pub(crate) options: ConnectOptions,
     pub(crate) tls: TlsOptions,
+    /// Time for which a client tries to connect again.
+    pub(crate) patience: Duration,
 }
 
 /// Where the requests of a listener come from.
@@ -31,7 +37,13 @@ impl Reach {
             brokers: Brokers::default(),
             options: ConnectOptions::new().name("pipewerks"),
             tls: TlsOptions::new(),
+            patience: PATIENCE,
         }
+    }
+
+    /// Has clients try to connect again for longer than connections wait for a peer.
+    pub(crate) fn outlast(&mut self, failed_after: Duration) {
+        self.patience = PATIENCE.max(failed_after.saturating_mul(2));
     }
 
     /// Returns a client of these servers.
@@ -45,7 +57,7 @@ impl Reach {
                 Err(_) => self.options.clone(),
             })
         };
-        self.brokers.get(servers, options).await
+        self.brokers.get(servers, self.patience, options).await
     }
 }
 

@@ -84,9 +84,11 @@ impl NatsTransport {
     /// # Errors
     ///
     /// [`ConfigInvalid`](ErrorKind::ConfigInvalid) when a setting is out of its range.
-    pub fn with_config(self, config: Config) -> Result<Self> {
+    pub fn with_config(mut self, config: Config) -> Result<Self> {
         config.validate()?;
-        Ok(Self { config, ..self })
+        self.reach.outlast(config.failed_after);
+        self.config = config;
+        Ok(self)
     }
 
     /// Sets a function that decides for each request to the listeners, before the handshake, whether to accept it. It must
