@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_secs(3);
 /// Time limit for the last message to leave.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
-/// Pause before another look at a client that is not connected. It tells when it is, at times a moment before.
+/// Pause before another look at a client that is not connected: the report of a connection can come a moment before its state.
 const UNTIL_CONNECTED: Duration = Duration::from_millis(100);
 
 /// Maximum number of messages taken before the answer to them is sent.

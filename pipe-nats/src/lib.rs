@@ -1,7 +1,7 @@
 //! The NATS transport of pipewerks: `nats://host:port/subject`.
 //!
 //! Both sides of a connection are clients of a broker, a [NATS](https://nats.io) server or a cluster of them. Listeners share
-//! a subject as a queue group, dialers find one of them by it, and nobody needs to know where the other is. It is made for the
+//! a subject as a queue group, dialers find one of them by it, and neither needs to know where the other is. It is made for the
 //! signalling of WebRTC, as `webrtc+nats://host:port/subject`, and carries any connection: the multiplexer
 //! ([`pipe_mux`]) runs over a stream of bytes in messages, which are numbered, confirmed and sent again where they are lost.
 

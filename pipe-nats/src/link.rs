@@ -29,6 +29,10 @@ const FIRST_PATIENCE: Duration = Duration::from_millis(500);
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 const MOST_PATIENCE: Duration = Duration::from_secs(4);
 
+/// Time for which an answer waits for bytes to go with, and the number of segments that are answered at once.
+const ANSWER_WITHIN: Duration = Duration::from_millis(5);
+const MOST_UNANSWERED: usize = MAX_SEGMENTS / 4;
+
 /// How many times the time limit is doubled at most.
 const MOST_DOUBLED: u32 = 6;
 
@@ -65,7 +69,9 @@ pub(crate) struct Link {
     end: Option<u64>,
     /// The place up to which the peer was told that there is room.
     told: u64,
-    owes_answer: bool,
+    /// How many segments were not answered, and when that is due.
+    unanswered: usize,
+    answer_at: Option<Instant>,
     /// The flags of the next segment.
     flags: u8,
     is_reset: bool,
@@ -97,7 +103,8 @@ impl Link {
             received: 0,
             end: None,
             told: WINDOW.into(),
-            owes_answer: false,
+            unanswered: 0,
+            answer_at: None,
             flags: 0,
             is_reset: false,
             measured: None,
@@ -173,8 +180,10 @@ impl Link {
         if segment.has(GAP) {
             self.fill_gap(segment.received);
         }
-        self.owes_answer |= segment.has(PROBE);
-        self.take(segment.offset, &segment.bytes, segment.has(END))
+        if segment.has(PROBE) {
+            self.answer_at = Some(now);
+        }
+        self.take(segment.offset, &segment.bytes, segment.has(END), now)
     }
 
     /// Notes what the peer has received, and has room for.
@@ -236,7 +245,7 @@ impl Link {
     }
 
     /// Takes bytes of the peer, and the end behind them.
-    fn take(&mut self, offset: u64, bytes: &Bytes, is_last: bool) -> Result<()> {
+    fn take(&mut self, offset: u64, bytes: &Bytes, is_last: bool, now: Instant) -> Result<()> {
         let len = bytes.len();
         if len == 0 && !is_last {
             return Ok(());
@@ -255,7 +264,13 @@ impl Link {
         if is_past_end {
             return Err(protocol("bytes behind the end of its stream"));
         }
-        self.owes_answer = true;
+        self.unanswered += 1;
+        let is_known = behind <= self.received;
+        if is_known || is_last || self.unanswered >= MOST_UNANSWERED {
+            self.answer_at = Some(now);
+        } else {
+            self.answer_at.get_or_insert(now + ANSWER_WITHIN);
+        }
         let Some(known) = self.received.checked_sub(offset) else {
             self.flags |= GAP;
             return Ok(());
@@ -284,8 +299,9 @@ impl Link {
         };
         let is_last = may_send && self.is_finished && !self.is_end_sent && count == unsent;
         let room_here = self.received + u64::from(WINDOW) - self.unread.len() as u64;
+        let is_answer_due = self.answer_at.is_some_and(|at| at <= now);
         let is_news = room_here >= self.told + u64::from(WINDOW / 2);
-        if count == 0 && !is_last && !self.owes_answer && !is_news && self.flags == 0 {
+        if count == 0 && !is_last && !is_answer_due && !is_news && self.flags == 0 {
             self.set_deadline(now);
             return None;
         }
@@ -305,7 +321,8 @@ impl Link {
             }
         }
         self.told = self.told.max(room_here);
-        self.owes_answer = false;
+        self.unanswered = 0;
+        self.answer_at = None;
         let received = self.received + u64::from(self.end.is_some());
         Some(Segment {
             flags: std::mem::take(&mut self.flags),
@@ -342,10 +359,10 @@ impl Link {
         }
     }
 
-    /// Returns when [`handle_timeout`](Self::handle_timeout) is due. It is set once there is nothing to
-    /// [send](Self::poll_transmit).
+    /// Returns when [`handle_timeout`](Self::handle_timeout) and then [`poll_transmit`](Self::poll_transmit) are due, once
+    /// that has nothing to send.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.into_iter().chain(self.answer_at).min()
     }
 
     /// Sends again what was not answered in time, and asks for an answer.
@@ -435,7 +452,11 @@ mod tests {
                 self.send(0);
                 self.send(1);
                 if self.wires.iter().all(VecDeque::is_empty) {
-                    return;
+                    let answers = self.ends.iter().filter_map(|end| end.answer_at);
+                    let Some(answer) = answers.min() else {
+                        return;
+                    };
+                    self.now = self.now.max(answer);
                 }
                 self.deliver(0);
                 self.deliver(1);
