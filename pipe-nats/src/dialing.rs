@@ -16,6 +16,10 @@ use crate::subject::is_inbox;
 /// Time after which a request that is not answered is sent again: a broker or a listener may have died with it.
 const REPEAT: Duration = Duration::from_secs(1);
 
+/// Pauses before the next request, after a broker has found no listener. While a cluster loses a server, it finds none at
+/// times where there are some, and a listener may be about to connect again.
+const ABSENCES: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(200)];
+
 /// First and longest pause before the next request, after a listener without room has answered.
 const FIRST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
@@ -32,6 +36,7 @@ pub(crate) async fn find(
     let mut watch = broker.watch();
     let mut forbidden = broker.watch();
     let mut pause = FIRST_PAUSE;
+    let mut absences = ABSENCES.iter();
     let refused = |kind, why: &str| Error::new(kind, format!("could not connect to {addr}: {why}"));
     loop {
         let asked = broker.publish_with_reply(subject.into(), inbox.clone(), request.encode());
@@ -43,7 +48,10 @@ pub(crate) async fn find(
                 answer = next(&mut own) => match answer? {
                     Found::Listener(peer) => return Ok(Inboxes { broker, own, peer }),
                     Found::NoListener => {
-                        return Err(refused(ErrorKind::Refused, "there is no listener"));
+                        let Some(next) = absences.next() else {
+                            return Err(refused(ErrorKind::Refused, "there is no listener"));
+                        };
+                        again = Instant::now() + *next;
                     }
                     Found::Refused => {
                         return Err(refused(ErrorKind::Refused, "the listener does not want it"));
