@@ -10,6 +10,8 @@ pub use pipe_core::{
 };
 #[cfg(feature = "inproc")]
 pub use pipe_inproc as inproc;
+#[cfg(feature = "nats")]
+pub use pipe_nats as nats;
 #[cfg(feature = "quic")]
 pub use pipe_quic as quic;
 #[cfg(feature = "tcp")]
@@ -188,6 +190,8 @@ pub fn registry() -> &'static Registry {
         let registry = registry.with(tls::TlsTransport::new());
         #[cfg(feature = "ws")]
         let registry = registry.with(ws::WsTransport::new());
+        #[cfg(feature = "nats")]
+        let registry = registry.with(nats::NatsTransport::new());
         #[cfg(all(unix, feature = "unix"))]
         let registry = registry.with(unix::UnixTransport::new());
         #[cfg(feature = "quic")]

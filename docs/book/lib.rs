@@ -19,6 +19,7 @@ chapters! {
     tcp: "src/tcp.md";
     tls: "src/tls.md";
     ws: "src/ws.md";
+    nats: "src/nats.md";
     unix: "src/unix.md";
     quic: "src/quic.md";
     wt: "src/wt.md";
@@ -39,6 +40,7 @@ chapters! {
     readme_tcp: "../../pipe-tcp/README.md";
     readme_tls: "../../pipe-tls/README.md";
     readme_ws: "../../pipe-ws/README.md";
+    readme_nats: "../../pipe-nats/README.md";
     readme_unix: "../../pipe-unix/README.md";
     readme_quic: "../../pipe-quic/README.md";
     readme_webrtc: "../../pipe-webrtc/README.md";

@@ -80,6 +80,10 @@ fn exposed(asked: &Addr, local: &Addr) -> Option<&'static str> {
             "ws:// is neither encrypted nor authenticated, and others than this machine can reach it: who is on \
              the way can read and change everything, the token too; wss:// prevents that"
         }
+        "nats" => {
+            "nats:// is not authenticated from end to end: the broker, and who may subscribe to what it carries, \
+             can read and change everything, the token too; webrtc+nats:// keeps the streams from them"
+        }
         "webrtc+ws" => {
             "the signalling over ws:// is not authenticated, and others than this machine can reach it: who \
              is on the way can take the place of either side; webrtc+wss:// prevents that"
@@ -136,6 +140,8 @@ mod tests {
                 "webrtc+https://0.0.0.0:1",
                 false,
             ),
+            ("nats://192.0.2.1/a", "nats://192.0.2.1/a", true),
+            ("nats://127.0.0.1/a", "nats://127.0.0.1/a", false),
             ("wss://0.0.0.0:0", "wss://0.0.0.0:1", false),
             ("tls://0.0.0.0:0", "tls://0.0.0.0:1", false),
             ("quic://0.0.0.0:0", "quic://0.0.0.0:1", false),

@@ -1,13 +1,17 @@
+use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use pipewerks::nats::NatsTransport;
 use pipewerks::quic::{QuicTransport, WtTransport};
 use pipewerks::tcp::{Proxy, TcpDialer, TcpTransport};
 use pipewerks::tls::{Identity, Roots, TlsOptions, TlsTransport};
 use pipewerks::webrtc::{IceServer, WebRtcSettings, WebRtcTransport, WhipTransport};
 use pipewerks::ws::WsTransport;
-use pipewerks::{Addr, BoxConn, BoxListener, Config, Error, Listener, Registry, Transport};
+use pipewerks::{
+    Addr, BoxConn, BoxListener, Config, Error, ErrorKind, Listener, Registry, Transport,
+};
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -25,7 +29,7 @@ const FAREWELL: Duration = Duration::from_secs(5);
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Transport options")]
 pub(crate) struct NetArgs {
-    /// Certificate to show (tls, wss, quic, wt, webrtc+https), with those that lead to its root, in PEM. A listener without
+    /// Certificate to show (tls, wss, quic, wt, nats, webrtc+https), with those that lead to its root, in PEM. A listener without
     /// one makes one on the spot; the address that it prints has its hash
     #[arg(long, value_name = "FILE")]
     cert: Option<PathBuf>,
@@ -76,6 +80,29 @@ pub(crate) struct NetArgs {
         default_missing_value = ""
     )]
     listen_fds: Option<String>,
+    /// Credentials for the NATS server, a .creds file (nats)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["nats_user", "nats_token"])]
+    nats_creds: Option<PathBuf>,
+    /// User name at the NATS server (nats)
+    #[arg(long, value_name = "NAME", conflicts_with = "nats_token")]
+    nats_user: Option<String>,
+    /// Password at the NATS server
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        env = "PIPE_NATS_PASSWORD",
+        hide_env_values = true,
+        default_value = ""
+    )]
+    nats_password: String,
+    /// Token for the NATS server (nats)
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "PIPE_NATS_TOKEN",
+        hide_env_values = true
+    )]
+    nats_token: Option<String>,
     /// STUN server (webrtc; repeatable)
     #[arg(long, value_name = "HOST:PORT")]
     stun: Vec<String>,
@@ -141,7 +168,8 @@ impl Net {
                 .with(takers.tls.clone())
                 .with(takers.ws.clone())
                 .with(takers.wt.clone())
-                .with(takers.quic.clone());
+                .with(takers.quic.clone())
+                .with(args.nats(&config, &tls)?);
             #[cfg(unix)]
             let registry = registry.with(takers.unix.clone());
             let webrtc = WebRtcTransport::new(registry.clone())
@@ -338,6 +366,26 @@ impl NetArgs {
             whip = whip.with_allowed_origins(&self.origin);
         }
         Ok(whip)
+    }
+
+    fn nats(&self, config: &Config, tls: &TlsOptions) -> pipewerks::Result<NatsTransport> {
+        let nats = NatsTransport::new()
+            .with_config(config.clone())?
+            .with_tls(tls.clone());
+        if let Some(file) = &self.nats_creds {
+            let text = fs::read_to_string(file).map_err(|error| {
+                let why = format!("{} cannot be read: {error}", file.display());
+                Error::with_source(ErrorKind::ConfigInvalid, why, error)
+            })?;
+            return nats.with_credentials(&text);
+        }
+        if let Some(user) = &self.nats_user {
+            return Ok(nats.with_user_and_password(user, &self.nats_password));
+        }
+        Ok(match self.nats_token.as_deref() {
+            None | Some("") => nats,
+            Some(token) => nats.with_token(token),
+        })
     }
 
     fn wt(&self, config: &Config, tls: &TlsOptions) -> pipewerks::Result<WtTransport> {

@@ -43,6 +43,7 @@ pub(crate) fn target(addr: &Addr, under: &str) -> Option<HostPort> {
     let default = match under {
         "ws" | "http" => Some(80),
         "wss" | "wt" | "https" => Some(443),
+        "nats" => Some(4222),
         _ => None,
     };
     let (host, port) = (addr.host()?, addr.port().or(default)?);

@@ -6,6 +6,9 @@ use crate::wire::Wire;
 /// Prefix before the scheme of the signalling.
 const PREFIX: &str = "webrtc+";
 
+/// The schemes whose addresses have a path of their own behind the port, so that no name can follow.
+const WITH_PATH: [&str; 1] = ["nats"];
+
 /// The parts of an address besides that of the signalling.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
@@ -48,7 +51,8 @@ pub(crate) fn signaling_addr(addr: &Addr, wire: Wire) -> Result<(Addr, Target)> 
         local: is_local(&inner),
     };
     // A name can follow only where host and port are the whole address.
-    if inner.port().is_some() && inner.path().len() > 1 {
+    let has_name = inner.port().is_some() && inner.path().len() > 1;
+    if has_name && !WITH_PATH.contains(&inner.scheme()) {
         target.name = Some(inner.path()[1..].to_owned());
         url.set_path("");
         inner = Addr::parse(url.as_str())?;

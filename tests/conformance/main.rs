@@ -4,6 +4,7 @@ mod cable;
 mod inproc;
 #[cfg(unix)]
 mod list;
+mod nats;
 mod tcp;
 mod tls;
 #[cfg(unix)]
@@ -11,6 +12,7 @@ mod unix;
 mod ws;
 
 use inproc::{Inproc, SlowInproc};
+use nats::{Broker, Nats, WebRtcNats};
 use pipe_conformance::Suite;
 use tcp::Tcp;
 use tls::Tls;
@@ -26,5 +28,14 @@ fn main() -> std::process::ExitCode {
         .with(Wss::new());
     #[cfg(unix)]
     let suite = suite.with(unix::Unix::new()).with(list::List::new());
+    // It ends with the last case.
+    let broker = match Broker::start() {
+        Ok(broker) => broker,
+        Err(code) => return code,
+    };
+    let suite = match &broker {
+        Some(broker) => suite.with(Nats(broker.at)).with(WebRtcNats(broker.at)),
+        None => suite,
+    };
     suite.main()
 }

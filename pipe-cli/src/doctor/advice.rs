@@ -6,7 +6,7 @@ use super::reach::Reached;
 
 pub(super) const ADDRESS: &str = "\
 The address itself is wrong: nothing was sent. It has the form tcp://host:port, tls://host:port, \
-ws://host:port/path, wss://host:port/path, quic://host:port, wt://host:port/path, unix:///path, webrtc+tcp://host:port or \
+ws://host:port/path, wss://host:port/path, quic://host:port, wt://host:port/path, nats://host:port/subject, unix:///path, webrtc+tcp://host:port or \
 webrtc+https://host:port/path, \
 or of several of these with commas between them. Copy the one that the listener prints.";
 
@@ -28,6 +28,15 @@ pub(super) fn of(error: &Error, addr: &Addr, reached: Reached) -> &'static str {
         ErrorKind::Refused if addr.scheme().ends_with("unix") => {
             "No process listens at this socket. Start the other side, such as `pipe listen ADDR`, and check \
              that both sides name the same path."
+        }
+        ErrorKind::Refused if addr.scheme().ends_with("nats") => {
+            "The NATS server was reached, and there is no listener on this subject. Start the other side, such as \
+             `pipe listen ADDR`, and check that both name the same subject, and servers of one cluster."
+        }
+        ErrorKind::Unauthenticated if addr.scheme().ends_with("nats") => {
+            "The NATS server does not let this side in, or does not allow the subject. Give credentials \
+             (--nats-creds, --nats-user, PIPE_NATS_PASSWORD, PIPE_NATS_TOKEN), and see the permissions of that user. If TLS \
+             fails, trust the issuer of the server's certificate with --roots."
         }
         ErrorKind::Refused => {
             "The host was reached, and there is no listener at this port. Start the other side, such as \

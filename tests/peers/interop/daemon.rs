@@ -58,7 +58,7 @@ impl Daemon {
 }
 
 /// An address of this machine that no other process takes: it has the number of this one in it.
-fn front() -> SocketAddr {
+pub(crate) fn front() -> SocketAddr {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let [_, high, middle, low] = std::process::id().to_be_bytes();

@@ -10,7 +10,7 @@ mod browser;
 mod bytes;
 #[cfg(all(feature = "webrtc", target_os = "linux"))]
 mod candidates;
-#[cfg(feature = "ws")]
+#[cfg(any(feature = "ws", feature = "nats"))]
 mod daemon;
 #[cfg(all(
     unix,
@@ -25,6 +25,8 @@ mod earlier;
 mod firewall;
 #[cfg(all(feature = "webrtc", target_os = "linux"))]
 mod nat;
+#[cfg(all(feature = "nats", feature = "webrtc"))]
+mod nats;
 mod peer;
 #[cfg(all(feature = "tcp", feature = "tls", feature = "ws"))]
 mod proxy;
@@ -64,6 +66,8 @@ pub(crate) fn trials() -> Vec<Trial> {
     let trials: Vec<_> = trials.into_iter().chain(proxy::trials()).collect();
     #[cfg(all(feature = "whip", feature = "inproc"))]
     let trials: Vec<_> = trials.into_iter().chain(whip::trials()).collect();
+    #[cfg(all(feature = "nats", feature = "webrtc"))]
+    let trials: Vec<_> = trials.into_iter().chain(nats::trials()).collect();
     #[cfg(feature = "quic")]
     let trials: Vec<_> = trials.into_iter().chain(quic::trials()).collect();
     #[cfg(feature = "webrtc")]
