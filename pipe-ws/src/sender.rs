@@ -10,8 +10,9 @@ use crate::frame::{BLOCK, Header, MAX_HEADER, Opcode, Role, apply_mask};
 use crate::mask_keys::MaskKeys;
 
 /// Maximum length of the payload of a message that is sent, in bytes. The ends of streams and pings wait behind
-/// one message at most.
-const MAX_MESSAGE: usize = 64 * 1024;
+/// one message at most. A frame of the multiplexer fits whole, at its largest and with its header: its end would go in
+/// a message of its own otherwise, which others wait for.
+const MAX_MESSAGE: usize = 65 * 1024;
 
 /// Up to which length a message of a server is copied behind its header, in bytes, instead of being written from
 /// where it lies.
