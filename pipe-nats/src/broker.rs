@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use parking_lot::Mutex;
 use pipe_core::{Error, ErrorKind, Result};
+use tokio::runtime;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::addr::Servers;
@@ -37,13 +38,22 @@ pub(crate) struct Broker {
 pub(crate) struct Events {
     /// How many times it has connected.
     connects: u64,
-    /// The broker's last error.
+    /// How many errors the broker has reported, and the last one.
+    errors: u64,
     error: Option<Arc<str>>,
 }
 
-/// The clients of a transport: one for each list of servers, as long as something runs over it.
+/// What a client may not do with a subject, in the words of a broker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Use {
+    Publish,
+    Subscription,
+}
+
+/// The clients of a transport: one for each list of servers in each runtime, as long as something runs over it. The tasks
+/// of a client end with the runtime in which it was made.
 #[derive(Clone, Default)]
-pub(crate) struct Brokers(Arc<Mutex<HashMap<Servers, Slot>>>);
+pub(crate) struct Brokers(Arc<Mutex<HashMap<(runtime::Id, Servers), Slot>>>);
 
 /// The lock is held while a client connects, so that others wait for it.
 type Slot = Arc<AsyncMutex<Weak<Broker>>>;
@@ -64,7 +74,8 @@ impl Brokers {
         let slot = {
             let mut slots = self.0.lock();
             slots.retain(|_, slot| Arc::strong_count(slot) > 1 || is_used(slot));
-            slots.entry(servers.clone()).or_default().clone()
+            let key = (runtime::Handle::current().id(), servers.clone());
+            slots.entry(key).or_default().clone()
         };
         let mut slot = slot.lock().await;
         if let Some(broker) = slot.upgrade().filter(|broker| !broker.is_gone()) {
@@ -94,11 +105,17 @@ impl Broker {
         let options = options
             .subscription_capacity(MAX_WAITING)
             .reconnect_delay_callback(pause)
+            .retain_servers_order()
             .max_reconnects(attempts)
             .event_callback(move |event| {
                 note(&report, event);
                 std::future::ready(())
             });
+        // Also with the servers that others name.
+        let options = match servers.tls {
+            true => options.require_tls(true),
+            false => options,
+        };
         let scheme = if servers.tls { "tls" } else { "nats" };
         let addrs = servers.at.iter().map(|at| {
             let addr = format!("{scheme}://{at}").parse::<ServerAddr>();
@@ -158,11 +175,16 @@ impl Broker {
     /// Waits until the broker has processed what this client sent before.
     pub(crate) async fn settle(&self) -> Result<()> {
         let inbox = self.fresh_inbox()?;
-        let mut echo = self.subscribe(inbox.clone()).await?;
-        self.publish(inbox, Bytes::new()).await?;
-        match echo.next().await {
-            Some(_) => Ok(()),
-            None => Err(gone()),
+        let mut watch = self.watch();
+        let settling = async {
+            let mut echo = self.subscribe(inbox.clone()).await?;
+            self.publish(inbox.clone(), Bytes::new()).await?;
+            echo.next().await.map(drop).ok_or_else(gone)
+        };
+        tokio::select! {
+            biased;
+            error = watch.forbidden(Use::Subscription, &inbox) => Err(error),
+            settled = settling => settled,
         }
     }
 
@@ -188,8 +210,14 @@ impl Broker {
 
     pub(crate) fn watch(&self) -> Watch {
         let events = self.events.clone();
-        let connects = events.borrow().connects;
-        Watch { events, connects }
+        let Events {
+            connects, errors, ..
+        } = *events.borrow();
+        Watch {
+            events,
+            connects,
+            errors,
+        }
     }
 }
 
@@ -197,6 +225,8 @@ impl Broker {
 pub(crate) struct Watch {
     events: watch::Receiver<Events>,
     connects: u64,
+    /// The errors before this was made.
+    errors: u64,
 }
 
 impl Watch {
@@ -216,17 +246,18 @@ impl Watch {
         Ok(())
     }
 
-    /// Waits for an error of the broker about this subject: the client may not use it. Waits for ever once the client has
-    /// ended.
+    /// Waits for an error of the broker about this subject: the client may not use it so. Errors from before this watch
+    /// was made do not count. Waits for ever once the client has ended.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub(crate) async fn forbidden(&mut self, subject: &str) -> Error {
-        let quoted = format!("\"{subject}\"");
+    pub(crate) async fn forbidden(&mut self, what: Use, subject: &str) -> Error {
+        let text = format!("{what:?} to \"{subject}\"");
+        let before = self.errors;
         let of_subject = |events: &Events| {
             let error = events.error.as_deref();
-            error.is_some_and(|error| error.contains(&quoted))
+            events.errors > before && error.is_some_and(|error| error.contains(&text))
         };
         let found = self.events.wait_for(of_subject).await;
         let text = found.ok().and_then(|events| events.error.clone());
@@ -244,7 +275,10 @@ fn note(report: &watch::Sender<Events>, event: Event) {
         Event::ServerError(error) => {
             tracing::warn!(%error, "the broker reports an error");
             let text = error.to_string();
-            report.send_modify(|events| events.error = Some(text.into()));
+            report.send_modify(|events| {
+                events.errors += 1;
+                events.error = Some(text.into());
+            });
         }
         event => tracing::debug!(%event, "the client of a broker"),
     }

@@ -172,6 +172,9 @@ impl AsyncWrite for Writer {
         if let Some(error) = &state.failed {
             return Poll::Ready(Err(error.clone().into()));
         }
+        if state.link.is_finished() {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let count = state.link.write(buf);
         if count == 0 && !buf.is_empty() {
             state.writer = Some(cx.waker().clone());

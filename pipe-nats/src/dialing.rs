@@ -8,13 +8,16 @@ use futures::StreamExt;
 use pipe_core::{Addr, Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
-use crate::broker::{Broker, gone};
+use crate::broker::{Broker, Use, gone};
 use crate::carrier::Inboxes;
 use crate::greeting::{Answer, Request};
 use crate::subject::is_inbox;
 
 /// Time after which a request that is not answered is sent again: a broker or a listener may have died with it.
 const REPEAT: Duration = Duration::from_secs(1);
+
+/// Pause before another look at a client that is not connected.
+const UNTIL_CONNECTED: Duration = Duration::from_millis(100);
 
 /// Pauses before the next request, after a broker has found no listener. While a cluster loses a server, it finds none at
 /// times where there are some, and a listener may be about to connect again.
@@ -32,16 +35,21 @@ pub(crate) async fn find(
     request: &Request,
 ) -> Result<Inboxes> {
     let inbox = broker.fresh_inbox()?;
-    let mut own = broker.subscribe(inbox.clone()).await?;
     let mut watch = broker.watch();
-    let mut forbidden = broker.watch();
+    let (mut asking, mut hearing) = (broker.watch(), broker.watch());
+    let mut own = broker.subscribe(inbox.clone()).await?;
     let mut pause = FIRST_PAUSE;
     let mut absences = ABSENCES.iter();
     let refused = |kind, why: &str| Error::new(kind, format!("could not connect to {addr}: {why}"));
     loop {
-        let asked = broker.publish_with_reply(subject.into(), inbox.clone(), request.encode());
-        asked.await?;
         let mut again = Instant::now() + REPEAT;
+        if broker.is_connected() {
+            let asked = broker.publish_with_reply(subject.into(), inbox.clone(), request.encode());
+            asked.await?;
+        } else {
+            // It would be kept, and sent for a dial that may have been given up.
+            again = Instant::now() + UNTIL_CONNECTED;
+        }
         loop {
             tokio::select! {
                 biased;
@@ -66,7 +74,8 @@ pub(crate) async fn find(
                     reconnected?;
                     break;
                 }
-                error = forbidden.forbidden(subject) => return Err(error),
+                error = asking.forbidden(Use::Publish, subject) => return Err(error),
+                error = hearing.forbidden(Use::Subscription, &inbox) => return Err(error),
                 () = sleep_until(again) => break,
             }
         }

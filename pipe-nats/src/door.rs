@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::addr::NatsAddr;
-use crate::broker::Broker;
+use crate::broker::{Broker, Use};
 use crate::carrier::{Inboxes, Reader, open};
 use crate::greeting::{Answer, Request};
 use crate::source::Source;
@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// First and longest pause before a listener whose client has given up connects another one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Time limit for one attempt to subscribe with another client: the answer of a broker that dies meanwhile does not come.
+const ATTEMPT: Duration = Duration::from_secs(10);
 
 /// Takes requests of the subject of a listener, as a member of its queue group.
 pub(crate) struct Door {
@@ -49,12 +52,13 @@ struct Queue {
     failed: Option<Error>,
 }
 
-/// A dialer that waits for an answer. A drop refuses it.
+/// A dialer that waits for an answer. A drop refuses it, until it was admitted; then it sends it to another listener.
 pub(crate) struct Call {
     broker: Arc<Broker>,
     request: Request,
     /// The inbox of the dialer, until it is answered.
     inbox: Option<String>,
+    is_admitted: bool,
     since: Instant,
 }
 
@@ -120,7 +124,7 @@ async fn run(queue: Arc<Mutex<Queue>>, source: Source) {
                     Some(message) => take(&queue, &broker, &message),
                     None => break,
                 },
-                error = watch.forbidden(&source.on.subject), if !broker.is_gone() => {
+                error = watch.forbidden(Use::Subscription, &source.on.subject), if !broker.is_gone() => {
                     return queue.lock().fail(error);
                 }
                 () = reached(oldest.map(|since| since + PATIENCE)) => queue.lock().send_away(),
@@ -147,9 +151,10 @@ async fn run(queue: Arc<Mutex<Queue>>, source: Source) {
 async fn again(source: &Source) -> (Arc<Broker>, Subscriber) {
     let mut pause = FIRST_PAUSE;
     loop {
-        match source.subscribe().await {
-            Ok(subscribed) => return subscribed,
-            Err(error) => tracing::warn!(%error, "a listener has no broker"),
+        match timeout(ATTEMPT, source.subscribe()).await {
+            Ok(Ok(subscribed)) => return subscribed,
+            Ok(Err(error)) => tracing::warn!(%error, "a listener has no broker"),
+            Err(_) => tracing::warn!("a listener has no broker: it did not answer"),
         }
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
@@ -161,7 +166,7 @@ fn take(queue: &Mutex<Queue>, broker: &Arc<Broker>, message: &Message) {
         return tracing::debug!("a message that is no request is ignored");
     };
     let mut queue = queue.lock();
-    if queue.waiting.len() >= queue.limit {
+    if queue.waiting.len() >= queue.limit || queue.requests.is_none() {
         drop(queue);
         return call.answer(Answer::Busy);
     }
@@ -200,8 +205,11 @@ impl Queue {
             .for_each(|call| call.answer(Answer::Busy));
     }
 
+    /// Ends the listener, and leaves the group.
     fn fail(&mut self, error: Error) {
         self.failed = Some(error);
+        self.requests = None;
+        self.send_away();
         self.acceptor.take().into_iter().for_each(Waker::wake);
     }
 }
@@ -213,6 +221,7 @@ impl Call {
             broker: broker.clone(),
             request: Request::decode(&message.payload)?,
             inbox: Some(inbox.to_owned()),
+            is_admitted: false,
             since: Instant::now(),
         })
     }
@@ -237,7 +246,10 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.send(Answer::Refused);
+        self.send(match self.is_admitted {
+            true => Answer::Busy,
+            false => Answer::Refused,
+        });
     }
 }
 
@@ -264,6 +276,7 @@ impl Acceptor for Door {
     }
 
     async fn upgrade(welcome: &Welcome, mut call: Call, progress: &Progress) -> Result<MuxConn> {
+        call.is_admitted = true;
         // The request was the first message of the peer. It is answered once the connection has a place, since others have
         // room while this listener has none.
         if timeout(PATIENCE, progress.begin()).await.is_err() {
@@ -280,6 +293,8 @@ impl Acceptor for Door {
         call.broker
             .publish_with_reply(peer.clone(), own, answer)
             .await?;
+        // The dialer does not ask another one any more, and its first word is a round trip away.
+        progress.promised();
         let (reader, writer) = open(Inboxes {
             broker: call.broker.clone(),
             own: subscribed,

@@ -7,7 +7,7 @@ use pipe_core::{Error, Result};
 use pipe_tls::TlsOptions;
 
 use crate::addr::{NatsAddr, Servers};
-use crate::broker::{Broker, Brokers};
+use crate::broker::{Broker, Brokers, Use};
 
 /// Time for which a client tries to connect again, at least.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -74,7 +74,7 @@ impl Source {
         };
         let requests = tokio::select! {
             biased;
-            error = watch.forbidden(&subject) => return Err(error),
+            error = watch.forbidden(Use::Subscription, &subject) => return Err(error),
             requests = subscribed => requests?,
         };
         Ok((broker, requests))

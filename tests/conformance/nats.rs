@@ -31,7 +31,7 @@ impl Broker {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let process = match started {
+        let mut process = match started {
             Ok(process) => process,
             Err(error) => {
                 eprintln!(
@@ -53,6 +53,8 @@ impl Broker {
             if let Some(at) = fs::read_to_string(&file).ok().as_deref().and_then(port_in) {
                 break SocketAddr::from((Ipv4Addr::LOCALHOST, at));
             }
+            let ended = process.try_wait().expect("a process");
+            assert!(ended.is_none(), "nats-server has ended: {ended:?}");
             sleep(Duration::from_millis(5));
         };
         while TcpStream::connect(at).is_err() {

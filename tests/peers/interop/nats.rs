@@ -1,6 +1,7 @@
 //! Connections through NATS servers: one, and a cluster of three, which are killed and started again while there are
 //! connections.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -12,7 +13,8 @@ use futures::future::{join_all, try_join_all};
 use libtest_mimic::Trial;
 use pipewerks::nats::NatsTransport;
 use pipewerks::webrtc::{WebRtcSettings, WebRtcTransport};
-use pipewerks::{Addr, Config, ConnState, ErrorKind, prelude::*};
+use pipewerks::{Addr, Config, ConnState, Error, ErrorKind, prelude::*};
+use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -42,6 +44,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     trials![
         one_server,
         a_server_that_wants_a_password,
+        a_server_that_forbids_a_use,
         listeners_share_a_subject,
         a_full_listener_leaves_dials_to_others,
         a_server_that_starts_again,
@@ -202,6 +205,36 @@ async fn a_server_that_wants_a_password(program: PathBuf) {
         assert!(!error.to_string().contains("hunter2"), "{error}");
         assert!(!format!("{other:?}").contains("hunter2"));
     }
+}
+
+async fn a_server_that_forbids_a_use(program: PathBuf) {
+    let folder = TempDir::new().expect("a folder");
+    let config = folder.path().join("nats.conf");
+    let users = r#"
+        authorization { users = [
+            { user: hears, password: h, permissions: { publish: ["_INBOX.>"], subscribe: [">"] } }
+            { user: asks, password: a, permissions: { publish: [">"], subscribe: ["_INBOX.>"] } }
+            { user: deaf, password: d, permissions: { publish: [">"], subscribe: ["other"] } }
+        ] }"#;
+    fs::write(&config, users).expect("a file");
+    let config = config.to_str().expect("a path").to_owned();
+    let server = Server::start(&program, &["--config", &config]).await;
+    let [hears, asks, deaf] = [("hears", "h"), ("asks", "a"), ("deaf", "d")]
+        .map(|(user, password)| NatsTransport::new().with_user_and_password(user, password));
+    let addr = server.addr();
+    let forbidden = |error: Error| assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error}");
+    let listener = hears.listen(&addr).await.expect("a listener");
+    forbidden(asks.listen(&addr).await.expect_err("no listener"));
+    forbidden(hears.dial(&addr).await.expect_err("no dial"));
+    forbidden(deaf.dial(&addr).await.expect_err("no inbox"));
+    forbidden(deaf.listen(&addr).await.expect_err("no listener"));
+    // What others may not do ends no listener, and no later dial.
+    for _ in 0..3 {
+        let (conn, taken) = tokio::try_join!(asks.dial(&addr), listener.accept()).expect("a pair");
+        carries(&conn, &taken).await;
+    }
+    drop(listener);
+    hears.listen(&addr).await.expect("another listener");
 }
 
 async fn listeners_share_a_subject(program: PathBuf) {
