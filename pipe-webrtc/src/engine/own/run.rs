@@ -107,16 +107,23 @@ impl Run {
             }
         }
         is_more |= self.read_inbox(now);
-        for _ in 0..MAX_READ {
-            let Poll::Ready(Some((relay, input))) = self.messages.poll_recv(cx) else {
-                break;
-            };
-            self.shared.lock().handle_stream(now, relay, &input);
-        }
+        is_more |= self.read_messages(cx, now);
         if count > 0 {
             self.first = (self.first + 1) % count;
         }
         is_more
+    }
+
+    /// Takes messages of the streams to TURN servers. Returns whether there may be more, in which case nothing wakes the
+    /// task for them.
+    fn read_messages(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
+        for _ in 0..MAX_READ {
+            let Poll::Ready(Some((relay, input))) = self.messages.poll_recv(cx) else {
+                return false;
+            };
+            self.shared.lock().handle_stream(now, relay, &input);
+        }
+        true
     }
 
     /// Takes what the shared sockets have received. Returns whether there may be more.
@@ -232,5 +239,85 @@ impl Drop for Run {
         // It may be cut off: with its runtime, or by a panic.
         self.shared.lock().end();
         self.shared.note_ended();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Wake, Waker};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use pipe_net::TcpDialer;
+    use pipe_tls::TlsOptions;
+    use tokio::sync::mpsc::channel;
+    use tokio::task::coop::unconstrained;
+
+    use super::*;
+    use crate::engine::own::core::Core;
+    use crate::engine::own::gathering::Gathering;
+    use crate::engine::own::ice::{Ice, Times};
+    use crate::engine::own::relays::Relays;
+    use crate::engine::own::routes::Routes;
+    use crate::engine::own::sctp_transport::SctpTransport;
+    use crate::engine::own::turn::StreamInput;
+    use crate::engine::own::vitals::Vitals;
+    use crate::engine::task::Parts;
+
+    fn shared() -> Arc<Shared> {
+        let now = Instant::now();
+        let long = Duration::from_secs(60);
+        let times = Times {
+            keep_alive: long,
+            failed_after: long,
+        };
+        let (relays, _messages) = Relays::new(TlsOptions::new(), TcpDialer::new());
+        let core = Core::new(
+            Routes::new(Vec::new(), relays, None),
+            Gathering::new(Vec::new()),
+            Ice::new(true, times, now).unwrap(),
+            SctpTransport::new(pipe_sctp::Config::default(), now),
+            Vitals::new(long, now),
+            now,
+        );
+        let (parts, _task) = Parts::new();
+        Shared::new(core.unwrap(), parts, 1 << 20)
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_over_streams_in_a_burst_is_taken_without_more_to_wake_it() {
+        for count in [1, MAX_READ - 1, MAX_READ, MAX_READ + 1, 5 * MAX_READ] {
+            let (sender, messages) = channel(count);
+            let (_sockets, coming) = mpsc::channel();
+            let run = Run::new(shared(), Vec::new(), coming, None, messages, None);
+            let mut run = Box::pin(unconstrained(run));
+            for _ in 0..count {
+                let message = StreamInput::Message(Bytes::from_static(&[0x40, 0, 0, 0]));
+                sender.try_send((0, message)).unwrap();
+            }
+            let woken = Arc::new(Woken::default());
+            let waker = Waker::from(woken.clone());
+            loop {
+                assert!(
+                    run.as_mut()
+                        .poll(&mut Context::from_waker(&waker))
+                        .is_pending()
+                );
+                if !woken.0.swap(false, Ordering::Relaxed) {
+                    break;
+                }
+            }
+            assert_eq!(sender.capacity(), count, "of {count} messages");
+        }
     }
 }
