@@ -76,6 +76,10 @@ async fn an_offer_is_posted_and_its_resource_patched_and_deleted() {
     assert!(answer.body.contains("a=ice-ufrag:") && answer.body.contains("a=candidate:"));
     let other = answer.header("etag").expect("a tag").to_owned();
     assert_ne!(other, tag);
+    // The same restart again, as after an answer that was lost, changes nothing.
+    let again = request(to, &patch, &[FRAGMENT, ("If-Match", "*")], OTHER).await;
+    assert_eq!((again.status, &again.body), (200, &answer.body));
+    assert_eq!(again.header("etag"), Some(other.as_str()));
     let answer = request(to, &patch, &[FRAGMENT, ("If-Match", &tag)], OTHER).await;
     assert_eq!(answer.status, 412);
     let answer = request(to, &patch, &[FRAGMENT, ("If-Match", &other)], OTHER).await;
