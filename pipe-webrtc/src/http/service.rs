@@ -147,7 +147,9 @@ impl WhipService {
         B::Error: Display,
     {
         let last = asked.path().rsplit('/').next().unwrap_or_default();
-        let name = Some(last).filter(|last| is_name(last));
+        // The path of the endpoint may end like that of a resource.
+        let own = self.0.base.rsplit('/').next().unwrap_or_default();
+        let name = Some(last).filter(|last| is_name(last) && *last != own);
         match (method, name) {
             // A browser asks with nothing that says who the user is.
             (&Method::OPTIONS, name) => Ok(options(name.is_some())),

@@ -179,6 +179,20 @@ async fn what_is_no_offer_is_refused_with_the_reason() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_looks_like_the_name_of_a_resource_is_an_endpoint() {
+    let path = "/a/0123456789abcdef0123456789abcdef";
+    let listener = listen(&whip(), &format!("webrtc+http://127.0.0.1:0{path}")).await;
+    let (here, there) = connect(&whip(), &listener).await;
+    echo(&here, &there).await;
+    soon("a restart", here.restart_ice())
+        .await
+        .expect("a restart");
+    let answer = request(socket(&listener), &format!("PATCH {path}"), &[FRAGMENT], "").await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_of_an_allowed_origin_is_told_what_it_may_do() {
     let transport = whip().with_allowed_origins(["https://page.example"]);
     let listener = listen(&transport, "webrtc+http://127.0.0.1:0/a").await;
