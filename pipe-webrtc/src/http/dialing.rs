@@ -127,19 +127,7 @@ impl Requests {
             // A state that goes unwatched is that of a connection that has gone.
             let _ = state.wait_for(is_over).await;
         }
-        let ask = Ask {
-            method: Method::DELETE,
-            url: &session.url,
-            content: None,
-            if_match: None,
-            body: String::new(),
-        };
-        let deleting = async { client.ask(client.connect().await?, ask).await };
-        match timeout(FAREWELL, deleting).await {
-            Ok(Ok(reply)) => tracing::debug!(status = %reply.status, "the resource is deleted"),
-            Ok(Err(error)) => tracing::debug!(%error, "the resource is not deleted"),
-            Err(_) => tracing::debug!("deleting the resource takes too long"),
-        }
+        delete(&client, &session.url).await;
     }
 
     /// Posts the offer, once it has the candidates that are found at once. `None` if it is given up.
@@ -165,19 +153,34 @@ impl Requests {
         if reply.status != StatusCode::CREATED {
             return Err(self.client.refused(&reply));
         }
+        let url = self.client.location(&url, &reply)?;
+        let answer = match self.answer(&reply) {
+            Ok(answer) => answer.to_owned(),
+            Err(error) => {
+                // The negotiation may have gone.
+                let _ = self.to_negotiation.send(Err(error)).await;
+                delete(&self.client, &url).await;
+                return Ok(None);
+            }
+        };
+        let session = Session {
+            url,
+            tag: reply.header(http::header::ETAG).map(str::to_owned),
+            own,
+            answer,
+        };
+        self.hand(Signal::answer(session.answer.clone())).await;
+        Ok(Some(session))
+    }
+
+    /// Returns the answer to the offer.
+    fn answer<'a>(&self, reply: &'a Reply) -> Result<&'a str> {
         if !reply.is_of_type(SDP) {
             let addr = &self.client.addr;
             let why = format!("could not connect to {addr}: the answer is not of the type {SDP}");
             return Err(Error::new(ErrorKind::Handshake, why));
         }
-        let session = Session {
-            url: self.client.location(&url, &reply)?,
-            tag: reply.header(http::header::ETAG).map(str::to_owned),
-            own,
-            answer: reply.body,
-        };
-        self.hand(Signal::answer(session.answer.clone())).await;
-        Ok(Some(session))
+        reply.body()
     }
 
     /// Posts the offer, and follows redirects. Returns where it went.
@@ -330,7 +333,7 @@ impl Requests {
         loop {
             match self.patch(session, "*", &own, self.limit).await {
                 Ok(reply) if reply.status == StatusCode::OK && reply.is_of_type(FRAGMENT) => {
-                    let Ok(theirs) = Fragment::parse(&reply.body) else {
+                    let Ok(theirs) = reply.body().and_then(Fragment::parse) else {
                         tracing::debug!("the listener's answer to a restart is no fragment");
                         return Some(session.answer.clone());
                     };
@@ -373,7 +376,9 @@ impl Requests {
         };
         let client = &self.client;
         let patching = timeout(limit, async {
-            client.ask(client.connect().await?, ask).await
+            let reply = client.ask(client.connect().await?, ask).await?;
+            reply.body()?;
+            Ok(reply)
         });
         tokio::select! {
             patched = patching => patched.unwrap_or_else(|_| {
@@ -389,6 +394,23 @@ impl Requests {
     async fn hand(&self, signal: Signal) {
         // The negotiation may have gone.
         let _ = self.to_negotiation.send(Ok(signal)).await;
+    }
+}
+
+/// Deletes a resource, if the listener is reached.
+async fn delete(client: &Client, url: &Url) {
+    let ask = Ask {
+        method: Method::DELETE,
+        url,
+        content: None,
+        if_match: None,
+        body: String::new(),
+    };
+    let deleting = async { client.ask(client.connect().await?, ask).await };
+    match timeout(FAREWELL, deleting).await {
+        Ok(Ok(reply)) => tracing::debug!(status = %reply.status, "the resource is deleted"),
+        Ok(Err(error)) => tracing::debug!(%error, "the resource is not deleted"),
+        Err(_) => tracing::debug!("deleting the resource takes too long"),
     }
 }
 
