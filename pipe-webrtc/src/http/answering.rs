@@ -127,7 +127,13 @@ impl Signaling for Answering {
                         reason: "its resource is deleted".to_owned(),
                     })));
                 }
-                () = gone => return Ok(None),
+                () = gone => {
+                    self.is_over = true;
+                    return Ok(Some(Signal::Refused(Refusal {
+                        cause: "failed".to_owned(),
+                        reason: "the peer has gone before it was answered".to_owned(),
+                    })));
+                }
                 patch = self.patches.recv() => match patch {
                     Some(Patch { signals, restarted }) => {
                         self.received.extend(signals);
@@ -202,6 +208,8 @@ mod tests {
         let (mut here, answered, _entry) = answering();
         assert!(here.receive().await.unwrap().is_some());
         drop(answered);
+        let refused = here.receive().await.unwrap();
+        assert!(matches!(refused, Some(Signal::Refused(_))), "{refused:?}");
         assert_eq!(here.receive().await.unwrap(), None);
     }
 

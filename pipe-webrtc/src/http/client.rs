@@ -67,7 +67,7 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
     headers: HeaderMap,
-    pub(crate) body: String,
+    body: Result<String>,
 }
 
 impl Client {
@@ -114,7 +114,8 @@ impl Client {
     /// # Errors
     ///
     /// [`Handshake`](ErrorKind::Handshake) where the listener breaks off or speaks no HTTP, and
-    /// [`Refused`](ErrorKind::Refused) where it does so before its answer.
+    /// [`Refused`](ErrorKind::Refused) where it does so before its answer. A body that cannot be read is an error of
+    /// [`Reply::body`].
     pub(crate) async fn ask(&self, over: Connected, ask: Ask<'_>) -> Result<Reply> {
         let request = self.request(ask)?;
         let broken = |error: hyper::Error| self.broken(error);
@@ -127,7 +128,7 @@ impl Client {
         let mut connection = pin!(connection);
         let mut asking = pin!(async {
             let response = sender.send_request(request).await.map_err(broken)?;
-            self.read(response).await
+            Ok(self.read(response).await)
         });
         tokio::select! {
             biased;
@@ -138,23 +139,22 @@ impl Client {
         asking.await
     }
 
-    async fn read(&self, response: Response<Incoming>) -> Result<Reply> {
+    async fn read(&self, response: Response<Incoming>) -> Reply {
         let (parts, body) = response.into_parts();
-        let body = read_text(body, NO_LIMIT).await;
-        let body = match body {
-            Ok(body) => body,
+        let body = match read_text(body, NO_LIMIT).await {
+            Ok(body) => Ok(body),
             // The status says more.
-            Err(_) if !parts.status.is_success() => String::new(),
+            Err(_) if !parts.status.is_success() => Ok(String::new()),
             Err(refusal) => {
                 let why = format!("{}: the answer: {}", self.context(), refusal.why());
-                return Err(Error::new(ErrorKind::Handshake, why));
+                Err(Error::new(ErrorKind::Handshake, why))
             }
         };
-        Ok(Reply {
+        Reply {
             status: parts.status,
             headers: parts.headers,
             body,
-        })
+        }
     }
 
     fn request(&self, ask: Ask<'_>) -> Result<Request<String>> {
@@ -265,6 +265,15 @@ impl Client {
 }
 
 impl Reply {
+    /// Returns the body.
+    ///
+    /// # Errors
+    ///
+    /// [`Handshake`](ErrorKind::Handshake) for one of a success that is too long, breaks off, or is no text.
+    pub(crate) fn body(&self) -> Result<&str> {
+        self.body.as_deref().map_err(Clone::clone)
+    }
+
     /// Returns the value of a header, if it is text.
     pub(crate) fn header(&self, name: HeaderName) -> Option<&str> {
         self.headers.get(name).map(HeaderValue::to_str)?.ok()
@@ -279,7 +288,7 @@ impl Reply {
 
     /// Returns the beginning of what the listener says about an error.
     fn text(&self) -> Option<String> {
-        let text = self.body.trim();
+        let text = self.body().unwrap_or_default().trim();
         let is_text = self.is_of_type("text/plain")
             || self.is_of_type("application/json")
             || self.is_of_type("application/problem+json");

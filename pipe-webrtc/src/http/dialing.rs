@@ -26,8 +26,9 @@ const MAX_REDIRECTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// Number of attempts to send candidates.
+/// Number of attempts to send candidates, and the time limit of each.
 const ATTEMPTS: u32 = 3;
+const TRICKLE: Duration = Duration::from_secs(2);
 
 /// Time limit of the answer to an offer that was given up, and of the request that deletes its resource.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -126,19 +127,7 @@ impl Requests {
             // A state that goes unwatched is that of a connection that has gone.
             let _ = state.wait_for(is_over).await;
         }
-        let ask = Ask {
-            method: Method::DELETE,
-            url: &session.url,
-            content: None,
-            if_match: None,
-            body: String::new(),
-        };
-        let deleting = async { client.ask(client.connect().await?, ask).await };
-        match timeout(FAREWELL, deleting).await {
-            Ok(Ok(reply)) => tracing::debug!(status = %reply.status, "the resource is deleted"),
-            Ok(Err(error)) => tracing::debug!(%error, "the resource is not deleted"),
-            Err(_) => tracing::debug!("deleting the resource takes too long"),
-        }
+        delete(&client, &session.url).await;
     }
 
     /// Posts the offer, once it has the candidates that are found at once. `None` if it is given up.
@@ -146,7 +135,9 @@ impl Requests {
         let Some(Signal::Offer(offer)) = self.signals.recv().await else {
             return Ok(None);
         };
-        let (candidates, is_complete) = self.gather().await;
+        let Some((candidates, is_complete)) = self.gather().await else {
+            return Ok(None);
+        };
         let candidates = candidates.iter().map(String::as_str);
         let offer = add_candidates(&offer.sdp, candidates, is_complete);
         let own = Fragment::parse(&offer)?;
@@ -162,19 +153,34 @@ impl Requests {
         if reply.status != StatusCode::CREATED {
             return Err(self.client.refused(&reply));
         }
+        let url = self.client.location(&url, &reply)?;
+        let answer = match self.answer(&reply) {
+            Ok(answer) => answer.to_owned(),
+            Err(error) => {
+                // The negotiation may have gone.
+                let _ = self.to_negotiation.send(Err(error)).await;
+                delete(&self.client, &url).await;
+                return Ok(None);
+            }
+        };
+        let session = Session {
+            url,
+            tag: reply.header(http::header::ETAG).map(str::to_owned),
+            own,
+            answer,
+        };
+        self.hand(Signal::answer(session.answer.clone())).await;
+        Ok(Some(session))
+    }
+
+    /// Returns the answer to the offer.
+    fn answer<'a>(&self, reply: &'a Reply) -> Result<&'a str> {
         if !reply.is_of_type(SDP) {
             let addr = &self.client.addr;
             let why = format!("could not connect to {addr}: the answer is not of the type {SDP}");
             return Err(Error::new(ErrorKind::Handshake, why));
         }
-        let session = Session {
-            url: self.client.location(&url, &reply)?,
-            tag: reply.header(http::header::ETAG).map(str::to_owned),
-            own,
-            answer: reply.body,
-        };
-        self.hand(Signal::answer(session.answer.clone())).await;
-        Ok(Some(session))
+        reply.body()
     }
 
     /// Posts the offer, and follows redirects. Returns where it went.
@@ -207,32 +213,46 @@ impl Requests {
         Err(Error::new(ErrorKind::Handshake, why))
     }
 
-    /// Takes the candidates that are found at once. Returns whether they are all.
-    async fn gather(&mut self) -> (Vec<String>, bool) {
+    /// Takes the candidates that are found at once. Returns whether they are all. `None` once the negotiation is over.
+    async fn gather(&mut self) -> Option<(Vec<String>, bool)> {
         let mut candidates = Vec::new();
         let until = tokio::time::Instant::now() + GATHER;
         loop {
             match timeout_at(until, self.signals.recv()).await {
                 Ok(Some(Signal::Candidate(found))) => candidates.push(found.candidate),
-                Ok(Some(Signal::EndOfCandidates)) => return (candidates, true),
+                Ok(Some(Signal::EndOfCandidates)) => return Some((candidates, true)),
+                Ok(Some(Signal::Refused(_)) | None) => return None,
                 Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return (candidates, false),
+                Err(_) => return Some((candidates, false)),
             }
         }
     }
 
     /// Makes a request of what the negotiation sends, until that is over.
     async fn follow(&mut self, session: &mut Session) {
-        while let Some(signal) = self.signals.recv().await {
-            let mut candidates = Vec::new();
-            let mut is_complete = false;
-            let mut next = Some(signal);
+        // What was not sent, and the signal that waited meanwhile.
+        let mut candidates = Vec::new();
+        let mut is_complete = false;
+        let mut waiting = None;
+        loop {
+            let mut next = match waiting.take() {
+                Some(signal) => Some(signal),
+                None => self.signals.recv().await,
+            };
+            if next.is_none() {
+                return;
+            }
             let mut offer = None;
             while let Some(signal) = next {
                 match signal {
                     Signal::Candidate(found) => candidates.push(found.candidate),
                     Signal::EndOfCandidates => is_complete = true,
-                    Signal::Offer(restart) => offer = Some(restart.sdp),
+                    Signal::Offer(restart) => {
+                        offer = Some(restart.sdp);
+                        // Those before are of the old session.
+                        candidates.clear();
+                        is_complete = false;
+                    }
                     Signal::Refused(_) => return,
                     _ => {}
                 }
@@ -240,44 +260,62 @@ impl Requests {
             }
             if let Some(offer) = offer {
                 if !is_complete {
-                    let (found, all) = self.gather().await;
+                    let Some((found, all)) = self.gather().await else {
+                        return;
+                    };
                     candidates.extend(found);
                     is_complete = all;
                 }
-                match self.restart(session, &offer, candidates, is_complete).await {
+                let found = std::mem::take(&mut candidates);
+                let is_complete = std::mem::take(&mut is_complete);
+                match self.restart(session, &offer, found, is_complete).await {
                     Some(answer) => self.hand(Signal::answer(answer)).await,
                     None => return,
                 }
             } else if !candidates.is_empty() || is_complete {
-                let found = session.own.with_candidates(candidates, is_complete);
-                self.trickle(session, &found).await;
+                let found = session.own.with_candidates(candidates.clone(), is_complete);
+                waiting = self.trickle(session, &found).await;
+                if waiting.is_none() {
+                    candidates.clear();
+                    is_complete = false;
+                }
             }
         }
     }
 
     /// Sends candidates (RFC 9725, section 4.3.2). Without them a path may be found all the same.
-    async fn trickle(&mut self, session: &Session, found: &Fragment) {
+    ///
+    /// Returns the signal that came between two attempts, before which the candidates were not taken.
+    async fn trickle(&mut self, session: &Session, found: &Fragment) -> Option<Signal> {
         let Some(tag) = &session.tag else {
             tracing::debug!("the listener takes no candidates after the offer");
-            return;
+            return None;
         };
         let mut pause = PAUSE;
         for attempt in 1..=ATTEMPTS {
-            match self.patch(session, tag, found).await {
-                Ok(reply) if reply.status.is_success() => return,
-                Ok(reply) if !is_passing(&reply) => {
+            match self.patch(session, tag, found, TRICKLE).await {
+                Ok(reply) if reply.status.is_success() => return None,
+                Ok(reply) if !is_passing(reply.status) => {
                     let error = self.client.refused(&reply);
                     tracing::debug!(%error, "the listener does not take candidates");
-                    return;
+                    return None;
                 }
                 Ok(reply) => {
                     tracing::debug!(status = %reply.status, attempt, "candidates are not taken");
                 }
                 Err(error) => tracing::debug!(%error, attempt, "candidates are not sent"),
             }
-            sleep(pause).await;
+            if attempt == ATTEMPTS {
+                break;
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                // None once the negotiation is over.
+                signal = self.signals.recv() => return signal,
+            }
             pause *= 2;
         }
+        None
     }
 
     /// Restarts ICE (RFC 9725, section 4.3.3), as often as it takes to reach the listener. Returns its answer, which is
@@ -293,9 +331,9 @@ impl Requests {
         let own = Fragment::parse(&add_candidates(offer, candidates, is_complete)).ok()?;
         let mut pause = PAUSE;
         loop {
-            match self.patch(session, "*", &own).await {
+            match self.patch(session, "*", &own, self.limit).await {
                 Ok(reply) if reply.status == StatusCode::OK && reply.is_of_type(FRAGMENT) => {
-                    let Ok(theirs) = Fragment::parse(&reply.body) else {
+                    let Ok(theirs) = reply.body().and_then(Fragment::parse) else {
                         tracing::debug!("the listener's answer to a restart is no fragment");
                         return Some(session.answer.clone());
                     };
@@ -306,7 +344,7 @@ impl Requests {
                     return Some(session.answer.clone());
                 }
                 Ok(reply) if matches!(reply.status.as_u16(), 404 | 410) => return None,
-                Ok(reply) if !is_passing(&reply) => {
+                Ok(reply) if !is_passing(reply.status) => {
                     let error = self.client.refused(&reply);
                     tracing::debug!(%error, "the listener does not restart ICE");
                     return Some(session.answer.clone());
@@ -322,7 +360,13 @@ impl Requests {
         }
     }
 
-    async fn patch(&self, session: &Session, tag: &str, fragment: &Fragment) -> Result<Reply> {
+    async fn patch(
+        &self,
+        session: &Session,
+        tag: &str,
+        fragment: &Fragment,
+        limit: Duration,
+    ) -> Result<Reply> {
         let ask = Ask {
             method: Method::PATCH,
             url: &session.url,
@@ -331,12 +375,14 @@ impl Requests {
             body: fragment.to_string(),
         };
         let client = &self.client;
-        let patching = timeout(self.limit, async {
-            client.ask(client.connect().await?, ask).await
+        let patching = timeout(limit, async {
+            let reply = client.ask(client.connect().await?, ask).await?;
+            reply.body()?;
+            Ok(reply)
         });
         tokio::select! {
             patched = patching => patched.unwrap_or_else(|_| {
-                let why = format!("a patch was not answered within {:?}", self.limit);
+                let why = format!("a patch was not answered within {limit:?}");
                 Err(Error::new(ErrorKind::TimedOut, why))
             }),
             () = self.to_negotiation.closed() => {
@@ -351,9 +397,38 @@ impl Requests {
     }
 }
 
+/// Deletes a resource, if the listener is reached.
+async fn delete(client: &Client, url: &Url) {
+    let ask = Ask {
+        method: Method::DELETE,
+        url,
+        content: None,
+        if_match: None,
+        body: String::new(),
+    };
+    let deleting = async { client.ask(client.connect().await?, ask).await };
+    match timeout(FAREWELL, deleting).await {
+        Ok(Ok(reply)) => tracing::debug!(status = %reply.status, "the resource is deleted"),
+        Ok(Err(error)) => tracing::debug!(%error, "the resource is not deleted"),
+        Err(_) => tracing::debug!("deleting the resource takes too long"),
+    }
+}
+
 /// Returns whether a request that is answered like this may succeed later.
-fn is_passing(reply: &Reply) -> bool {
-    reply.status.is_success() && reply.status != StatusCode::NO_CONTENT
-        || reply.status == StatusCode::TOO_MANY_REQUESTS
-        || reply.status.is_server_error() && reply.status != StatusCode::NOT_IMPLEMENTED
+fn is_passing(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lack_of_room_and_errors_of_the_server_pass() {
+        let passing = |code: &u16| is_passing(StatusCode::from_u16(*code).unwrap());
+        let codes = [200, 204, 301, 400, 404, 409, 412, 429, 500, 501, 503];
+        let passing: Vec<u16> = codes.into_iter().filter(passing).collect();
+        assert_eq!(passing, [429, 500, 503]);
+    }
 }

@@ -37,6 +37,8 @@ pub(crate) struct IceSession {
     pub(crate) offer: String,
     /// The credentials of the peer, without its candidates.
     pub(crate) peer: Fragment,
+    /// What this side answered to the restart that began the session; none for the first one.
+    pub(crate) own: Option<Fragment>,
 }
 
 /// Signals of a peer that has patched its resource.
@@ -64,6 +66,7 @@ impl Resources {
             tag: fresh_tag()?,
             peer: Fragment::parse(offer)?.with_candidates([], false),
             offer: offer.to_owned(),
+            own: None,
         };
         let resource = Arc::new(Resource {
             ice: Mutex::new(ice),
@@ -99,13 +102,14 @@ impl Resource {
         self.ice.lock().clone()
     }
 
-    /// Begins another session of ICE. Returns its tag.
-    pub(crate) fn restart(&self, offer: String, peer: &Fragment) -> Result<String> {
+    /// Begins another session of ICE, to which this side has answered `own`. Returns its tag.
+    pub(crate) fn restart(&self, offer: String, peer: &Fragment, own: Fragment) -> Result<String> {
         let tag = fresh_tag()?;
         *self.ice.lock() = IceSession {
             tag: tag.clone(),
             offer,
             peer: peer.with_candidates([], false),
+            own: Some(own),
         };
         Ok(tag)
     }
@@ -185,10 +189,17 @@ mod tests {
     fn a_restart_changes_the_tag() {
         let resources = Arc::new(Resources::default());
         let (entry, _patches) = resources.add(OFFER).unwrap();
-        let IceSession { tag, offer, peer } = entry.resource.ice();
-        let other = entry.resource.restart(offer, &peer).unwrap();
+        let IceSession {
+            tag,
+            offer,
+            peer,
+            own,
+        } = entry.resource.ice();
+        assert_eq!(own, None);
+        let other = entry.resource.restart(offer, &peer, peer.clone()).unwrap();
         assert_ne!(other, tag);
         assert_eq!(entry.resource.ice().tag, other);
+        assert_eq!(entry.resource.ice().own, Some(peer));
     }
 
     #[test]

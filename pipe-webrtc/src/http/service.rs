@@ -147,7 +147,9 @@ impl WhipService {
         B::Error: Display,
     {
         let last = asked.path().rsplit('/').next().unwrap_or_default();
-        let name = Some(last).filter(|last| is_name(last));
+        // The path of the endpoint may end like that of a resource.
+        let own = self.0.base.rsplit('/').next().unwrap_or_default();
+        let name = Some(last).filter(|last| is_name(last) && *last != own);
         match (method, name) {
             // A browser asks with nothing that says who the user is.
             (&Method::OPTIONS, name) => Ok(options(name.is_some())),
@@ -256,6 +258,10 @@ impl WhipService {
             let candidates = peer.candidates().map(Signal::Candidate);
             let end = peer.is_complete.then_some(Signal::EndOfCandidates);
             hand(&resource, candidates.chain(end).collect(), None)?;
+            // The answer to a restart may be lost, and its request made again.
+            if let (true, Some(own)) = (is_any, &ice.own) {
+                return answer_restart(own, &ice.tag);
+            }
             let mut response = Response::new(String::new());
             *response.status_mut() = StatusCode::NO_CONTENT;
             return Ok(response);
@@ -276,13 +282,18 @@ impl WhipService {
             return Err(Refusal::later(503, "ICE was not restarted"));
         };
         let tag = resource
-            .restart(offer, peer)
+            .restart(offer, peer, own.clone())
             .map_err(|error| Refusal::new(500, error.to_string()))?;
-        let mut response = Response::new(own.to_string());
-        set(&mut response, header::CONTENT_TYPE, FRAGMENT)?;
-        set(&mut response, header::ETAG, &tag)?;
-        Ok(response)
+        answer_restart(&own, &tag)
     }
+}
+
+/// Answers a restart, with what this side says of ICE in the session of this tag.
+fn answer_restart(own: &Fragment, tag: &str) -> Answer {
+    let mut response = Response::new(own.to_string());
+    set(&mut response, header::CONTENT_TYPE, FRAGMENT)?;
+    set(&mut response, header::ETAG, tag)?;
+    Ok(response)
 }
 
 /// Gives the signals of a peer to the negotiation of its connection.

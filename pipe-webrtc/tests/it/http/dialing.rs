@@ -24,7 +24,11 @@ async fn server(answers: Vec<String>) -> (SocketAddr, mpsc::UnboundedReceiver<St
                 return;
             };
             let mut bytes = Vec::new();
-            while !bytes.ends_with(b"a=end-of-candidates\r\n") {
+            let is_all = |bytes: &[u8]| {
+                bytes.ends_with(b"a=end-of-candidates\r\n")
+                    || bytes.starts_with(b"DELETE") && bytes.ends_with(b"\r\n\r\n")
+            };
+            while !is_all(&bytes) {
                 if stream.read_buf(&mut bytes).await.unwrap_or(0) == 0 {
                     break;
                 }
@@ -144,6 +148,24 @@ async fn what_is_no_http_ends_a_dial() {
     ] {
         let (error, _) = dial(vec![answer]).await;
         assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_resource_of_an_answer_that_is_of_no_use_is_deleted() {
+    let sdp = "Content-Type: application/sdp";
+    let long = "x".repeat(1 << 20);
+    for (headers, body) in [
+        (&["Location: /b"][..], "v=0\r\n"),
+        (&[sdp, "Location: /b"], "nonsense"),
+        (&[sdp, "Location: /b"], &long),
+    ] {
+        let deleted = text("200 OK", &[], "");
+        let (_, mut told) = dial(vec![text("201 Created", headers, body), deleted]).await;
+        for line in ["POST /a HTTP/1.1", "DELETE /b HTTP/1.1"] {
+            let told = soon("a request", told.recv()).await;
+            assert_eq!(told.as_deref(), Some(line));
+        }
     }
 }
 

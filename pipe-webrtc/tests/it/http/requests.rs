@@ -76,6 +76,10 @@ async fn an_offer_is_posted_and_its_resource_patched_and_deleted() {
     assert!(answer.body.contains("a=ice-ufrag:") && answer.body.contains("a=candidate:"));
     let other = answer.header("etag").expect("a tag").to_owned();
     assert_ne!(other, tag);
+    // The same restart again, as after an answer that was lost, changes nothing.
+    let again = request(to, &patch, &[FRAGMENT, ("If-Match", "*")], OTHER).await;
+    assert_eq!((again.status, &again.body), (200, &answer.body));
+    assert_eq!(again.header("etag"), Some(other.as_str()));
     let answer = request(to, &patch, &[FRAGMENT, ("If-Match", &tag)], OTHER).await;
     assert_eq!(answer.status, 412);
     let answer = request(to, &patch, &[FRAGMENT, ("If-Match", &other)], OTHER).await;
@@ -172,6 +176,20 @@ async fn what_is_no_offer_is_refused_with_the_reason() {
             assert!(answer.header("allow").is_some(), "{answer:?}");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_path_that_looks_like_the_name_of_a_resource_is_an_endpoint() {
+    let path = "/a/0123456789abcdef0123456789abcdef";
+    let listener = listen(&whip(), &format!("webrtc+http://127.0.0.1:0{path}")).await;
+    let (here, there) = connect(&whip(), &listener).await;
+    echo(&here, &there).await;
+    soon("a restart", here.restart_ice())
+        .await
+        .expect("a restart");
+    let answer = request(socket(&listener), &format!("PATCH {path}"), &[FRAGMENT], "").await;
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), Some("POST, OPTIONS"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
